@@ -23,6 +23,9 @@ class Settings(BaseSettings):
     public_url: str | None = Field(
         default=None, description="Origin as browsers see it, when a proxy stands in front; default http://host:port."
     )
+    internal_url: str | None = Field(
+        default=None, description="Origin at which our own processes reach the web server; default http://host:port."
+    )
     database_url: str | None = Field(
         default=None, description="PostgreSQL URL; without it an embedded PostgreSQL runs under FORAMEN_HOME."
     )
@@ -71,6 +74,8 @@ class Settings(BaseSettings):
     @property
     def internal_origin(self) -> str:
         """Origin our own processes use to reach the web server, without passing a proxy."""
+        if self.internal_url is not None:
+            return self.internal_url.rstrip("/")
         return f"http://{'127.0.0.1' if self.host == '0.0.0.0' else self.host}:{self.port}"  # noqa: S104
 
     @property

@@ -1,0 +1,5 @@
+"""`python -m foramen` is the command `foramen`."""
+
+from foramen.cli import main
+
+main()

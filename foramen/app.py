@@ -1,0 +1,171 @@
+"""Composition root of the web process: every service on one origin, or one alone (`foramen serve --only`).
+
+The only place where the concrete services are built.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from foramen.kernel.database_url import database_url as resolve_database_url
+from foramen.kernel.log import configure_log, get_log
+from foramen.kernel.settings import Settings, get_settings
+
+SERVICES = ("identity", "fhir", "dicomweb", "apps")
+
+_REQUESTS = Counter("foramen_http_requests_total", "HTTP requests", ["service", "method", "status"])
+_SECONDS = Histogram("foramen_http_request_seconds", "Time to answer an HTTP request", ["service"])
+
+
+class Service(Protocol):
+    """What every mounted service offers."""
+
+    app: Any
+
+    async def start(self) -> None:
+        """Open connections and start background work."""
+
+    async def stop(self) -> None:
+        """Finish what was acknowledged and close."""
+
+    async def ready(self) -> bool:
+        """Whether requests can be served now."""
+
+
+class Measured:
+    """ASGI middleware that counts and times requests by service; labels never hold a path or an id."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        first = scope["path"].split("/", 2)[1] or "portal"
+        service = first if first in ("fhir", "auth", "dicom-web", "apps", "portal") else "other"
+        began, status = time.perf_counter(), 500
+
+        async def observe(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, observe)
+        finally:
+            _REQUESTS.labels(service, scope["method"], str(status)).inc()
+            _SECONDS.labels(service).observe(time.perf_counter() - began)
+
+
+def create(settings: Settings | None = None, only: str | None = None) -> ASGIApp:
+    """Build the web application.
+
+    Parameters
+    ----------
+    settings : settings of this process; read from the environment when absent
+    only : one of `SERVICES` to mount that service alone; None mounts all
+    """
+    settings = settings or get_settings()
+    configure_log(settings.log_level, "web")
+    services, routes = _build_services(settings, resolve_database_url(settings), only)
+
+    async def readyz(_: Request) -> Response:
+        states = await asyncio.gather(*(service.ready() for service in services.values()), return_exceptions=True)
+        parts = dict(zip(services, (state is True for state in states), strict=True))
+        return JSONResponse({"ready": all(parts.values()), "parts": parts}, 200 if all(parts.values()) else 503)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        for service in services.values():
+            await service.start()
+        get_log().info("web started", count=len(services))
+        yield
+        for service in reversed(services.values()):
+            await service.stop()
+
+    health: list[BaseRoute] = [
+        Route("/healthz", _healthz),
+        Route("/readyz", readyz),
+        Route("/metrics", _metrics),
+    ]
+    return Measured(Starlette(routes=[*health, *routes], lifespan=lifespan))
+
+
+def _build_services(
+    settings: Settings, database_url: str, only: str | None
+) -> tuple[dict[str, Service], list[BaseRoute]]:
+    """Build the wanted services and their routes; identity always exists, as it holds the verifier's key."""
+    from foramen.identity.app import IdentityService
+
+    def wanted(name: str) -> bool:
+        return only is None or only == name
+
+    services: dict[str, Service] = {}
+    routes: list[BaseRoute] = []
+    identity = IdentityService(settings, database_url)
+    if wanted("identity"):
+        services["identity"] = identity
+        routes += [
+            Route("/.well-known/openid-configuration", _endpoint(identity.openid_configuration)),
+            Route("/fhir/.well-known/smart-configuration", _endpoint(identity.smart_configuration)),
+            Mount("/auth", identity.app),
+        ]
+    if wanted("fhir"):
+        from fhir_server.app import FhirService
+
+        services["fhir"] = FhirService(settings, database_url, identity.verifier())
+        routes.append(Mount("/fhir", services["fhir"].app))
+    if wanted("dicomweb"):
+        from dicomweb.app import DicomWebService
+
+        services["dicomweb"] = DicomWebService(settings, database_url, identity.verifier())
+        routes.append(Mount("/dicom-web", services["dicomweb"].app))
+    if wanted("apps"):
+        from smart_apps.server import build_app
+
+        routes.append(Mount("/", build_app(settings)))
+    return services, routes
+
+
+def _endpoint(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """Give a bound method the plain-function form that routes expect."""
+
+    async def endpoint(request: Request) -> Response:
+        return await handler(request)
+
+    return endpoint
+
+
+async def _healthz(_: Request) -> Response:
+    return PlainTextResponse("ok")
+
+
+async def _metrics(_: Request) -> Response:
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+def migrate(settings: Settings) -> None:
+    """Bring every schema up to date and register our own clients; harmless to repeat."""
+    from dicomweb.app import migrate as migrate_dicomweb
+    from fhir_server.app import migrate as migrate_fhir
+    from foramen.identity.app import bootstrap
+    from foramen.identity.app import migrate as migrate_identity
+
+    url = resolve_database_url(settings)
+    migrate_fhir(url)
+    migrate_identity(url)
+    migrate_dicomweb(url)
+    bootstrap(settings, url)

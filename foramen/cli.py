@@ -1,0 +1,107 @@
+"""The command `foramen` (Typer). Each command is a file of `foramen/commands`; heavy imports happen inside them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from foramen import __version__
+from foramen.commands import bench, client, demo, doctor, ingest, launch, load, token, user
+from foramen.kernel.errors import InteropError
+from foramen.kernel.settings import Settings, get_settings
+
+app = typer.Typer(
+    help="Foramen: imaging, records and AI for lumbar disc herniation surgery. Not a registered medical device.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(client.app, name="client", help="OAuth clients.")
+app.add_typer(user.app, name="user", help="Accounts.")
+app.add_typer(bench.app, name="bench", help="Benchmarks: figures with ratios, history kept.")
+app.command("token")(token.token)
+app.command("launch")(launch.launch)
+app.command("ingest")(ingest.ingest)
+app.command("load")(load.load)
+app.command("doctor")(doctor.doctor)
+
+Home = Annotated[Path | None, typer.Option(help="Folder that holds all state (FORAMEN_HOME).")]
+Port = Annotated[int | None, typer.Option(help="Port of the web server (FORAMEN_PORT).")]
+DicomPort = Annotated[int | None, typer.Option(help="DIMSE port (FORAMEN_DICOM_PORT).")]
+
+
+def _settings(home: Path | None, port: int | None, dicom_port: int | None) -> Settings:
+    """Settings with the options laid over the environment, so that child processes see the same."""
+    for name, value in (("HOME", home), ("PORT", port), ("DICOM_PORT", dicom_port)):
+        if value is not None:
+            os.environ[f"FORAMEN_{name}"] = str(value)
+    get_settings.cache_clear()
+    return get_settings()
+
+
+@app.command()
+def up(home: Home = None, port: Port = None, dicom_port: DicomPort = None) -> None:
+    """Start everything in the foreground; Ctrl-C or SIGTERM stops it cleanly."""
+    from foramen.supervisor.supervisor import Supervisor
+
+    Supervisor(_settings(home, port, dicom_port)).run()
+
+
+@app.command("demo")
+def demo_command(
+    home: Home = None,
+    port: Port = None,
+    dicom_port: DicomPort = None,
+    check: Annotated[bool, typer.Option(help="Do the whole main job without a person and exit 0 or 1.")] = False,
+) -> None:
+    """Start everything with demo data and send a lumbar MR study through it."""
+    raise typer.Exit(demo.run(_settings(home, port, dicom_port), check=check))
+
+
+@app.command()
+def serve(
+    only: Annotated[str | None, typer.Option(help="identity, fhir, dicomweb or apps; all without it.")] = None,
+) -> None:
+    """Run the web process alone."""
+    from foramen.app import SERVICES
+    from foramen.web import serve as serve_web
+
+    if only is not None and only not in SERVICES:
+        raise typer.BadParameter(f"choose one of {', '.join(SERVICES)}", param_hint="--only")
+    serve_web(get_settings(), only)
+
+
+@app.command()
+def worker() -> None:
+    """Run the AI worker alone."""
+    from ai_services.worker import run
+    from foramen.kernel.database_url import database_url
+
+    settings = get_settings()
+    run(settings, database_url(settings))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database up to date and register our own clients."""
+    from foramen.app import migrate as migrate_all
+
+    migrate_all(get_settings())
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Run the command; faults with a name are said in one line."""
+    try:
+        app()
+    except InteropError as error:
+        typer.echo(f"foramen: {error.message}", err=True)
+        sys.exit(1)

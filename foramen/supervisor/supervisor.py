@@ -1,0 +1,246 @@
+"""Start PostgreSQL, migrations, Orthanc, web and worker; watch them; stop them without losing acknowledged work."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from foramen.kernel.embedded_postgres import postgres_pid, start_postgres, stop_postgres
+from foramen.kernel.errors import ConflictError, UpstreamError
+from foramen.kernel.secret_files import read_or_create_secret
+from foramen.kernel.settings import Settings
+from foramen.supervisor.orthanc_config import write_orthanc_config
+from foramen.supervisor.part import Part
+from foramen.supervisor.ports import free_port, is_free, require_free
+
+ORTHANC_PROGRAMS = ("/usr/sbin/Orthanc", "/usr/local/sbin/Orthanc", "/usr/bin/Orthanc")
+_TICK_S = 0.1
+
+
+class Supervisor:
+    """One installation under one FORAMEN_HOME."""
+
+    def __init__(self, settings: Settings, say: Callable[[str], None] = print) -> None:
+        self.home = settings.home.resolve()
+        self._say = say
+        self._stopping = False
+        self._lock: IO[str] | None = None
+        updates: dict[str, object] = {"home": self.home}
+        if settings.orthanc_url is None and not is_free("127.0.0.1", settings.orthanc_http_port):
+            updates["orthanc_http_port"] = free_port()
+        self.settings = settings.model_copy(update=updates)
+        self.parts: list[Part] = []
+
+    def run(self) -> None:
+        """Start everything, print ``ready: URL``, watch until told to stop.
+
+        Raises
+        ------
+        ConflictError
+            A port is taken, or the same home is already running.
+        UpstreamError
+            A part did not become ready.
+        """
+        self.start()
+        try:
+            self.watch()
+        finally:
+            self.stop()
+
+    def start(self) -> None:
+        """Start all parts and return once they answer."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask_to_stop)
+        self._take_lock()
+        require_free(self.settings.host, self.settings.port, "web", "--port")
+        if self.settings.orthanc_url is None:
+            require_free("127.0.0.1", self.settings.dicom_port, "DICOM", "--dicom-port")
+        try:
+            self._start_database()
+            self._start_parts()
+        except BaseException:
+            self.stop()
+            raise
+        self._say(f"ready: {self.settings.origin}")
+
+    def watch(self) -> None:
+        """Watch the parts and restart what dies, with back-off, until a signal asks to stop."""
+        while not self._stopping:
+            now = time.monotonic()
+            self._watch_database()
+            for part in self.parts:
+                self._watch_part(part, now)
+            time.sleep(_TICK_S)
+
+    def stop(self) -> None:
+        """Stop in the reverse order: nobody loses the part it still writes to."""
+        for part in reversed(self.parts):
+            if part.process is None:
+                continue
+            part.terminate()
+            clean = part.wait_stopped()
+            self._status(part.name, "stopped" if clean else "killed, it did not stop in time")
+        self.parts.clear()
+        if self.settings.database_url is None and self._lock is not None:
+            stop_postgres(self.home / "postgres")
+            self._status("postgres", "stopped")
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _ask_to_stop(self, *_: object) -> None:
+        self._stopping = True
+
+    def _status(self, name: str, text: str) -> None:
+        self._say(f"  {name:<10} {text}")
+
+    def _take_lock(self) -> None:
+        """One supervisor a home; the lock dies with the process."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        lock = (self.home / "supervisor.lock").open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise ConflictError(f"Foramen is already running with FORAMEN_HOME={self.home}") from None
+        self._lock = lock
+
+    def _start_database(self) -> None:
+        began = time.monotonic()
+        if self.settings.database_url is None:
+            start_postgres(self.home / "postgres")
+            self._status("postgres", f"ready      {time.monotonic() - began:5.1f} s  (embedded)")
+        else:
+            self._status("postgres", "yours      FORAMEN_DATABASE_URL")
+
+    def _watch_database(self) -> None:
+        if self.settings.database_url is None and postgres_pid(self.home / "postgres") is None:
+            self._status("postgres", "ended, restarting")
+            start_postgres(self.home / "postgres")
+            self._status("postgres", "ready again")
+
+    def _start_parts(self) -> None:
+        began = time.monotonic()
+        if self.settings.orthanc_url is None:
+            self._launch(self._orthanc_part())
+        migration = subprocess.run(
+            [sys.executable, "-m", "foramen", "migrate"],
+            env={**os.environ, **self._environment()},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if migration.returncode != 0:
+            raise UpstreamError(f"The migrations failed:\n{migration.stderr.strip()[-2000:]}")
+        self._status("migrations", f"done       {time.monotonic() - began:5.1f} s")
+        self._launch(self._web_part())
+        self._launch(self._worker_part())
+        for part in self.parts:
+            self._await_ready(part)
+
+    def _launch(self, part: Part) -> None:
+        part.start()
+        self.parts.append(part)
+
+    def _await_ready(self, part: Part, timeout_s: float = 60.0) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not part.is_ready():
+            if part.poll() is not None or time.monotonic() > deadline or self._stopping:
+                raise UpstreamError(f"{part.name} did not start; see {part.log_file}")
+            time.sleep(0.05)
+        part.ready = True
+        pid = part.process.pid if part.process else 0
+        self._status(part.name, f"ready      {time.monotonic() - part.started_at:5.1f} s  (pid {pid})")
+
+    def _watch_part(self, part: Part, now: float) -> None:
+        if part.process is None:
+            if now >= part.restart_at:
+                part.start()
+        elif (status := part.poll()) is not None:
+            wait = part.schedule_restart(now)
+            self._status(part.name, f"ended with status {status}, restarting in {wait:.1f} s (restart {part.restarts})")
+        elif not part.ready and part.is_ready():
+            part.ready = True
+            self._status(part.name, f"ready again {now - part.started_at:4.1f} s  (pid {part.process.pid})")
+
+    def _environment(self) -> dict[str, str]:
+        settings = self.settings
+        environment = {
+            "FORAMEN_HOME": str(self.home),
+            "FORAMEN_HOST": settings.host,
+            "FORAMEN_PORT": str(settings.port),
+            "FORAMEN_DICOM_PORT": str(settings.dicom_port),
+            "FORAMEN_ORTHANC_HTTP_PORT": str(settings.orthanc_http_port),
+            "FORAMEN_STABLE_STUDY_S": str(settings.stable_study_s),
+            "PYTHONUNBUFFERED": "1",
+        }
+        if settings.default_patient_id_issuer is not None:
+            environment["FORAMEN_DEFAULT_PATIENT_ID_ISSUER"] = settings.default_patient_id_issuer
+        return environment
+
+    def _orthanc_part(self) -> Part:
+        program = next((path for path in ORTHANC_PROGRAMS if Path(path).exists()), None)
+        if program is None:
+            raise UpstreamError("Orthanc is not installed: apt install orthanc orthanc-dicomweb orthanc-python")
+        config = write_orthanc_config(self.settings, self.home / "orthanc")
+        read_or_create_secret(self.home, "notify")
+        outbox = self.home / "orthanc" / "outbox"
+        outbox.mkdir(parents=True, exist_ok=True)
+        environment = {
+            "FORAMEN_NOTIFY_URL": f"{self.settings.internal_origin}/dicom-web/-/study-arrived",
+            "FORAMEN_NOTIFY_SECRET_FILE": str(self.home / "secrets" / "notify"),
+            "FORAMEN_OUTBOX_DIR": str(outbox),
+        }
+        return Part(
+            "orthanc",
+            [program, str(config)],
+            environment,
+            self.home / "logs" / "orthanc.log",
+            lambda: _answers(f"{self.settings.archive_url}/system", self._orthanc_credentials()),
+        )
+
+    def _orthanc_credentials(self) -> str:
+        pair = f"{self.settings.orthanc_username}:{read_or_create_secret(self.home, 'orthanc')}"
+        return "Basic " + base64.b64encode(pair.encode()).decode()
+
+    def _web_part(self) -> Part:
+        return Part(
+            "web",
+            [sys.executable, "-m", "foramen", "serve"],
+            self._environment(),
+            self.home / "logs" / "web.log",
+            lambda: _answers(f"{self.settings.internal_origin}/readyz"),
+        )
+
+    def _worker_part(self) -> Part:
+        beat = self.home / "run" / "worker"
+        started = time.time()
+        return Part(
+            "worker",
+            [sys.executable, "-m", "foramen", "worker"],
+            self._environment(),
+            self.home / "logs" / "worker.log",
+            lambda: beat.exists() and beat.stat().st_mtime > started,
+        )
+
+
+def _answers(url: str, authorization: str | None = None) -> bool:
+    """Whether a loopback URL answers 200."""
+    request = urllib.request.Request(url)  # noqa: S310  only our own http URLs
+    if authorization:
+        request.add_header("Authorization", authorization)
+    try:
+        with urllib.request.urlopen(request, timeout=2) as response:  # noqa: S310
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

@@ -1,0 +1,30 @@
+"""Write docs/environment-variables.md from the settings themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from foramen.kernel.settings import Settings
+
+HEAD = """# Environment variables
+
+Every setting of Foramen. Written by `python scripts/write_settings_page.py`; a test compares the page with the code.
+Secrets are not settings: they are files under `FORAMEN_HOME/secrets`, made on first start, readable by their owner alone.
+
+| variable | default | meaning |
+|---|---|---|
+"""
+
+
+def main() -> None:
+    """Write the page."""
+    rows = [
+        f"| `FORAMEN_{name.upper()}` | `{'' if field.default is None else field.default}` | {field.description} |"
+        for name, field in Settings.model_fields.items()
+    ]
+    page = Path(__file__).parents[1] / "docs" / "environment-variables.md"
+    page.write_text(HEAD + "\n".join(rows) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

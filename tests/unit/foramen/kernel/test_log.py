@@ -1,0 +1,19 @@
+"""Nothing about a person reaches the log: fields are an allow-list."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+
+def test_unknown_fields_are_dropped() -> None:
+    code = (
+        "from foramen.kernel.log import configure_log, get_log;"
+        "configure_log('INFO', 'test');"
+        "get_log().info('patient read', patient_name='ZHANG^SAN', birth_date='1970-01-01', resource_type='Patient')"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "patient read" in result.stderr
+    assert '"resource_type": "Patient"' in result.stderr
+    assert "ZHANG" not in result.stderr
+    assert "1970" not in result.stderr
