@@ -1,0 +1,171 @@
+"""`foramen bench spine`: the spine's speed goals, measured on a fresh installation of its own.
+
+Start-up, memory before the first study, first page, stored-to-report, model seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from foramen.kernel.settings import Settings, get_settings
+from foramen.supervisor.ports import free_port
+
+HISTORY = Path("docs/benchmarks/history.jsonl")
+_GOALS = {
+    "start of a prepared home, s": 10.0,
+    "web + worker resident before the first study, MB": 300.0,
+    "first page, s": 1.0,
+    "stored to report beyond the stable wait, s": 15.0,
+    "segmentation + grading, s": 5.0,
+}
+
+
+def run(repeats: int = 3) -> None:
+    """Measure, print the table with goals and add a line to the history."""
+    with tempfile.TemporaryDirectory(prefix="foramen-bench-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        figures = _measure(Path(folder), repeats)
+    table = Table("what", "median", "goal", "ratio to goal", title="foramen bench spine")
+    for name, value in figures.items():
+        goal = _GOALS[name]
+        table.add_row(name, f"{value:.2f}", f"{goal:g}", f"{value / goal:.2f}")
+    Console().print(table)
+    HISTORY.parent.mkdir(parents=True, exist_ok=True)
+    entry = {
+        "bench": "spine",
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cores": os.cpu_count(),
+        "figures": {name: round(value, 3) for name, value in figures.items()},
+    }
+    with HISTORY.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")
+
+
+def _measure(home: Path, repeats: int) -> dict[str, float]:
+    settings = get_settings().model_copy(
+        update={
+            "home": home,
+            "port": free_port(),
+            "dicom_port": free_port(),
+            "orthanc_http_port": free_port(),
+            "default_patient_id_issuer": "DEMO",
+        }
+    )
+    first, _ = _start(settings)
+    _stop(first)
+    starts, process = [], first
+    for _ in range(repeats):
+        process, seconds = _start(settings)
+        starts.append(seconds)
+        if len(starts) < repeats:
+            _stop(process)
+    try:
+        time.sleep(2)
+        resident = _resident_mb(process)
+        page = statistics.median(_timed(f"{settings.origin}/") for _ in range(20))
+        reports, models = asyncio.run(_studies(settings, repeats))
+    finally:
+        _stop(process)
+    return {
+        "start of a prepared home, s": statistics.median(starts),
+        "web + worker resident before the first study, MB": resident,
+        "first page, s": page,
+        "stored to report beyond the stable wait, s": statistics.median(reports),
+        "segmentation + grading, s": statistics.median(models),
+    }
+
+
+def _start(settings: Settings) -> tuple[subprocess.Popen[str], float]:
+    environment = {
+        **os.environ,
+        "FORAMEN_HOME": str(settings.home),
+        "FORAMEN_PORT": str(settings.port),
+        "FORAMEN_DICOM_PORT": str(settings.dicom_port),
+        "FORAMEN_ORTHANC_HTTP_PORT": str(settings.orthanc_http_port),
+        "FORAMEN_DEFAULT_PATIENT_ID_ISSUER": "DEMO",
+    }
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "foramen", "up"], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None  # noqa: S101  PIPE was asked for
+    for line in process.stdout:
+        if line.startswith("ready:"):
+            return process, time.monotonic() - began
+    raise typer.Exit(1)
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    process.communicate(timeout=60)
+
+
+def _resident_mb(process: subprocess.Popen[str]) -> float:
+    wanted = ("serve", "worker")
+    children = psutil.Process(process.pid).children(recursive=True)
+    roots = [child for child in children if child.cmdline()[-1:] and child.cmdline()[-1] in wanted]
+    family = {member for root in roots for member in (root, *root.children(recursive=True))}
+    return sum(member.memory_info().rss for member in family) / 2**20
+
+
+def _timed(url: str) -> float:
+    began = time.perf_counter()
+    httpx.get(url, follow_redirects=True).raise_for_status()
+    return time.perf_counter() - began
+
+
+async def _studies(settings: Settings, repeats: int) -> tuple[list[float], list[float]]:
+    """Send studies of different patients; returns seconds to the report beyond the wait, and seconds of the model."""
+    from foramen.demo.cohort import ISSUER, cohort_bundle, demo_patients
+    from foramen.demo.studies import phantom_study
+    from foramen.identity.operator_token import operator_token
+    from foramen.ingest.send import send_instances
+    from foramen.kernel.database_url import database_url
+    from foramen.kernel.fhir_client import FhirClient
+    from terminology import systems
+
+    token = operator_token(settings, database_url(settings), "system/*.cruds", expires_in_s=3600)
+    studies = [phantom_study(ISSUER, seed) for seed in range(repeats)]
+    reports, models = [], []
+    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=60) as http:
+        record = FhirClient(settings.fhir_base, http)
+        people = demo_patients([study.patient_id for study in studies])
+        await record.transaction(cohort_bundle(people, datetime.now(UTC).isoformat(timespec="seconds")))
+        for study in studies:
+            await asyncio.to_thread(
+                send_instances, study.instances, settings.host, settings.dicom_port, settings.dicom_aet
+            )
+            stored, found = time.monotonic(), []
+            while not found:
+                await asyncio.sleep(0.1)
+                patient = f"{systems.IDENTIFIER_PATIENT}/{ISSUER}|{study.patient_id}"
+                found = await record.search("DiagnosticReport", [("subject:Patient.identifier", patient)])
+                if time.monotonic() - stored > 120:
+                    raise typer.Exit(1)
+            reports.append(time.monotonic() - stored - settings.stable_study_s)
+            models.append(_model_seconds(found[0]))
+    return reports, models
+
+
+def _model_seconds(report: dict[str, Any]) -> float:
+    """Seconds of the model, as the report itself states them."""
+    for extension in report.get("extension", []):
+        if extension["url"].endswith("/model-seconds"):
+            return float(extension["valueDecimal"])
+    return float("nan")

@@ -1,0 +1,168 @@
+"""The main job in a real browser: portal → launch → see the finding → verify → choose an option → the FHIR API shows it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
+
+from foramen.demo.cohort import PRACTITIONER, cohort_bundle, demo_patients
+from foramen.demo.studies import main_study
+from foramen.ingest.send import send_instances
+from tests.builders.system import System, search, wait_for
+from tests.conftest import TEST_DATA
+
+pytestmark = [pytest.mark.system, pytest.mark.browser]
+
+PASSWORD = "correct horse battery staple"
+CHROMIUM_OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+]
+
+
+@pytest.fixture(scope="module")
+def analysed(system: System) -> str:
+    """A SYNTHETIC patient whose study has been sent by C-STORE and analysed; returns the patient's id."""
+    study = main_study(TEST_DATA, "DEMO")
+    people = demo_patients([study.patient_id])
+    system.command(
+        *("user", "add", "surgeon", "--role", "physician", "--practitioner", PRACTITIONER, "--password-stdin"),
+        stdin=PASSWORD + "\n",
+    )
+    with system.client() as client:
+        answer = client.post("/fhir", json=cohort_bundle(people, "2026-01-01T00:00:00Z"))
+        assert answer.status_code == 200, answer.text
+        outcomes = send_instances(study.instances, "127.0.0.1", system.dicom_port, "FORAMEN")
+        assert all(outcome.stored for outcome in outcomes)
+        patient = people[0].logical_id
+        wait_for(lambda: search(client, f"Task?patient=Patient/{patient}&status=completed"), 90)
+    return patient
+
+
+@pytest.fixture(scope="module")
+def browser_context() -> BrowserContext:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=CHROMIUM_OPTIONS)
+        context = browser.new_context(viewport={"width": 1920, "height": 1080}, locale="zh-CN")
+        context.set_default_timeout(30_000)
+        yield context
+        browser.close()
+
+
+def watch(page: Page) -> list[str]:
+    """Collect what a clean page never has: errors, and requests that leave this machine."""
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(f"page error: {error}"))
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    page.on(
+        "request",
+        lambda request: (
+            None
+            if request.url.startswith(("http://127.0.0.1", "data:", "blob:"))
+            else faults.append(f"left the machine: {request.url}")
+        ),
+    )
+    return faults
+
+
+def open_app(context: BrowserContext, portal: Page, test_id: str) -> Page:
+    """Click a launch button; the app opens in this page or in a new one."""
+    pages = len(context.pages)
+    portal.get_by_test_id(test_id).first.click()
+    portal.wait_for_timeout(500)
+    return context.pages[-1] if len(context.pages) > pages else portal
+
+
+def test_a_surgeon_reviews_signs_and_decides(
+    system: System, analysed: str, browser_context: BrowserContext, artifacts: Path
+) -> None:
+    portal = browser_context.new_page()
+    faults = watch(portal)
+    portal.goto(system.origin)
+    portal.locator("input[name=username]").fill("surgeon")
+    portal.locator("input[name=password]").fill(PASSWORD)
+    portal.screenshot(path=artifacts / "1-sign-in.png")
+    portal.locator("input[name=password]").press("Enter")
+
+    expect(portal.get_by_test_id("patient-row").first).to_be_visible()
+    expect(portal.locator("[data-testid=task-row][data-status=completed]").first).to_be_visible()
+    portal.screenshot(path=artifacts / "2-portal.png")
+
+    review = open_app(browser_context, portal, "open-review")
+    faults += watch(review) if review is not portal else []
+    expect(review.get_by_test_id("finding-row").first).to_be_visible()
+    expect(review.get_by_test_id("viewport").locator("canvas").first).to_be_visible()
+    assert review.locator("input[name=password]").count() == 0, "a second sign-in was asked for"
+    review.get_by_test_id("finding-row").nth(1).click()
+    review.wait_for_timeout(2500)
+    review.screenshot(path=artifacts / "3-review.png")
+    review.get_by_test_id("verify").click()
+    if (confirm := review.get_by_test_id("confirm-decision")).count():
+        confirm.first.click()
+    expect(review.get_by_test_id("report-status")).to_contain_text("final")
+    review.screenshot(path=artifacts / "4-verified.png")
+
+    with system.client() as client:
+        report = wait_for(lambda: search(client, f"DiagnosticReport?subject=Patient/{analysed}&status=final"))[0]
+        signature = search(client, f"Provenance?target=DiagnosticReport/{report['id']}&agent-role=verifier")
+        assert signature[0]["agent"][0]["who"]["reference"] == f"Practitioner/{PRACTITIONER}"
+        findings = search(client, f"Observation?subject=Patient/{analysed}&status=final&_count=200")
+        assert findings
+        absent = [item for item in findings if "dataAbsentReason" in item]
+        assert absent, "what one plane cannot show must be said"
+        assert not [item for item in absent if "valueCodeableConcept" in item]
+
+    if review is portal:
+        portal.goto(system.origin)
+        expect(portal.get_by_test_id("patient-row").first).to_be_visible()
+    plan = open_app(browser_context, portal, "open-plan")
+    expect(plan.get_by_test_id("option-card").first).to_be_visible()
+    assert plan.get_by_test_id("option-card").count() >= 3
+    plan.screenshot(path=artifacts / "5-options.png")
+    plan.get_by_test_id("choose-option").first.click()
+    plan.wait_for_timeout(400)
+    plan.screenshot(path=artifacts / "6-choose.png")
+    plan.get_by_test_id("confirm-plan").first.click()
+    expect(plan.get_by_test_id("chosen-plan")).to_be_visible()
+    plan.screenshot(path=artifacts / "7-chosen.png")
+    plan.get_by_test_id("language-switch").first.click()
+    plan.wait_for_timeout(500)
+    plan.screenshot(path=artifacts / "8-chosen-en.png")
+
+    with system.client() as client:
+        active = [
+            p for p in search(client, f"CarePlan?subject=Patient/{analysed}&status=active") if p["intent"] == "plan"
+        ]
+        assert len(active) == 1
+        assert active[0]["basedOn"][0]["reference"].startswith("CarePlan/")
+    assert not faults
+
+
+def test_a_patient_token_sees_records_and_pixels_of_that_patient_alone(system: System, analysed: str) -> None:
+    with system.client() as everyone:
+        study = search(everyone, f"ImagingStudy?subject=Patient/{analysed}")[0]
+    uid = study["identifier"][0]["value"].removeprefix("urn:oid:")
+    with system.client("patient/*.rs", "--patient", analysed) as own:
+        assert search(own, f"Observation?subject=Patient/{analysed}")
+        assert len(own.get("/dicom-web/studies", headers={"Accept": "application/dicom+json"}).json()) == 1
+        assert own.get(f"/dicom-web/studies/{uid}/metadata").status_code == 200
+    with system.client("patient/*.rs", "--patient", "syn-0003") as other:
+        assert not search(other, f"Observation?subject=Patient/{analysed}")
+        assert other.get(f"/fhir/ImagingStudy/{study['id']}").status_code == 404
+        assert not other.get("/dicom-web/studies", headers={"Accept": "application/dicom+json"}).content.strip(b"[]\n ")
+        for path in ("metadata", "rendered", f"series/{study['series'][0]['uid']}/metadata"):
+            assert other.get(f"/dicom-web/studies/{uid}/{path}").status_code == 404
+
+
+def test_nothing_about_the_patient_is_in_the_logs(system: System, analysed: str) -> None:
+    text = "".join(path.read_text(errors="replace") for path in (system.home / "logs").glob("*.log"))
+    for secret in ("演示", "患者", "1971-01-01"):
+        assert secret not in text
