@@ -50,9 +50,12 @@ class Measured:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, then count it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["path"] == "/fhir":  # the base itself: transactions are posted there, and a mount needs the slash
+            scope = {**scope, "path": "/fhir/", "raw_path": b"/fhir/"}
         first = scope["path"].split("/", 2)[1] or "portal"
         service = first if first in ("fhir", "auth", "dicom-web", "apps", "portal") else "other"
         began, status = time.perf_counter(), 500

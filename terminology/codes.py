@@ -59,6 +59,7 @@ FINDINGS = {
         _finding("F21", "Kambin inscribed circle", "Kambin 三角内切圆"),
         _finding("canal-ap", "Spinal canal anteroposterior diameter", "椎管前后径"),
         _finding("disc-narrowing", "Disc narrowing", "椎间隙狭窄"),
+        _finding("numbering", "Vertebral numbering", "椎体计数"),
     )
 }
 
@@ -101,3 +102,18 @@ OPTIONS = {
 SYNTHETIC = Code(systems.TAG, "SYNTHETIC", "SYNTHETIC", "合成数据 SYNTHETIC")
 AI_GENERATED = Code(systems.TAG, "AI-GENERATED", "AI-generated", "AI 生成")
 ANALYSE_STUDY = Code(systems.TASK_CODE, "analyse-study", "Analyse imaging study", "影像 AI 分析")
+RECOMMEND_OPTIONS = Code(systems.TASK_CODE, "recommend-options", "Recommend treatment options", "治疗方案推荐")
+
+
+REGISTRATION_REASONS = {
+    code: Code(systems.TASK_REASON, code, display, zh)
+    for code, display, zh in (
+        ("no-patient-id", "The images carry no Patient ID", "影像中没有患者 ID"),
+        ("no-issuer", "The images do not say who issued their Patient ID", "影像未注明患者 ID 的签发机构"),
+        ("no-patient-match", "No patient in the record has this Patient ID and issuer", "病历中没有与该患者 ID 和签发机构一致的患者"),
+        ("ambiguous-patient-match", "Several patients in the record have this Patient ID", "病历中有多名患者使用该患者 ID"),
+        ("conflicting-patient-id", "The series of the study name different patients", "同一检查的序列对应不同的患者"),
+        ("superseded", "Newer images of the study replaced this request", "该检查已有新影像，本任务已被取代"),
+    )
+}
+"""Why a Task of stage 3 (register) waits or was replaced."""

@@ -167,7 +167,9 @@ class Journey:
             f"{self.settings.dicom_web_base}/studies/{study.study_instance_uid}/series",
             headers={"Accept": "application/dicom+json"},
         )
-        modalities = {item["00080060"]["Value"][0] for item in response.json()} if response.status_code == 200 else set()
+        modalities = (
+            {item["00080060"]["Value"][0] for item in response.json()} if response.status_code == 200 else set()
+        )
         if not {"SEG", "SR"} <= modalities:
             raise StageError(f"the study holds {sorted(modalities)}, SEG and SR are missing")
         return reports[0], f"SEG, SR, {len(reports[0]['result'])} findings"

@@ -58,7 +58,9 @@ class Surgeon:
         """Forget the session."""
         await self._http.aclose()
 
-    async def authorize(self, client_id: str, redirect_uri: str, scope: str, launch: str | None = None) -> dict[str, Any]:
+    async def authorize(
+        self, client_id: str, redirect_uri: str, scope: str, launch: str | None = None
+    ) -> dict[str, Any]:
         """Walk the authorization code flow and return the token response.
 
         Raises
@@ -93,7 +95,7 @@ class Surgeon:
             location = response.headers.get("location")
             if location is not None:
                 target = urljoin(str(response.url), location)
-                if target.startswith(redirect_uri):
+                if target.partition("?")[0] == redirect_uri:
                     answer = parse_qs(urlsplit(target).query)
                     if "code" not in answer or answer.get("state") != [parameters["state"]]:
                         raise UpstreamError(f"Authorization was refused: {answer.get('error', ['?'])[0]}")

@@ -21,6 +21,9 @@ def start_postgres(folder: Path) -> str:
 
     folder.mkdir(parents=True, exist_ok=True)
     server = get_server(folder.resolve(), cleanup_mode=None)
+    if postgres_pid(folder) is None:  # get_server remembers its handle: one whose server ended since starts nothing
+        with server._lock:
+            server.ensure_postgres_running()
     return str(server.get_uri())
 
 

@@ -69,11 +69,15 @@ class BackendServiceAuth(httpx.Auth):
     async def async_auth_flow(self, request: httpx.Request) -> Any:
         """Send the request with a fresh token; renew once when the server refuses it."""
         if time.time() > self._expires - _EARLY_S:
-            self._accept((yield self._token_request()))
+            answer = yield self._token_request()
+            await answer.aread()  # httpx reads bodies by itself only for flows that are not asynchronous
+            self._accept(answer)
         request.headers["Authorization"] = f"Bearer {self._token}"
         response = yield request
         if response.status_code == 401:
-            self._accept((yield self._token_request()))
+            answer = yield self._token_request()
+            await answer.aread()
+            self._accept(answer)
             request.headers["Authorization"] = f"Bearer {self._token}"
             yield request
 

@@ -16,7 +16,11 @@ from foramen.kernel.secret_files import read_or_create_secret
 from foramen.kernel.settings import Settings
 
 TEMPLATE_FOLDER = Path(__file__).parents[2] / "orthanc"
-PLUGIN_FOLDERS = (Path("/usr/share/orthanc/plugins"), Path("/usr/lib/orthanc/plugins"), Path("/usr/local/share/orthanc/plugins"))
+PLUGIN_FOLDERS = (
+    Path("/usr/share/orthanc/plugins"),
+    Path("/usr/lib/orthanc/plugins"),
+    Path("/usr/local/share/orthanc/plugins"),
+)
 PLUGINS = ("libOrthancDicomWeb.so", "libOrthancPython.so")
 
 

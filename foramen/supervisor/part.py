@@ -54,7 +54,7 @@ class Part:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509  single-threaded parent
+                preexec_fn=_die_with_parent,
             )
         self.started_at = time.monotonic()
         self.ready = False

@@ -17,14 +17,16 @@ from typing import IO
 
 from foramen.kernel.embedded_postgres import postgres_pid, start_postgres, stop_postgres
 from foramen.kernel.errors import ConflictError, UpstreamError
+from foramen.kernel.heartbeat import heartbeat_file
 from foramen.kernel.secret_files import read_or_create_secret
 from foramen.kernel.settings import Settings
-from foramen.supervisor.orthanc_config import write_orthanc_config
+from foramen.supervisor.orthanc_config import orthanc_environment, write_orthanc_config
 from foramen.supervisor.part import Part
 from foramen.supervisor.ports import free_port, is_free, require_free
 
 ORTHANC_PROGRAMS = ("/usr/sbin/Orthanc", "/usr/local/sbin/Orthanc", "/usr/bin/Orthanc")
 _TICK_S = 0.1
+_BEAT_S = 2.0
 
 
 class Supervisor:
@@ -193,18 +195,10 @@ class Supervisor:
         if program is None:
             raise UpstreamError("Orthanc is not installed: apt install orthanc orthanc-dicomweb orthanc-python")
         config = write_orthanc_config(self.settings, self.home / "orthanc")
-        read_or_create_secret(self.home, "notify")
-        outbox = self.home / "orthanc" / "outbox"
-        outbox.mkdir(parents=True, exist_ok=True)
-        environment = {
-            "FORAMEN_NOTIFY_URL": f"{self.settings.internal_origin}/dicom-web/-/study-arrived",
-            "FORAMEN_NOTIFY_SECRET_FILE": str(self.home / "secrets" / "notify"),
-            "FORAMEN_OUTBOX_DIR": str(outbox),
-        }
         return Part(
             "orthanc",
             [program, str(config)],
-            environment,
+            orthanc_environment(self.settings, self.home / "orthanc"),
             self.home / "logs" / "orthanc.log",
             lambda: _answers(f"{self.settings.archive_url}/system", self._orthanc_credentials()),
         )
@@ -223,14 +217,13 @@ class Supervisor:
         )
 
     def _worker_part(self) -> Part:
-        beat = self.home / "run" / "worker"
-        started = time.time()
+        beat = heartbeat_file(self.home, "worker")
         return Part(
             "worker",
             [sys.executable, "-m", "foramen", "worker"],
             self._environment(),
             self.home / "logs" / "worker.log",
-            lambda: beat.exists() and beat.stat().st_mtime > started,
+            lambda: beat.exists() and time.time() - beat.stat().st_mtime < _BEAT_S,
         )
 
 

@@ -1,0 +1,253 @@
+"""Composition root of the gateway: the only place where its parts are built. Mounted at /dicom-web.
+
+DICOM PS3.18 (DICOMweb); stages 1, 3 and 7 of the main job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import re
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+import httpx
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from dicomweb.archive import Archive
+from dicomweb.audit import AuditTrail
+from dicomweb.database import Database
+from dicomweb.intake import Intake
+from dicomweb.migrations import migrate
+from dicomweb.qido import Qido
+from dicomweb.routes import ROUTES, DicomWebRoute
+from dicomweb.stow import Stow
+from dicomweb.study_index import StudyIndex
+from dicomweb.wado import Wado
+from foramen.kernel.access_context import AccessContext, Reach
+from foramen.kernel.audit_event import audit_event
+from foramen.kernel.errors import (
+    ForbiddenError,
+    InteropError,
+    InvalidRequestError,
+    NotAuthenticatedError,
+    NotFoundError,
+    NotSupportedError,
+)
+from foramen.kernel.fhir_client import BackendServiceAuth, FhirClient
+from foramen.kernel.http_edge import authenticate, read_body, trace_id_of
+from foramen.kernel.log import get_log
+from foramen.kernel.outcome import outcome_response, unexpected_error
+from foramen.kernel.secret_files import read_or_create_key, read_or_create_secret
+from foramen.kernel.settings import Settings
+from foramen.kernel.tokens import TokenVerifier, bearer_token
+
+CLIENT_ID = "foramen-intake"
+SCOPE = "system/Patient.rs system/ImagingStudy.crus system/Task.crus system/Endpoint.crus system/AuditEvent.c"
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_TRACE_ID = re.compile(r"[0-9a-f]{32}")
+_NOTICE_BYTES = 4096
+
+Handler = Callable[[Request, AccessContext, str], Awaitable[Response]]
+
+
+def is_uid(text: str) -> bool:
+    """Whether a text is a UID as PS3.5 §9.1 writes it (leading zeros are tolerated: vendors send them)."""
+    return len(text) <= 64 and _UID.fullmatch(text) is not None
+
+
+def fhir_client(settings: Settings) -> FhirClient:
+    """Our own way to the record: HTTP with a backend-services token, as for any outside system."""
+    key = read_or_create_key(settings.home, CLIENT_ID, "P-384")
+    endpoint, audience = f"{settings.internal_origin}/auth/token", f"{settings.origin}/auth/token"
+    auth = BackendServiceAuth(CLIENT_ID, key, SCOPE, endpoint, audience)
+    http = httpx.AsyncClient(auth=auth, timeout=httpx.Timeout(60.0, connect=3.0), trust_env=False)
+    return FhirClient(f"{settings.internal_origin}/fhir", http)
+
+
+class DicomWebService:
+    """QIDO-RS, WADO-RS, STOW-RS and the intake, behind tokens and audit."""
+
+    def __init__(
+        self, settings: Settings, database_url: str, verifier: TokenVerifier, *, fhir: FhirClient | None = None
+    ) -> None:
+        self._settings, self._database_url, self._verifier = settings, database_url, verifier
+        self._fhir_given = fhir
+        self._tasks: list[asyncio.Task[None]] = []
+        self.app = Starlette(
+            routes=[
+                *(Route(item.path, self._endpoint(item), methods=[item.method]) for item in ROUTES),
+                Route("/-/study-arrived", self._study_arrived, methods=["POST"]),
+            ],
+            exception_handlers={HTTPException: _no_such_route},
+        )
+
+    async def start(self) -> None:
+        """Migrate, build the parts and start the background work."""
+        settings = self._settings
+        await asyncio.to_thread(migrate, self._database_url)
+        self._database = Database(self._database_url)
+        self._index = StudyIndex(self._database)
+        password = read_or_create_secret(settings.home, "orthanc")
+        self._archive = Archive(settings.archive_url, settings.orthanc_username, password)
+        self._fhir = self._fhir_given or fhir_client(settings)
+        issuer = settings.default_patient_id_issuer
+        self.intake = Intake(self._database, self._index, self._archive, self._fhir, issuer)
+        self._audit = AuditTrail(self._database, self._fhir)
+        self._qido = Qido(settings, self._database)
+        self._wado = Wado(settings, self._archive, self._index)
+        self._stow = Stow(settings, self._archive, self._index)
+        self._tasks = [
+            asyncio.create_task(_keep_running("intake", self.intake.run)),
+            asyncio.create_task(_keep_running("audit", self._audit.run)),
+        ]
+
+    async def stop(self) -> None:
+        """Stop the background work; what is undone lies in the database."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        await self._archive.close()
+        if self._fhir_given is None:
+            await self._fhir.__aexit__()
+        await self._database.close()
+
+    async def ready(self) -> bool:
+        """Whether database and archive answer."""
+        try:
+            async with self._database.connection() as connection:
+                await connection.fetchval("SELECT 1")
+        except InteropError:
+            return False
+        return await self._archive.is_up()
+
+    def _endpoint(self, route: DicomWebRoute) -> Callable[[Request], Awaitable[Response]]:
+        """Token → handler → audit → answer; the audit is durable before the client hears anything."""
+        handler: Handler = getattr(self, f"_{route.handler}")
+
+        async def endpoint(request: Request) -> Response:
+            trace_id = trace_id_of(request)
+            context: AccessContext | None = None
+            try:
+                context = authenticate(request, self._verifier)
+                _check_uids(request)
+                response = await handler(request, context, trace_id)
+            except InteropError as error:
+                response = outcome_response(error)
+            except Exception:
+                get_log().exception("unexpected error", trace_id=trace_id, route=route.path, method=route.method)
+                response = outcome_response(unexpected_error(trace_id))
+            try:
+                await self._record(route, request, context, response.status_code, trace_id)
+            except InteropError as error:
+                return outcome_response(error)
+            return response
+
+        return endpoint
+
+    async def _record(
+        self, route: DicomWebRoute, request: Request, context: AccessContext | None, status: int, trace_id: str
+    ) -> None:
+        study = request.path_params.get("study")
+        known = study if study is not None and is_uid(study) else None
+        await self._audit.record(
+            audit_event(
+                interaction=route.interaction,
+                source="dicomweb",
+                status=status,
+                recorded=datetime.now(UTC),
+                trace_id=trace_id,
+                context=context,
+                entity=f"urn:oid:{known}" if known else None,
+                patient=await self._index.patient_of(known) if known and status < 300 else None,
+            )
+        )
+
+    async def _search(self, request: Request, context: AccessContext, trace_id: str) -> Response:
+        return await self._qido.search(request, context)
+
+    async def _store(self, request: Request, context: AccessContext, trace_id: str) -> Response:
+        response = await self._stow.store(request, context, trace_id)
+        self.intake.wake()
+        return response
+
+    async def _retrieve(self, request: Request, context: AccessContext, trace_id: str) -> Response:
+        return await self._wado.instances(request, context)
+
+    async def _metadata(self, request: Request, context: AccessContext, trace_id: str) -> Response:
+        return await self._wado.metadata(request, context)
+
+    async def _frames(self, request: Request, context: AccessContext, trace_id: str) -> Response:
+        return await self._wado.frames(request, context)
+
+    async def _bulk_data(self, request: Request, context: AccessContext, trace_id: str) -> Response:
+        return await self._wado.bulk_data(request, context)
+
+    async def _rendered(self, request: Request, context: AccessContext, trace_id: str) -> Response:
+        return await self._wado.rendered(request, context)
+
+    async def _register(self, request: Request, context: AccessContext, trace_id: str) -> Response:
+        """POST /studies/{study}/register: try again to find the patient of a study that waits on hold."""
+        if context.reach("Task", "u") is not Reach.EVERYTHING:
+            raise ForbiddenError("A patient scope cannot register studies")
+        study = request.path_params["study"]
+        await self._index.require_study(study)
+        await self._index.arrived(study, trace_id)
+        self.intake.wake()
+        return Response(
+            orjson.dumps({"studyInstanceUID": study, "traceId": trace_id}), 202, media_type="application/json"
+        )
+
+    async def _study_arrived(self, request: Request) -> Response:
+        """POST /-/study-arrived from the notify plug-in; 202 means the arrival is durable."""
+        try:
+            secret = read_or_create_secret(self._settings.home, "notify")
+            given = bearer_token(request.headers.get("authorization"))
+            if not hmac.compare_digest(given.encode(), secret.encode()):
+                raise NotAuthenticatedError("Not the notify plug-in's secret")
+            study, trace_id = _notice(await read_body(request, _NOTICE_BYTES))
+            await self._index.arrived(study, trace_id)
+        except InteropError as error:
+            return outcome_response(error)
+        self.intake.wake()
+        return Response(status_code=202)
+
+
+def _notice(body: bytes) -> tuple[str, str]:
+    try:
+        content = orjson.loads(body)
+        study, trace_id = str(content["studyInstanceUID"]), str(content["traceId"])
+    except (orjson.JSONDecodeError, KeyError, TypeError) as exc:
+        raise InvalidRequestError("studyInstanceUID and traceId are required", issue_code="required") from exc
+    if not is_uid(study) or not _TRACE_ID.fullmatch(trace_id):
+        raise InvalidRequestError("studyInstanceUID or traceId is malformed", issue_code="value")
+    return study, trace_id
+
+
+def _check_uids(request: Request) -> None:
+    for name in ("study", "series", "instance"):
+        if name in request.path_params and not is_uid(request.path_params[name]):
+            raise InvalidRequestError(f"The {name} in the URL is not a UID", issue_code="value")
+
+
+async def _no_such_route(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    if status == 405:
+        return outcome_response(NotSupportedError("This method is not offered here"))
+    return outcome_response(NotFoundError("No such resource"))
+
+
+async def _keep_running(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Run background work for as long as the service lives: a fault of ours in it is logged and it begins again."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            get_log().exception("background work failed", part=name)
+        await asyncio.sleep(1.0)

@@ -1,0 +1,171 @@
+"""Stages 1 and 3: what we ask of Orthanc, and nothing more. Headers of our own clients are never passed on to it.
+
+https://orthanc.uclouvain.be/book/users/rest.html
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from foramen.kernel.errors import NotFoundError, UpstreamError
+
+_RETRY_HEADERS = {"Retry-After": "5"}
+_CHUNK_BYTES = 256 * 1024
+_CACHE_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInstance:
+    """One instance as the archive names it."""
+
+    orthanc_id: str
+    sop_instance_uid: str
+
+
+class ArchiveError(UpstreamError):
+    """Orthanc does not answer, or refuses what it should do; the client may try again (RFC 9110 §15.6.4)."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers=_RETRY_HEADERS)
+
+
+class Archive:
+    """A small client of Orthanc's REST API."""
+
+    def __init__(
+        self, base_url: str, username: str, password: str, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self._http = httpx.AsyncClient(
+            base_url=base_url,
+            auth=httpx.BasicAuth(username, password),
+            timeout=httpx.Timeout(60.0, connect=3.0),
+            limits=httpx.Limits(max_connections=12),
+            transport=transport,
+            trust_env=False,
+        )
+        self._recent: OrderedDict[str, bytes] = OrderedDict()
+        self._recent_bytes = 0
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def is_up(self) -> bool:
+        """Whether Orthanc answers."""
+        try:
+            return (await self._http.get("/system", timeout=3.0)).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            response = await self._http.request(method, path, **options)
+        except httpx.HTTPError as exc:
+            raise ArchiveError("The image archive does not answer") from exc
+        if response.status_code == 404:
+            raise NotFoundError("Not in the image archive")
+        return response
+
+    async def _json(self, method: str, path: str, **options: Any) -> Any:
+        response = await self._send(method, path, **options)
+        if response.status_code != 200:
+            raise ArchiveError(f"The image archive answered {response.status_code}")
+        return response.json()
+
+    async def store(self, content: Any) -> tuple[str, str] | None:
+        """Store one instance. Returns (orthanc id, "Success" | "AlreadyStored"), or None when Orthanc cannot parse it.
+
+        Raises
+        ------
+        ArchiveError
+            Nothing was acknowledged: the archive is down, full or refused for a reason that is not the instance's.
+        """
+        response = await self._send(
+            "POST", "/instances", content=content, headers={"Content-Type": "application/dicom"}
+        )
+        if response.status_code == 400:
+            return None
+        if response.status_code != 200:
+            raise ArchiveError(f"The image archive answered {response.status_code}")
+        body = response.json()
+        return str(body["ID"]), str(body["Status"])
+
+    async def find_instance(self, sop_instance_uid: str) -> list[str]:
+        """Orthanc ids of the instances with this SOP Instance UID (more than one when patients were mixed up)."""
+        found = await self._json("POST", "/tools/lookup", content=sop_instance_uid)
+        return [str(item["ID"]) for item in found if item["Type"] == "Instance"]
+
+    async def study_instances(self, study_instance_uid: str) -> list[StoredInstance]:
+        """All instances the archive holds of one study; empty when it holds none."""
+        found = await self._json("POST", "/tools/lookup", content=study_instance_uid)
+        instances = []
+        for study in (item["ID"] for item in found if item["Type"] == "Study"):
+            try:
+                rows = await self._json("GET", f"/studies/{study}/instances")
+            except NotFoundError:
+                continue
+            instances += [StoredInstance(row["ID"], row["MainDicomTags"]["SOPInstanceUID"]) for row in rows]
+        return instances
+
+    async def study_uids(self, page: int = 500) -> AsyncIterator[str]:
+        """Study Instance UID of every study in the archive."""
+        since = 0
+        while True:
+            rows = await self._json("GET", "/studies", params={"expand": "", "since": since, "limit": page})
+            for row in rows:
+                uid = row["MainDicomTags"].get("StudyInstanceUID")
+                if uid:
+                    yield uid
+            if len(rows) < page:
+                return
+            since += page
+
+    @asynccontextmanager
+    async def open(self, orthanc_id: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open the stored file of an instance as a stream of chunks.
+
+        Raises
+        ------
+        ArchiveError
+            Orthanc does not answer; raised before the first chunk.
+        """
+        message = self._http.build_request("GET", f"/instances/{orthanc_id}/file")
+        try:
+            response = await self._http.send(message, stream=True)
+        except httpx.HTTPError as exc:
+            raise ArchiveError("The image archive does not answer") from exc
+        try:
+            if response.status_code == 404:
+                raise NotFoundError("Not in the image archive")
+            if response.status_code != 200:
+                raise ArchiveError(f"The image archive answered {response.status_code}")
+            yield response.aiter_bytes(_CHUNK_BYTES)
+        finally:
+            await response.aclose()
+
+    async def read(self, orthanc_id: str, *, keep: bool = True) -> bytes:
+        """Return the stored file of an instance; the last few are kept, as frames of one instance are asked in a row.
+
+        Instances never change (`OverwriteInstances` is off), so a kept file cannot be out of date.
+        """
+        kept = self._recent.get(orthanc_id)
+        if kept is not None:
+            self._recent.move_to_end(orthanc_id)
+            return kept
+        try:
+            async with self.open(orthanc_id) as chunks:
+                content = b"".join([chunk async for chunk in chunks])
+        except httpx.HTTPError as exc:
+            raise ArchiveError("The image archive broke off") from exc
+        if keep and orthanc_id not in self._recent and len(content) <= _CACHE_BYTES // 2:
+            self._recent[orthanc_id] = content
+            self._recent_bytes += len(content)
+            while self._recent_bytes > _CACHE_BYTES:
+                self._recent_bytes -= len(self._recent.popitem(last=False)[1])
+        return content

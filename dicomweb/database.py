@@ -1,0 +1,60 @@
+"""One small pool of connections to the gateway's own schema; a lost database is an `UpstreamError`, not a crash."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import orjson
+
+from foramen.kernel.errors import UpstreamError
+
+
+async def _prepare(connection: asyncpg.Connection[Any]) -> None:
+    await connection.set_type_codec(
+        "jsonb", encoder=lambda value: orjson.dumps(value).decode(), decoder=orjson.loads, schema="pg_catalog"
+    )
+
+
+async def _no_reset(_: asyncpg.Connection[Any]) -> None:
+    """Skip `DISCARD ALL`: nothing here changes session state, and the default reset costs more than a query."""
+
+
+class Database:
+    """A pool that opens on first use and after the server came back."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._pool: asyncpg.Pool[Any] | None = None
+        self._opening = asyncio.Lock()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[asyncpg.Connection[Any]]:
+        """Lend a connection.
+
+        Raises
+        ------
+        UpstreamError
+            The database does not answer.
+        """
+        try:
+            async with self._opening:
+                if self._pool is None:
+                    self._pool = await asyncpg.create_pool(
+                        self._url, min_size=1, max_size=8, init=_prepare, reset=_no_reset, command_timeout=30
+                    )
+            async with self._pool.acquire() as connection:
+                yield connection
+        except (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError) as exc:
+            raise UpstreamError("The database does not answer", headers={"Retry-After": "5"}) from exc
+        except (asyncpg.AdminShutdownError, asyncpg.CrashShutdownError) as exc:
+            raise UpstreamError("The database is shutting down", headers={"Retry-After": "5"}) from exc
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._pool is not None:
+            await self._pool.close()
+            self._pool = None

@@ -1,0 +1,216 @@
+"""Stages 1 and 3: what the study index keeps of one instance, taken from its file once, at intake.
+
+DICOM PS3.18 §10.6.3 (attributes by level), §F.2 (DICOM JSON model); PS3.10 (file format).
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import orjson
+from pydicom import Dataset, dcmread
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement
+
+from foramen.kernel.errors import InvalidResourceError
+
+STUDY_KEYWORDS = (
+    *("StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "TimezoneOffsetFromUTC"),
+    *("StudyDescription", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyInstanceUID", "StudyID"),
+)
+SERIES_KEYWORDS = (
+    *("Modality", "SeriesDescription", "SeriesInstanceUID", "SeriesNumber", "SeriesDate", "SeriesTime"),
+    *("PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime", "BodyPartExamined", "ProtocolName"),
+    *("Manufacturer", "ManufacturerModelName", "FrameOfReferenceUID"),
+)
+INSTANCE_KEYWORDS = (
+    *("SOPClassUID", "SOPInstanceUID", "InstanceNumber", "Rows", "Columns", "BitsAllocated", "NumberOfFrames"),
+    *("ContentDate", "ContentTime"),
+)
+BULK_THRESHOLD_BYTES = 1024
+_PIXEL_DATA = "7FE00010"
+_BULK_VRS = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "UN"))
+OWN_MANUFACTURER = "Foramen"
+_OWN_MODALITIES = frozenset(("SEG", "SR", "PR", "KO"))
+
+
+class MalformedInstanceError(InvalidResourceError):
+    """The bytes are not a DICOM instance we can index."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceHeader:
+    """Everything the index keeps of one instance."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    instance_number: int | None
+    frames: int
+    own_output: bool
+    study: dict[str, Any]
+    series: dict[str, Any]
+    instance: dict[str, Any]
+    metadata: bytes
+
+
+def is_own_output(modality: str, manufacturer: str) -> bool:
+    """Whether a series is what this system derived and published itself: such a series never starts a run (loop guard).
+
+    Images are never own output, whatever their manufacturer says: an input must not be able to hide itself.
+    """
+    return modality in _OWN_MODALITIES and manufacturer.strip().casefold().startswith(OWN_MANUFACTURER.casefold())
+
+
+def tag_of(keyword: str) -> str:
+    """Eight hexadecimal digits of an attribute, as the JSON model writes them."""
+    tag = tag_for_keyword(keyword)
+    if tag is None:
+        raise KeyError(keyword)
+    return f"{tag:08X}"
+
+
+def read_header(content: bytes) -> InstanceHeader:
+    """Read the header of one DICOM file.
+
+    Raises
+    ------
+    MalformedInstanceError
+        Not DICOM, or without the UIDs that name it.
+    """
+    try:
+        dataset = dcmread(BytesIO(content), stop_before_pixels=True)
+    except Exception as exc:
+        # Whatever pydicom raises here is a fault of the sender's bytes, never of ours.
+        raise MalformedInstanceError("Not a readable DICOM file") from exc
+    return header_of(dataset, has_pixel_data="Rows" in dataset)
+
+
+def header_of(dataset: Dataset, *, has_pixel_data: bool) -> InstanceHeader:
+    """Take the header of a parsed dataset with file meta information."""
+    study, series, instance = (_text(dataset, f"{name}InstanceUID") for name in ("Study", "Series", "SOP"))
+    sop_class = _text(dataset, "SOPClassUID")
+    if not all((study, series, instance, sop_class)) or "TransferSyntaxUID" not in dataset.file_meta:
+        raise MalformedInstanceError("A UID that names the instance is missing")
+    transfer_syntax = str(dataset.file_meta.TransferSyntaxUID)
+    path = f"studies/{study}/series/{series}/instances/{instance}"
+    model = json_model(dataset, path)
+    if has_pixel_data:
+        model[_PIXEL_DATA] = {"vr": "OW", "BulkDataURI": f"{path}/bulkdata/{_PIXEL_DATA}"}
+    syntax = {"vr": "UI", "Value": [transfer_syntax]}
+    model["00083002"] = syntax  # Available Transfer Syntax UID, PS3.18 Table 10.6.3-5
+    return InstanceHeader(
+        study_instance_uid=study,
+        series_instance_uid=series,
+        sop_instance_uid=instance,
+        sop_class_uid=sop_class,
+        transfer_syntax_uid=transfer_syntax,
+        instance_number=_integer(dataset, "InstanceNumber"),
+        frames=(_integer(dataset, "NumberOfFrames") or 1) if has_pixel_data else 0,
+        own_output=is_own_output(_text(dataset, "Modality"), _text(dataset, "Manufacturer")),
+        study=_level(model, STUDY_KEYWORDS),
+        series=_level(model, SERIES_KEYWORDS),
+        instance=_level(model, INSTANCE_KEYWORDS) | {"00083002": syntax},
+        metadata=zlib.compress(orjson.dumps(model, option=orjson.OPT_SORT_KEYS, default=_plain), 1),
+    )
+
+
+def json_model(dataset: Dataset, uri: str) -> dict[str, Any]:
+    """DICOM JSON model of a dataset; binary values over 1 KiB become BulkDataURIs below `uri` (relative to our base)."""
+    paths = dict(_bulk_paths(dataset, ""))
+
+    def bulk_uri(element: DataElement) -> str:
+        return f"{uri}/bulkdata/{paths[id(element)]}"
+
+    model: dict[str, Any] = dataset.to_json_dict(
+        bulk_data_threshold=BULK_THRESHOLD_BYTES, bulk_data_element_handler=bulk_uri, suppress_invalid_tags=True
+    )
+    if "00080005" in model:
+        model["00080005"] = {"vr": "CS", "Value": ["ISO_IR 192"]}  # JSON is UTF-8 (PS3.18 §F.2)
+    return model
+
+
+def _bulk_paths(dataset: Dataset, prefix: str) -> Iterator[tuple[int, str]]:
+    """Identity → path ("tag" or "tag/item/tag…", items from 1) of every binary element, nested ones too."""
+    for tag in list(dataset.keys()):
+        try:
+            element = dataset[tag]
+        except Exception:
+            continue
+        name = f"{prefix}{tag:08X}"
+        if element.VR == "SQ":
+            for number, item in enumerate(element.value, start=1):
+                yield from _bulk_paths(item, f"{name}/{number}/")
+        elif element.VR in _BULK_VRS:
+            yield id(element), name
+
+
+def bulk_value(dataset: Dataset, path: str) -> bytes | None:
+    """Value of the element at a path as `_bulk_paths` writes it; None when there is none."""
+    parts = path.split("/")
+    current = dataset
+    try:
+        for tag, item in zip(parts[:-1:2], parts[1::2], strict=True):
+            current = current[int(tag, 16)].value[int(item) - 1]
+        element = current[int(parts[-1], 16)]
+    except (KeyError, ValueError, IndexError, TypeError, AttributeError):
+        return None
+    return bytes(element.value) if element.VR in _BULK_VRS or "O" in element.VR else None
+
+
+def text_values(attribute: dict[str, Any]) -> list[str]:
+    """Values of one JSON-model attribute as text to match on; a name gives each of its component groups."""
+    texts: list[str] = []
+    for value in attribute.get("Value", ()):
+        if isinstance(value, dict):
+            texts += [str(group) for group in value.values() if isinstance(group, str)]
+        elif value is not None:
+            texts.append(str(value))
+    return texts
+
+
+def match_keys(level: dict[str, Any]) -> dict[str, list[str]]:
+    """Tag → texts of one level, for QIDO matching."""
+    return {tag: texts for tag, attribute in level.items() if (texts := text_values(attribute))}
+
+
+def _level(model: dict[str, Any], keywords: tuple[str, ...]) -> dict[str, Any]:
+    tags = {tag_of(keyword): dictionary_VR(keyword) for keyword in keywords}
+    level = {tag: model.get(tag, {"vr": vr}) for tag, vr in tags.items()}
+    plain: dict[str, Any] = orjson.loads(orjson.dumps(level, default=_plain))
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    """JSON form of pydicom's number types, which orjson does not know."""
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    try:
+        value = dataset.get(keyword)
+    except Exception:
+        return ""
+    return "" if value is None else str(value).strip()
+
+
+def _integer(dataset: Dataset, keyword: str) -> int | None:
+    try:
+        return int(_text(dataset, keyword))
+    except ValueError:
+        return None

@@ -1,0 +1,247 @@
+"""Stage 3: the study index. Which instances exist, what they say of themselves, and whose they are; own tables only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+from dicomweb.database import Database
+from dicomweb.instance_header import InstanceHeader, match_keys, tag_of, text_values
+from foramen.kernel.access_context import AccessContext, Reach
+from foramen.kernel.errors import NotFoundError
+
+_UPSERT_STUDY = """
+    INSERT INTO dicomweb.study (study_instance_uid, attributes, keys) VALUES ($1, $2, $3)
+    ON CONFLICT (study_instance_uid) DO UPDATE SET patient_conflict = dicomweb.study.patient_conflict
+        OR dicomweb.study.keys->'00100020' IS DISTINCT FROM EXCLUDED.keys->'00100020'
+        OR dicomweb.study.keys->'00100021' <> EXCLUDED.keys->'00100021'
+"""
+_UPSERT_SERIES = """
+    INSERT INTO dicomweb.series (study_instance_uid, series_instance_uid, own_output, attributes, keys)
+    VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING
+"""
+_INSERT_INSTANCE = """
+    INSERT INTO dicomweb.instance (study_instance_uid, series_instance_uid, sop_instance_uid, orthanc_id,
+                                   instance_number, transfer_syntax_uid, frames, attributes, keys, metadata)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING
+"""
+_ARRIVED = """
+    INSERT INTO dicomweb.arrival (study_instance_uid, trace_id, due_at)
+    VALUES ($1, $2, now() + make_interval(secs => $3))
+    ON CONFLICT (study_instance_uid) DO UPDATE SET
+        revision = dicomweb.arrival.revision + 1, due_at = EXCLUDED.due_at, attempts = 0
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedInstance:
+    """One instance as retrieval needs it."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    orthanc_id: str
+    transfer_syntax_uid: str
+    frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedSeries:
+    """One series as registration needs it."""
+
+    series_instance_uid: str
+    own_output: bool
+    attributes: dict[str, Any]
+    sop_instance_uids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedStudy:
+    """One study as registration needs it."""
+
+    study_instance_uid: str
+    patient_ref: str | None
+    input_hash: str | None
+    state: str
+    patient_conflict: bool
+    attributes: dict[str, Any]
+    series: tuple[IndexedSeries, ...]
+
+
+def patient_limit(context: AccessContext, action: str) -> str | None:
+    """`Patient/id` the token is bound to, or None when it reaches every study.
+
+    Raises
+    ------
+    ForbiddenError
+        No scope grants the action on ImagingStudy.
+    """
+    return None if context.reach("ImagingStudy", action) is Reach.EVERYTHING else f"Patient/{context.patient}"
+
+
+class StudyIndex:
+    """Reads and writes of schema `dicomweb`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(
+        self, instances: Iterable[tuple[InstanceHeader, str]], *, trace_id: str | None = None, due_in_s: float = 0.0
+    ) -> None:
+        """Index instances, given with their Orthanc ids; with a trace id their studies become due for registration."""
+        rows = list(instances)
+        async with self._database.connection() as connection, connection.transaction():
+            studies = {(header.study_instance_uid, *_patient(header.study)): header for header, _ in rows}
+            # A fixed order of locks: two deliveries of the same studies wait for each other instead of deadlocking.
+            for (uid, *_), header in sorted(studies.items(), key=lambda item: item[0]):
+                await connection.execute(_UPSERT_STUDY, uid, header.study, match_keys(header.study))
+            series = {(header.study_instance_uid, header.series_instance_uid): header for header, _ in rows}
+            for (study, uid), header in sorted(series.items(), key=lambda item: item[0]):
+                keys = match_keys(header.series)
+                await connection.execute(_UPSERT_SERIES, study, uid, header.own_output, header.series, keys)
+            for header, orthanc_id in sorted(rows, key=lambda row: row[0].sop_instance_uid):
+                await connection.execute(_INSERT_INSTANCE, *_instance_row(header, orthanc_id))
+            if trace_id is not None:
+                for uid in sorted({uid for uid, *_ in studies}):
+                    await connection.execute(_ARRIVED, uid, trace_id, due_in_s)
+
+    async def arrived(self, study_instance_uid: str, trace_id: str, *, due_in_s: float = 0.0) -> None:
+        """Record durably that a study has to be registered (again)."""
+        async with self._database.connection() as connection:
+            await connection.execute(_ARRIVED, study_instance_uid, trace_id, due_in_s)
+
+    async def known_instances(self, study_instance_uid: str) -> set[str]:
+        """SOP Instance UIDs already indexed of a study."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT sop_instance_uid FROM dicomweb.instance WHERE study_instance_uid = $1", study_instance_uid
+            )
+        return {row[0] for row in rows}
+
+    async def known_studies(self, study_instance_uids: Sequence[str]) -> set[str]:
+        """Which of these studies the index holds or waits to register."""
+        query = """SELECT study_instance_uid FROM dicomweb.study WHERE study_instance_uid = ANY($1::text[])
+                   UNION SELECT study_instance_uid FROM dicomweb.arrival WHERE study_instance_uid = ANY($1::text[])"""
+        async with self._database.connection() as connection:
+            return {row[0] for row in await connection.fetch(query, list(study_instance_uids))}
+
+    async def study(self, study_instance_uid: str) -> IndexedStudy | None:
+        """Return one study with its series and their instances."""
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(
+                "SELECT * FROM dicomweb.study WHERE study_instance_uid = $1", study_instance_uid
+            )
+            if row is None:
+                return None
+            series = await connection.fetch(
+                """SELECT s.series_instance_uid, s.own_output, s.attributes,
+                          array_agg(i.sop_instance_uid ORDER BY i.sop_instance_uid COLLATE "C") AS sop_instance_uids
+                   FROM dicomweb.series s JOIN dicomweb.instance i USING (study_instance_uid, series_instance_uid)
+                   WHERE s.study_instance_uid = $1
+                   GROUP BY 1, 2, 3 ORDER BY 1""",
+                study_instance_uid,
+            )
+        return IndexedStudy(
+            row["study_instance_uid"],
+            row["patient_ref"],
+            row["input_hash"],
+            row["state"],
+            row["patient_conflict"],
+            row["attributes"],
+            tuple(IndexedSeries(item[0], item[1], item[2], tuple(item[3])) for item in series),
+        )
+
+    async def mark(
+        self, study_instance_uid: str, *, patient_ref: str | None, institution: str | None, state: str, input_hash: str
+    ) -> None:
+        """Record what registration found out."""
+        async with self._database.connection() as connection:
+            await connection.execute(
+                """UPDATE dicomweb.study SET patient_ref = $2, institution = $3, state = $4, input_hash = $5,
+                          updated_at = now()
+                   WHERE study_instance_uid = $1""",
+                *(study_instance_uid, patient_ref, institution, state, input_hash),
+            )
+
+    async def patient_of(self, study_instance_uid: str) -> str | None:
+        """`Patient/id` of a study, if registered."""
+        async with self._database.connection() as connection:
+            found: str | None = await connection.fetchval(
+                "SELECT patient_ref FROM dicomweb.study WHERE study_instance_uid = $1", study_instance_uid
+            )
+        return found
+
+    async def require_study(self, study_instance_uid: str) -> None:
+        """Raise `NotFoundError` unless the index holds the study."""
+        async with self._database.connection() as connection:
+            query = "SELECT 1 FROM dicomweb.study WHERE study_instance_uid = $1"
+            if await connection.fetchval(query, study_instance_uid) is None:
+                raise NotFoundError("No such study, series or instance")
+
+    async def instances(
+        self,
+        context: AccessContext,
+        study_instance_uid: str,
+        series_instance_uid: str | None = None,
+        sop_instance_uid: str | None = None,
+    ) -> list[IndexedInstance]:
+        """Instances at or below what a URL names, as far as the token may retrieve them; in series and instance order.
+
+        Raises
+        ------
+        NotFoundError
+            Unknown or not permitted: the two cannot be told apart.
+        """
+        rows = await self._retrieve("", context, study_instance_uid, series_instance_uid, sop_instance_uid)
+        return [IndexedInstance(*row[:6]) for row in rows]
+
+    async def metadata(
+        self,
+        context: AccessContext,
+        study_instance_uid: str,
+        series_instance_uid: str | None = None,
+        sop_instance_uid: str | None = None,
+    ) -> list[bytes]:
+        """Compressed DICOM JSON of the same instances as `instances`."""
+        rows = await self._retrieve(", i.metadata", context, study_instance_uid, series_instance_uid, sop_instance_uid)
+        return [row[6] for row in rows]
+
+    async def _retrieve(
+        self, column: str, context: AccessContext, study: str, series: str | None, instance: str | None
+    ) -> list[asyncpg.Record]:
+        query = f"""
+            SELECT i.study_instance_uid, i.series_instance_uid, i.sop_instance_uid, i.orthanc_id, i.transfer_syntax_uid,
+                   i.frames {column}
+            FROM dicomweb.instance i JOIN dicomweb.study s USING (study_instance_uid)
+            WHERE i.study_instance_uid = $1 AND ($2::text IS NULL OR i.series_instance_uid = $2)
+              AND ($3::text IS NULL OR i.sop_instance_uid = $3) AND ($4::text IS NULL OR s.patient_ref = $4)
+            ORDER BY i.series_instance_uid, i.instance_number NULLS LAST, i.sop_instance_uid
+        """
+        limit = patient_limit(context, "r")
+        async with self._database.connection() as connection:
+            rows: list[asyncpg.Record] = await connection.fetch(query, study, series, instance, limit)
+        if not rows:
+            raise NotFoundError("No such study, series or instance")
+        return rows
+
+
+def same_patient(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two study levels name the same patient; an issuer that is absent contradicts none."""
+    (one_id, one_issuer), (other_id, other_issuer) = _patient(one), _patient(other)
+    return one_id == other_id and (one_issuer == other_issuer or not one_issuer or not other_issuer)
+
+
+def _patient(study: dict[str, Any]) -> tuple[str, str]:
+    values = [text_values(study.get(tag_of(keyword), {})) for keyword in ("PatientID", "IssuerOfPatientID")]
+    return (values[0][0] if values[0] else "", values[1][0] if values[1] else "")
+
+
+def _instance_row(header: InstanceHeader, orthanc_id: str) -> tuple[Any, ...]:
+    return (
+        *(header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid, orthanc_id),
+        *(header.instance_number, header.transfer_syntax_uid, header.frames),
+        *(header.instance, match_keys(header.instance), header.metadata),
+    )

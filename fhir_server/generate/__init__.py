@@ -1,0 +1,1 @@
+"""Generators of the committed tables: search parameters, element rules, patient compartment. Never imported at run time."""

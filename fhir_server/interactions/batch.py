@@ -1,0 +1,37 @@
+"""batch: each entry for itself, each with its own answer. https://hl7.org/fhir/R4/http.html#transaction"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from fhir_server.interactions.bundles import bundle, response_entry
+from fhir_server.interactions.entries import Entry, outcome_bytes
+from fhir_server.interactions.retrieve import retrieve
+from fhir_server.server import Call
+from foramen.kernel.errors import InteropError, UpstreamError
+
+
+async def run(call: Call, entries: list[Entry]) -> bytes:
+    """Carry out the entries one after the other and return the batch-response."""
+    answers = [await _one(call, entry) for entry in entries]
+    # Each write has its own AuditEvent; the batch as a whole, with its reads and refusals, gets one more.
+    call.audited = False
+    return bundle("batch-response", answers)
+
+
+async def _one(call: Call, entry: Entry) -> bytes:
+    from fhir_server.interactions.transaction import result_entry
+    from fhir_server.interactions.unit_of_work import perform
+
+    try:
+        if entry.fault is not None:
+            raise entry.fault
+        if entry.operation is not None:
+            (result,) = await perform(call, [entry.operation])
+            return result_entry(call, result)
+        async with call.server.connections.lend() as connection:
+            return await retrieve(call, connection, entry)
+    except UpstreamError:
+        raise  # Without a database no entry can be answered, and the client shall try the whole batch again.
+    except InteropError as exc:
+        return response_entry(status=f"{exc.status} {HTTPStatus(exc.status).phrase}", outcome=outcome_bytes(exc))

@@ -1,0 +1,26 @@
+"""delete: `DELETE /Type/id` and `DELETE /Type?query` (one match). https://hl7.org/fhir/R4/http.html#delete"""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from fhir_server.interactions.operations import Operation, check_identity, check_writable, parse_etag
+from fhir_server.interactions.responses import etag
+from fhir_server.interactions.unit_of_work import perform
+from fhir_server.server import Call
+
+
+async def delete(call: Call) -> Response:
+    """Delete a resource; its versions stay readable."""
+    check_writable(call.resource_type, "DELETE")
+    operation = Operation(
+        "DELETE",
+        call.resource_type,
+        call.logical_id or None,
+        if_match=parse_etag(call.request.headers.get("if-match")),
+        query=None if call.logical_id else call.request.url.query,
+    )
+    check_identity(operation)
+    (result,) = await perform(call, [operation])
+    headers = {"ETag": etag(result.version)} if result.version is not None else {}
+    return Response(status_code=204, headers=headers)

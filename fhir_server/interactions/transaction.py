@@ -1,0 +1,77 @@
+"""transaction and batch: `POST /` with a Bundle. https://hl7.org/fhir/R4/http.html#transaction"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from fhir_server.interactions import batch
+from fhir_server.interactions.bundles import bundle, response_entry
+from fhir_server.interactions.entries import Entry, at_entry, parse_bundle
+from fhir_server.interactions.operations import Result
+from fhir_server.interactions.responses import MEDIA_TYPE, check_content_type
+from fhir_server.interactions.retrieve import retrieve
+from fhir_server.interactions.unit_of_work import perform
+from fhir_server.server import Call
+from foramen.kernel.errors import InteropError
+from foramen.kernel.http_edge import read_body
+
+_ORDER = {"DELETE": 0, "POST": 1, "PUT": 2}
+_LARGE = 1_000_000
+
+
+async def transaction_or_batch(call: Call) -> Response:
+    """Carry out a Bundle: all or nothing (transaction), or each entry for itself (batch)."""
+    check_content_type(call.request)
+    body = await read_body(call.request, call.server.max_body_bytes)
+    if len(body) > _LARGE:  # Parsing a large Bundle would hold up every other request of this process.
+        kind, entries = await run_in_threadpool(parse_bundle, body, call.server)
+    else:
+        kind, entries = parse_bundle(body, call.server)
+    call.audit_code = kind
+    if kind == "batch":
+        return Response(await batch.run(call, entries), media_type=MEDIA_TYPE)
+    return Response(await _transaction(call, entries), media_type=MEDIA_TYPE)
+
+
+async def _transaction(call: Call, entries: list[Entry]) -> bytes:
+    for entry in entries:
+        if entry.fault is not None:
+            raise entry.fault
+    writes = sorted((e for e in entries if e.operation is not None), key=lambda e: _ORDER[e.method])
+    reads = [entry for entry in entries if entry.operation is None]
+    answers: dict[int, bytes] = {}
+
+    async def read_after(connection: Any) -> None:
+        for entry in reads:
+            try:
+                answers[entry.place] = await retrieve(call, connection, entry)
+            except InteropError as exc:
+                raise at_entry(entry.place, exc) from exc
+
+    operations = [entry.operation for entry in writes if entry.operation is not None]
+    if operations:
+        results = await perform(call, operations, read_after if reads else None)
+        for entry, result in zip(writes, results, strict=True):
+            answers[entry.place] = result_entry(call, result)
+    else:
+        async with call.server.connections.lend() as connection, connection.transaction():
+            await read_after(connection)
+    return bundle("transaction-response", [answers[entry.place] for entry in entries])
+
+
+def result_entry(call: Call, result: Result) -> bytes:
+    """Answer one write of a Bundle."""
+    status = f"{result.status} {HTTPStatus(result.status).phrase}"
+    if result.version is None or result.status == HTTPStatus.NO_CONTENT:
+        return response_entry(status=status, version=result.version)
+    return response_entry(
+        status=status,
+        location=f"{result.reference}/_history/{result.version}",
+        version=result.version,
+        updated=result.updated,
+        content=result.content if call.full else None,
+    )

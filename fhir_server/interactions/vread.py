@@ -1,0 +1,25 @@
+"""vread: `GET /Type/id/_history/version`. https://hl7.org/fhir/R4/http.html#vread"""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from fhir_server.interactions.read import note_patient, visible
+from fhir_server.interactions.responses import content_response
+from fhir_server.server import Call
+from fhir_server.store import reading
+
+_MAX_DIGITS = 9
+
+
+async def vread(call: Call) -> Response:
+    """Return one version."""
+    compartment = call.access.compartment_key(call.resource_type, "r")
+    version = call.version_id
+    found = None
+    if version.isascii() and version.isdecimal() and len(version) <= _MAX_DIGITS:
+        async with call.server.connections.lend() as connection:
+            found = await reading.vread(connection, call.resource_type, call.logical_id, int(version))
+    stored = visible(found, call.resource_type, compartment)
+    note_patient(call, stored)
+    return content_response(stored.content or b"", stored.version, stored.updated)

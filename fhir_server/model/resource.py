@@ -1,0 +1,138 @@
+"""A resource as its exact bytes: parsed for reading, spliced (never re-serialised) for `id` and `meta`.
+
+https://hl7.org/fhir/R4/json.html — decimals keep their precision, so numbers are never written anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import orjson
+
+from foramen.kernel.errors import InvalidRequestError
+
+_TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_KEYS: dict[str, bytes] = {}
+_MAX_KEYS = 4096
+
+
+@dataclass(slots=True)
+class Resource:
+    """One resource as sent: its text, and the same text read."""
+
+    resource_type: str
+    body: bytes
+    data: dict[str, Any]
+
+    @property
+    def logical_id(self) -> str | None:
+        """`Resource.id` as sent."""
+        value = self.data.get("id")
+        return value if isinstance(value, str) else None
+
+
+def check_depth(body: bytes, max_depth: int) -> None:
+    """Refuse JSON nested deeper than `max_depth` before any parser recurses.
+
+    Raises
+    ------
+    InvalidRequestError
+        Too deep.
+    """
+    if body.count(b"{") + body.count(b"[") <= max_depth:
+        return
+    depth = 0
+    # Strings are cut out by splitting at quotes; escaped quotes are removed first.
+    plain = body.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in body else body
+    for part in plain.split(b'"')[::2]:
+        rising = part.count(b"{") + part.count(b"[")
+        falling = part.count(b"}") + part.count(b"]")
+        if depth + rising > max_depth:
+            raise InvalidRequestError(f"The JSON is nested deeper than {max_depth} levels", issue_code="too-long")
+        depth += rising - falling
+
+
+def load_json(body: bytes, max_depth: int) -> dict[str, Any]:
+    """Parse a JSON object.
+
+    Raises
+    ------
+    InvalidRequestError
+        Not JSON, not UTF-8, too deep, or not an object.
+    """
+    check_depth(body, max_depth)
+    try:
+        data = orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        position = f"line {exc.lineno}, column {exc.colno}"
+        raise InvalidRequestError(f"The body is not valid JSON in UTF-8 ({position})", issue_code="structure") from exc
+    if not isinstance(data, dict):
+        raise InvalidRequestError("The body is not a JSON object", issue_code="structure")
+    return data
+
+
+def parse_resource(body: bytes, max_depth: int) -> Resource:
+    """Parse one resource.
+
+    Raises
+    ------
+    InvalidRequestError
+        Not a JSON object with a `resourceType`.
+    """
+    data = load_json(body, max_depth)
+    resource_type = data.get("resourceType")
+    if not isinstance(resource_type, str):
+        raise InvalidRequestError("resourceType is missing", issue_code="structure", expression=("resourceType",))
+    return Resource(resource_type, body, data)
+
+
+def instant(at: datetime) -> str:
+    """FHIR instant in UTC with milliseconds."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
+
+
+def _key(name: str) -> bytes:
+    encoded = _KEYS.get(name)
+    if encoded is None:
+        encoded = orjson.dumps(name) + b":"
+        if len(_KEYS) < _MAX_KEYS:
+            _KEYS[name] = encoded
+    return encoded
+
+
+def _object(members: dict[str, bytes]) -> bytes:
+    return b"{" + b",".join([_key(name) + value for name, value in members.items()]) + b"}"
+
+
+def splice(body: bytes, logical_id: str, version: int, updated: str) -> bytes:
+    """Return the resource text with `id`, `meta.versionId` and `meta.lastUpdated` set, every other byte as sent.
+
+    White space between elements goes (it carries nothing); numbers, strings and the order of elements stay.
+    """
+    raw = _TOP.decode(msgspec.json.format(body, indent=-1) if b"\n" in body else body)
+    own_id = b'"' + logical_id.encode() + b'"'
+    meta = {"versionId": b'"%d"' % version, "lastUpdated": b'"' + updated.encode() + b'"'}
+    if "meta" in raw:
+        sent = _TOP.decode(raw["meta"])
+        meta.update({name: bytes(value) for name, value in sent.items() if name not in meta})
+    members: dict[str, bytes] = {"resourceType": bytes(raw["resourceType"])}
+    if "id" not in raw:
+        members["id"] = own_id
+    if "meta" not in raw:
+        members["meta"] = _object(meta)
+    for name, value in raw.items():
+        members[name] = own_id if name == "id" else _object(meta) if name == "meta" else bytes(value)
+    return _object(members)
+
+
+def raw_members(body: bytes) -> dict[str, bytes]:
+    """Top-level elements of a stored resource with their JSON text."""
+    return {name: bytes(value) for name, value in _TOP.decode(body).items()}
+
+
+def compose(members: dict[str, bytes]) -> bytes:
+    """Write the JSON object of already encoded members."""
+    return _object(members)

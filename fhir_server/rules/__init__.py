@@ -1,0 +1,1 @@
+"""Rules of our own that a write must obey."""

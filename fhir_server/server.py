@@ -1,0 +1,71 @@
+"""What every interaction needs, built once by `app.py`: limits, connections, row numbers, the audit writer.
+
+A `Call` is one request after authentication.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+
+from fhir_server.access.policy import Access
+from fhir_server.audit.writer import AuditWriter
+from fhir_server.search.parse import SearchParser
+from fhir_server.settings import FhirSettings
+from fhir_server.store.connections import Connections
+from fhir_server.store.rows import RowNumbers
+
+
+@dataclass(slots=True)
+class Server:
+    """The parts behind the API."""
+
+    limits: FhirSettings
+    own_url: str
+    max_body_bytes: int
+    connections: Connections
+    rows: RowNumbers
+    audit: AuditWriter
+
+
+@dataclass(slots=True)
+class Call:
+    """One authenticated request.
+
+    `entity`, `patient` and `audited` are what the interaction tells the audit: what was touched, whose record it is,
+    and whether the AuditEvent was already written in the interaction's own database transaction.
+    """
+
+    server: Server
+    request: Request
+    access: Access
+    trace_id: str
+    action: str
+    audit_code: str
+    resource_type: str = ""
+    logical_id: str = ""
+    version_id: str = ""
+    entity: str | None = None
+    patient: str | None = None
+    audited: bool = False
+    pairs: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def strict(self) -> bool:
+        """Whether the client asked for `Prefer: handling=strict`."""
+        return "handling=strict" in self.request.headers.get("prefer", "")
+
+    @property
+    def minimal(self) -> bool:
+        """Whether the client asked for `Prefer: return=minimal`."""
+        return "return=minimal" in self.request.headers.get("prefer", "")
+
+    @property
+    def full(self) -> bool:
+        """Whether the client asked for `Prefer: return=representation`."""
+        return "return=representation" in self.request.headers.get("prefer", "")
+
+    def parser(self) -> SearchParser:
+        """Return the search parser of this caller."""
+        return SearchParser(self.server.limits, self.server.own_url, self.access)

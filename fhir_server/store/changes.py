@@ -1,0 +1,133 @@
+"""One change of the record, ready to be written: bytes, version, index values. Pure; the store only carries it out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from fhir_server.model.resource import instant, splice
+from fhir_server.search.hashing import hash64, resource_key
+from fhir_server.search.index import extractor
+from fhir_server.search.values import IndexValues
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A version as it lies in the store."""
+
+    row: int
+    resource_type: str
+    logical_id: str
+    version: int
+    updated: datetime
+    method: str
+    content: bytes | None
+    patients: tuple[int, ...] = ()
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether this version is a deletion."""
+        return self.content is None
+
+    @property
+    def reference(self) -> str:
+        """`Type/id`."""
+        return f"{self.resource_type}/{self.logical_id}"
+
+    def data(self) -> dict[str, Any]:
+        """Return the content, read."""
+        found: dict[str, Any] = orjson.loads(self.content or b"{}")
+        return found
+
+
+@dataclass(slots=True)
+class Change:
+    """One new version."""
+
+    resource_type: str
+    logical_id: str
+    key: int
+    version: int
+    updated: datetime
+    method: str
+    content: bytes | None
+    values: IndexValues | None
+    patient_keys: list[int]
+    previous: Stored | None
+    row: int = 0
+
+    def stored(self) -> Stored:
+        """Return this change as it will lie in the store."""
+        return Stored(
+            self.row,
+            self.resource_type,
+            self.logical_id,
+            self.version,
+            self.updated,
+            self.method,
+            self.content,
+            tuple(self.patient_keys),
+        )
+
+
+def save(
+    body: bytes,
+    data: dict[str, Any],
+    logical_id: str,
+    *,
+    updated: datetime,
+    own_url: str,
+    previous: Stored | None = None,
+    method: str = "POST",
+) -> Change:
+    """Prepare a new version with this content.
+
+    Parameters
+    ----------
+    body : the resource text as sent, references resolved
+    data : the same, read
+    updated : aware UTC; truncated to the millisecond that `meta.lastUpdated` shows
+    """
+    updated = updated.replace(microsecond=updated.microsecond // 1000 * 1000)
+    resource_type = data["resourceType"]
+    version = previous.version + 1 if previous else 1
+    content = splice(body, logical_id, version, instant(updated))
+    values = extractor(resource_type, own_url).extract(data, logical_id)
+    return Change(
+        resource_type,
+        logical_id,
+        resource_key(resource_type, logical_id),
+        version,
+        updated,
+        method,
+        content,
+        values,
+        sorted(hash64(patient) for patient in values.patients),
+        previous,
+        previous.row if previous else 0,
+    )
+
+
+def deletion(previous: Stored, *, updated: datetime) -> Change:
+    """Prepare a deletion; it stays in the compartments of what it deletes, for their history."""
+    return Change(
+        previous.resource_type,
+        previous.logical_id,
+        resource_key(previous.resource_type, previous.logical_id),
+        previous.version + 1,
+        updated.replace(microsecond=updated.microsecond // 1000 * 1000),
+        "DELETE",
+        None,
+        None,
+        list(previous.patients),
+        previous,
+        previous.row,
+    )
+
+
+def old_values(previous: Stored, own_url: str) -> IndexValues:
+    """Index values of the version that is replaced, found again from its bytes."""
+    return extractor(previous.resource_type, own_url).extract(previous.data(), previous.logical_id)

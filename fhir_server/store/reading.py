@@ -1,0 +1,111 @@
+"""Read versions and histories by key, under the reader's compartment when there is one.
+
+A compartment is the key of a Patient: only versions that belong to it exist for that reader.
+"""
+# ruff: noqa: S608 - the text is built from our own names; every value is a parameter
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from fhir_server.search.hashing import resource_key
+from fhir_server.store.changes import Stored
+
+_COLUMNS = "row, type, id, version, updated, method, content, patients"
+_READ = f"SELECT {_COLUMNS} FROM fhir.resource WHERE key = $1"
+_LOCK = f"SELECT {_COLUMNS} FROM fhir.resource WHERE key = ANY($1) ORDER BY key FOR UPDATE"
+_VREAD = f"""
+SELECT {_COLUMNS} FROM fhir.resource WHERE key = $1 AND version = $2
+UNION ALL
+SELECT h.row, h.type, h.id, h.version, h.updated, h.method, h.content, h.patients
+FROM fhir.history h JOIN fhir.resource r ON r.row = h.row WHERE r.key = $1 AND h.version = $2
+"""
+
+
+def _stored(record: Any) -> Stored:
+    row, resource_type, logical_id, version, updated, method, content, patients = record
+    return Stored(row, resource_type, logical_id, version, updated, method, content, tuple(patients))
+
+
+async def read(connection: Any, resource_type: str, logical_id: str) -> Stored | None:
+    """Return the current version, which may be a deletion."""
+    record = await connection.fetchrow(_READ, resource_key(resource_type, logical_id))
+    if record is None or record["type"] != resource_type or record["id"] != logical_id:
+        return None
+    return _stored(record)
+
+
+async def lock(connection: Any, names: list[tuple[str, str]]) -> dict[tuple[str, str], Stored]:
+    """Lock current versions against other writers (in key order, so that two writers cannot wait for each other)."""
+    keys = sorted({resource_key(*name) for name in names})
+    records = await connection.fetch(_LOCK, keys)
+    return {(record["type"], record["id"]): _stored(record) for record in records}
+
+
+async def vread(connection: Any, resource_type: str, logical_id: str, version: int) -> Stored | None:
+    """Return one version."""
+    record = await connection.fetchrow(_VREAD, resource_key(resource_type, logical_id), version)
+    if record is None or record["type"] != resource_type or record["id"] != logical_id:
+        return None
+    return _stored(record)
+
+
+async def history(
+    connection: Any,
+    *,
+    resource_type: str | None,
+    logical_id: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    compartment: int | None,
+    before: tuple[datetime, int, int] | None,
+    limit: int,
+    types: list[str] | None = None,
+) -> list[Stored]:
+    """Return versions, newest first: of one resource, of a type, or of all.
+
+    Parameters
+    ----------
+    since, until : only versions written at or after, and before
+    compartment : key of the Patient whose record bounds the reader, or None
+    before : (updated, row, version) of the last version of the page before
+    types : for the system history of a reader whose scopes reach only some types
+    """
+    arguments: list[Any] = []
+
+    def value(item: Any, sql_type: str) -> str:
+        arguments.append(item)
+        return f"${len(arguments)}::{sql_type}"
+
+    where = []
+    if logical_id is not None and resource_type is not None:
+        key = value(resource_key(resource_type, logical_id), "bigint")
+        where.append(f"row = (SELECT k.row FROM fhir.resource k WHERE k.key = {key})")
+    if resource_type is not None:
+        where.append(f"type = {value(resource_type, 'text')}")
+    if types is not None:
+        where.append(f"type = ANY({value(types, 'text[]')})")
+    if since is not None:
+        where.append(f"updated >= {value(since, 'timestamptz')}")
+    if until is not None:
+        where.append(f"updated < {value(until, 'timestamptz')}")
+    if compartment is not None:
+        where.append(f"{value(compartment, 'bigint')} = ANY(patients)")
+    if before is not None:
+        moment, row, version = before
+        where.append(
+            f"(updated, row, version) < ({value(moment, 'timestamptz')}, {value(row, 'bigint')}, "
+            f"{value(version, 'integer')})"
+        )
+    clause = " AND ".join(where) or "true"
+    maximum = value(limit, "bigint")
+    part = (
+        f"SELECT {_COLUMNS} FROM fhir.{{}} WHERE {clause} ORDER BY updated DESC, row DESC, version DESC LIMIT {maximum}"
+    )
+    records = await connection.fetch(
+        f"(SELECT * FROM ({part.format('resource')}) a) UNION ALL (SELECT * FROM ({part.format('history')}) b)"
+        f" ORDER BY updated DESC, row DESC, version DESC LIMIT {maximum}",
+        *arguments,
+    )
+    return [_stored(record) for record in records]

@@ -1,0 +1,198 @@
+"""Accounts of people: role, institution, link to their Practitioner or Patient, and the lock after failed sign-ins.
+
+OWASP Authentication Cheat Sheet (lock-out, same answer for unknown names).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, case, delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from foramen.identity import tables
+from foramen.identity.database import transaction, utc_now
+from foramen.identity.passwords import hash_password
+from foramen.identity.roles import PATIENT, ROLES
+from foramen.kernel.errors import InvalidRequestError, NotFoundError
+
+MAX_FAILED_ATTEMPTS = 5
+LOCK_FOR = timedelta(minutes=15)
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")
+_LOGICAL_ID = re.compile(r"^[A-Za-z0-9\-.]{1,64}$")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One account; `practitioner` and `patient` are logical ids."""
+
+    name: str
+    role: str
+    practitioner: str | None = None
+    patient: str | None = None
+    institution: str | None = None
+    disabled: bool = False
+
+    @property
+    def fhir_user(self) -> str | None:
+        """`Practitioner/id` or `Patient/id`: who this account is in the record."""
+        if self.practitioner:
+            return f"Practitioner/{self.practitioner}"
+        return f"Patient/{self.patient}" if self.patient else None
+
+
+_COLUMNS = (
+    tables.account.c.name,
+    tables.account.c.role,
+    tables.account.c.practitioner,
+    tables.account.c.patient,
+    tables.account.c.institution,
+    tables.account.c.disabled,
+)
+
+
+def find_account(connection: Connection, name: str) -> Account | None:
+    """Return an account that may act, or None; a disabled one is None too."""
+    row = connection.execute(
+        select(*_COLUMNS).where(tables.account.c.name == name, tables.account.c.disabled.is_(False))
+    ).one_or_none()
+    return Account(*row) if row else None
+
+
+def list_accounts(connection: Connection) -> list[Account]:
+    """Return all accounts, by name."""
+    return [Account(*row) for row in connection.execute(select(*_COLUMNS).order_by(tables.account.c.name))]
+
+
+def _logical_id(reference: str | None, kind: str) -> str | None:
+    """Take the logical id out of `id` or `Kind/id`."""
+    if not reference:
+        return None
+    logical_id = reference.removeprefix(f"{kind}/")
+    if not _LOGICAL_ID.match(logical_id):
+        raise InvalidRequestError(f"{kind} is named by its logical id")
+    return logical_id
+
+
+def save_account(
+    connection: Connection,
+    name: str,
+    password: str,
+    role: str,
+    *,
+    practitioner: str | None = None,
+    patient: str | None = None,
+    institution: str | None = None,
+) -> Account:
+    """Create an account or overwrite it, with a new password; open sessions of the account end.
+
+    Raises
+    ------
+    InvalidRequestError
+        Name, role, reference or password cannot be accepted.
+    """
+    if not _NAME.match(name):
+        raise InvalidRequestError("An account name has 1 to 64 letters, digits or ._@-")
+    if role not in ROLES:
+        raise InvalidRequestError(f"A role is one of {', '.join(ROLES)}")
+    if role == PATIENT and not patient:
+        raise InvalidRequestError("An account of role patient needs its Patient")
+    values = {
+        "password_hash": hash_password(password),
+        "role": role,
+        "practitioner": _logical_id(practitioner, "Practitioner"),
+        "patient": _logical_id(patient, "Patient"),
+        "institution": institution,
+        "disabled": False,
+        "failed_attempts": 0,
+        "locked_until": None,
+    }
+    statement = insert(tables.account).values(name=name, created_at=utc_now(), **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
+    connection.execute(delete(tables.session).where(tables.session.c.account == name))
+    account = find_account(connection, name)
+    if account is None:  # cannot be: it was written in this transaction
+        raise NotFoundError("The account is gone")
+    return account
+
+
+def ensure_user(
+    database_url: str,
+    name: str,
+    password: str,
+    role: str,
+    practitioner: str | None = None,
+    institution: str | None = None,
+    *,
+    patient: str | None = None,
+) -> None:
+    """Create the account `name`, or set its password and role; harmless to repeat."""
+    with transaction(database_url) as connection:
+        save_account(
+            connection, name, password, role, practitioner=practitioner, patient=patient, institution=institution
+        )
+
+
+def disable_account(connection: Connection, name: str) -> None:
+    """Disable an account: its sessions end and its refresh tokens stop.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such account.
+    """
+    changed = connection.execute(update(tables.account).where(tables.account.c.name == name).values(disabled=True))
+    if changed.rowcount == 0:
+        raise NotFoundError("There is no such account")
+    connection.execute(delete(tables.session).where(tables.session.c.account == name))
+    now = utc_now()
+    families = select(tables.token_family.c.family).where(tables.token_family.c.account == name)
+    connection.execute(update(tables.token_family).where(tables.token_family.c.account == name).values(revoked_at=now))
+    connection.execute(
+        update(tables.access_token)
+        .where(tables.access_token.c.family.in_(families), tables.access_token.c.revoked_at.is_(None))
+        .values(revoked_at=now)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SignInAttempt:
+    """What is needed to check a password; `password_hash` is None where no password can be right."""
+
+    known: bool
+    password_hash: str | None
+
+
+def begin_sign_in(connection: Connection, name: str, now: datetime) -> SignInAttempt:
+    """Count one attempt before the password is looked at, so that attempts in parallel cannot pass the limit.
+
+    The fifth failure locks the account; when the lock has run out, counting starts again.
+    """
+    column = tables.account.c
+    lock_over = column.locked_until.is_not(None) & (column.locked_until <= now)
+    attempts = case((lock_over, 1), else_=column.failed_attempts + 1)
+    locked_until = case((attempts >= MAX_FAILED_ATTEMPTS, now + LOCK_FOR), (lock_over, None), else_=column.locked_until)
+    row = connection.execute(
+        update(tables.account)
+        .where(
+            column.name == name,
+            column.disabled.is_(False),
+            func.coalesce(column.locked_until, now) <= now,
+        )
+        .values(failed_attempts=attempts, locked_until=locked_until)
+        .returning(column.password_hash)
+    ).one_or_none()
+    if row is not None:
+        return SignInAttempt(True, row.password_hash)
+    known = connection.execute(select(column.name).where(column.name == name)).one_or_none() is not None
+    return SignInAttempt(known, None)
+
+
+def sign_in_succeeded(connection: Connection, name: str) -> Account | None:
+    """Forget the failed attempts and return the account, unless it was disabled meanwhile."""
+    connection.execute(
+        update(tables.account).where(tables.account.c.name == name).values(failed_attempts=0, locked_until=None)
+    )
+    return find_account(connection, name)

@@ -1,0 +1,98 @@
+"""Composition root of the authorization server, mounted at `/auth`.
+
+SMART App Launch 2.2 on Authlib and joserfc: https://hl7.org/fhir/smart-app-launch/STU2.2/
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import httpx
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+
+from foramen.identity.accounts import ensure_user
+from foramen.identity.audit_outbox import AuditDelivery
+from foramen.identity.bootstrap import bootstrap
+from foramen.identity.database import IdentityDatabase
+from foramen.identity.endpoints import discovery
+from foramen.identity.environment import Environment
+from foramen.identity.housekeeping import keep_house
+from foramen.identity.migrate import migrate
+from foramen.identity.revocation_list import RevocationAwareVerifier, watch
+from foramen.identity.routes import Endpoint, handler, routes
+from foramen.identity.signing import TokenSigner
+from foramen.kernel.secret_files import read_or_create_secret
+from foramen.kernel.settings import Settings
+from foramen.kernel.tokens import TokenVerifier
+
+__all__ = ["IdentityService", "bootstrap", "ensure_user", "migrate"]
+
+
+class IdentityService:
+    """Sign-in, consent, tokens and launches. `transport` replaces the network towards our own FHIR API in tests."""
+
+    def __init__(
+        self, settings: Settings, database_url: str, *, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self._settings = settings
+        self._signer = TokenSigner(settings)
+        self._verifier = RevocationAwareVerifier(self._signer.key_set(), settings.issuer, settings.origin)
+        self._database = IdentityDatabase(database_url)
+        self._http = httpx.AsyncClient(timeout=10, transport=transport)
+        self._audit = AuditDelivery(self._database, self._signer, self._http, f"{settings.internal_origin}/fhir")
+        self._env = Environment(
+            settings=settings,
+            database=self._database,
+            signer=self._signer,
+            verifier=self._verifier,
+            audit=self._audit,
+            csrf_secret=read_or_create_secret(settings.home, "csrf"),
+            transport=transport,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+        self.app = Starlette(routes=list(routes(lambda: self._env)))
+        self._openid = handler(lambda: self._env, _document(discovery.openid_configuration))
+        self._smart = handler(lambda: self._env, _document(discovery.smart_configuration))
+
+    async def start(self) -> None:
+        """Start background work: audit delivery, the revocation list, cleaning."""
+        longest_s = self._settings.access_token_s
+        self._tasks = [
+            asyncio.create_task(self._audit.run(), name="identity audit delivery"),
+            asyncio.create_task(watch(self._verifier, self._database, longest_s), name="identity revocations"),
+            asyncio.create_task(keep_house(self._database), name="identity housekeeping"),
+        ]
+
+    async def stop(self) -> None:
+        """Stop background work and close connections; what is in the outbox stays there and is sent next time."""
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+        self._tasks = []
+        await self._http.aclose()
+        await self._database.close()
+
+    async def ready(self) -> bool:
+        """Whether people can sign in and services can get tokens now."""
+        return await self._database.ready()
+
+    def verifier(self) -> TokenVerifier:
+        """Return the verifier of the tokens this service signs, for FHIR and DICOMweb."""
+        return self._verifier
+
+    async def openid_configuration(self, request: Request) -> Response:
+        """`/.well-known/openid-configuration`."""
+        return await self._openid(request)
+
+    async def smart_configuration(self, request: Request) -> Response:
+        """`/fhir/.well-known/smart-configuration`."""
+        return await self._smart(request)
+
+
+def _document(function: discovery.Document) -> Endpoint:
+    return Endpoint("", {"GET": function}, cors=True)

@@ -1,0 +1,118 @@
+"""AuditEvents are written with the change they record and delivered to the FHIR API afterwards, at least once.
+
+Transactional outbox; deliverers in several processes take different rows (SKIP LOCKED).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import orjson
+from sqlalchemy import Connection, delete, select, update
+
+from foramen.identity import tables
+from foramen.identity.database import IdentityDatabase, utc_now
+from foramen.identity.security_event import SecurityEvent
+from foramen.identity.signing import TokenSigner
+from foramen.kernel.errors import UpstreamError
+from foramen.kernel.log import get_log
+from foramen.kernel.outcome import FHIR_JSON
+
+CLIENT_ID = "foramen-identity"
+_BATCH = 20
+_LEASE = timedelta(seconds=30)
+_LONGEST_PAUSE_S = 60
+
+
+def record(connection: Connection, event: SecurityEvent) -> None:
+    """Write an event in the transaction of what it records."""
+    now = utc_now()
+    connection.execute(tables.audit_outbox.insert().values(event=event.resource(now), attempts=0, next_attempt_at=now))
+
+
+def _lease(connection: Connection) -> Sequence[Any]:
+    """Take due rows; a deliverer that dies gives them back when the lease is over."""
+    columns, now = tables.audit_outbox.c, utc_now()
+    due = (
+        select(columns.id)
+        .where(columns.next_attempt_at <= now)
+        .order_by(columns.id)
+        .limit(_BATCH)
+        .with_for_update(skip_locked=True)
+    )
+    return connection.execute(
+        update(tables.audit_outbox)
+        .where(columns.id.in_(due.scalar_subquery()))
+        .values(attempts=columns.attempts + 1, next_attempt_at=now + _LEASE)
+        .returning(columns.id, columns.event, columns.attempts)
+    ).all()
+
+
+def _settle(connection: Connection, delivered: list[int], late: list[tuple[int, int]]) -> None:
+    columns = tables.audit_outbox.c
+    if delivered:
+        connection.execute(delete(tables.audit_outbox).where(columns.id.in_(delivered)))
+    for row_id, attempts in late:
+        pause = timedelta(seconds=min(_LONGEST_PAUSE_S, 2 ** min(attempts, 9)))
+        connection.execute(
+            update(tables.audit_outbox).where(columns.id == row_id).values(next_attempt_at=utc_now() + pause)
+        )
+
+
+class AuditDelivery:
+    """The background task that empties the outbox."""
+
+    def __init__(
+        self, database: IdentityDatabase, signer: TokenSigner, http: httpx.AsyncClient, fhir_base: str
+    ) -> None:
+        self._database, self._signer, self._http = database, signer, http
+        self._url = f"{fhir_base}/AuditEvent"
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Deliver soon: something was recorded."""
+        self._wake.set()
+
+    async def run(self, pause_s: float = 5.0) -> None:
+        """Deliver until cancelled."""
+        while True:
+            self._wake.clear()
+            try:
+                while await self.deliver_once():
+                    pass
+            except UpstreamError:
+                get_log().warning("audit outbox not readable", part="identity")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), pause_s)
+
+    async def deliver_once(self) -> int:
+        """Deliver one batch; returns how many events arrived."""
+        rows = await self._database.run(_lease)
+        if not rows:
+            return 0
+        token = self._signer.access_token(
+            subject=CLIENT_ID, client_id=CLIENT_ID, scope="system/AuditEvent.c", now=utc_now(), lifetime_s=300
+        )
+        headers = {"Authorization": f"Bearer {token.text}", "Content-Type": FHIR_JSON}
+        delivered, late = [], []
+        for row in rows:
+            if await self._post(row.event, headers):
+                delivered.append(row.id)
+            else:
+                late.append((row.id, row.attempts))
+        await self._database.run(lambda connection: _settle(connection, delivered, late))
+        return len(delivered)
+
+    async def _post(self, event: dict[str, Any], headers: dict[str, str]) -> bool:
+        try:
+            response = await self._http.post(self._url, content=orjson.dumps(event), headers=headers)
+        except httpx.HTTPError:
+            return False
+        if response.status_code >= 400:
+            get_log().warning("audit event not accepted", part="identity", status=response.status_code)
+        return response.status_code < 400

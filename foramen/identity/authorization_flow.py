@@ -1,0 +1,241 @@
+"""The authorization endpoint's decisions: validate, then sign in → patient → consent → code, one step at a time.
+
+https://hl7.org/fhir/smart-app-launch/STU2.2/app-launch.html; OpenID Connect Core §3.1.2.1 (prompt)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from authlib.oauth2.rfc6749 import (
+    AccessDeniedError,
+    InvalidRequestError,
+    InvalidScopeError,
+    OAuth2Error,
+    UnsupportedResponseTypeError,
+)
+from authlib.oidc.core.errors import ConsentRequiredError, InteractionRequiredError, LoginRequiredError
+from sqlalchemy import Connection
+
+from foramen.identity.audit_outbox import record
+from foramen.identity.authorization_requests import PendingRequest, bind_session, finish_request, save_request
+from foramen.identity.authorization_server import Authorization, FormRequest
+from foramen.identity.clients import Client, find_client
+from foramen.identity.environment import Environment
+from foramen.identity.launches import Launch, find_launch, use_launch
+from foramen.identity.roles import PATIENT, role_scopes
+from foramen.identity.scopes import grant, resource_scopes
+from foramen.identity.security_event import REFUSED, SecurityEvent
+from foramen.identity.sessions import Session
+
+_PROMPTS = ("none", "login", "consent", "select_account")
+_NOT_SUPPORTED = ("request", "request_uri", "registration")
+
+
+class Step(Enum):
+    """Where the browser goes next."""
+
+    LOGIN = "login"
+    PATIENT = "patient"
+    CONSENT = "consent"
+    REDIRECT = "redirect"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The next step: a page of ours, a redirect to the app, or an error page where no redirect URI is trusted."""
+
+    step: Step
+    request_id: str = ""
+    location: str = ""
+    detail: str = ""
+    client: Client | None = None
+    scope: str = ""
+
+
+def begin(env: Environment, connection: Connection, parameters: dict[str, str], address: str | None) -> Progress | str:
+    """Validate an authorization request; returns the id it is kept under, or how it failed."""
+    server = env.server(connection)
+    form = FormRequest(parameters, {}, "GET", address)
+    try:
+        if parameters.get("response_type") not in (None, "code"):
+            form.payload.data["response_type"] = "unsupported"  # Authlib repeats it in a text with a strict alphabet
+        server.get_consent_grant(form)
+        _check_smart_parameters(env, parameters)
+    except OAuth2Error as error:
+        refusal = _plainly_worded(error)
+        refusal.state = parameters.get("state")
+        if refusal.redirect_uri is None and form.client is not None:
+            refusal.redirect_uri = parameters["redirect_uri"]
+        return _refused(env, connection, form, refusal)
+    return save_request(connection, form.client.client_id, parameters)
+
+
+def _plainly_worded(error: OAuth2Error) -> OAuth2Error:
+    """Say in one sentence what Authlib says in two that do not fit together."""
+    if not isinstance(error, UnsupportedResponseTypeError):
+        return error
+    return OAuth2Error("Only response_type code is supported", error=error.error, redirect_uri=error.redirect_uri)
+
+
+def _check_smart_parameters(env: Environment, parameters: dict[str, str]) -> None:
+    """Check what SMART and OpenID Connect add to RFC 6749; the redirect URI is trusted by now."""
+    scope = parameters.get("scope", "")
+    if not scope:
+        raise InvalidScopeError()
+    audience = parameters.get("aud", "").rstrip("/")
+    if audience != env.settings.fhir_base and (audience or resource_scopes(scope)):
+        raise InvalidRequestError("aud must be the FHIR base URL")
+    if "launch" in parameters and "launch" not in scope.split():
+        raise InvalidRequestError("The launch parameter needs scope launch")
+    if parameters.get("response_mode", "query") != "query":
+        raise InvalidRequestError("Only response_mode query is supported")
+    prompts = parameters.get("prompt", "").split()
+    if any(prompt not in _PROMPTS for prompt in prompts) or ("none" in prompts and len(prompts) > 1):
+        raise InvalidRequestError("The prompt is not understood")
+    if any(name in parameters for name in _NOT_SUPPORTED):
+        raise InvalidRequestError("Request objects are not supported")
+
+
+def _refused(env: Environment, connection: Connection, form: FormRequest, error: OAuth2Error) -> Progress:
+    client = form.client if isinstance(form.client, Client) else None
+    account = form.authorization.account.name if form.authorization else None
+    event = SecurityEvent(
+        what="authorize",
+        outcome=REFUSED,
+        account=account,
+        client_id=client.client_id if client else None,
+        address=form.address,
+        reason=error.error,
+    )
+    record(connection, event)
+    location = env.server(connection).error_redirect(error)
+    if location is None:
+        return Progress(Step.ERROR, detail=f"{error.error}: {error.get_error_description()}")
+    return Progress(Step.REDIRECT, location=location)
+
+
+def proceed(
+    env: Environment,
+    connection: Connection,
+    request_id: str,
+    pending: PendingRequest,
+    session: Session | None,
+    address: str | None,
+    *,
+    denied: bool = False,
+) -> Progress:
+    """Do the next step of a request; the last one issues the code."""
+    client = find_client(connection, pending.client_id)
+    if client is None:
+        return Progress(Step.ERROR, detail="invalid_client")
+    prompts = pending.parameters.get("prompt", "").split()
+    form = FormRequest(pending.parameters, {}, "GET", address)
+    form.client = client
+    try:
+        stale = session is not None and "login" in prompts and session.signed_in_at < pending.created_at
+        if session is None or stale:
+            if "none" in prompts:
+                raise LoginRequiredError()
+            return Progress(Step.LOGIN, request_id, client=client)
+        pending = bind_session(connection, pending, session.session_digest)
+        launch, scope = _launch_and_scope(connection, client, pending, session)
+        form.authorization = Authorization(session, scope)
+        if denied:
+            raise AccessDeniedError()
+        patient = _patient(session, launch, pending)
+        missing = _missing_step(client, pending, scope, patient, prompts)
+        if missing is not None:
+            return Progress(missing, request_id, client=client, scope=scope)
+        return _issue_code(env, connection, form, pending, launch, patient)
+    except OAuth2Error as error:
+        error.redirect_uri, error.state = pending.parameters["redirect_uri"], pending.parameters.get("state")
+        finish_request(connection, pending)
+        return _refused(env, connection, form, error)
+
+
+def _launch_and_scope(
+    connection: Connection, client: Client, pending: PendingRequest, session: Session
+) -> tuple[Launch | None, str]:
+    """Resolve the launch and decide what may be granted to this person."""
+    token, launch = pending.parameters.get("launch"), None
+    if token is not None:
+        launch = find_launch(connection, token, client.client_id)
+        if launch is None or launch.account != session.account.name:
+            raise InvalidRequestError("The launch is unknown, used, expired or meant for another user")
+    permitted = role_scopes(session.account.role)
+    scope = grant(pending.parameters["scope"], client.scope, permitted, ("patient", "user"))
+    if launch is None:
+        scope = " ".join(part for part in scope.split() if part != "launch")
+    if not scope:
+        raise InvalidScopeError()
+    return launch, scope
+
+
+def _patient(session: Session, launch: Launch | None, pending: PendingRequest) -> str | None:
+    """Return the patient in context: a patient's own, the launched one or the picked one."""
+    own = session.account.patient if session.account.role == PATIENT else None
+    chosen = launch.patient if launch else pending.patient
+    if own is not None and chosen not in (None, own):
+        raise AccessDeniedError()
+    return own or chosen
+
+
+def _missing_step(
+    client: Client, pending: PendingRequest, scope: str, patient: str | None, prompts: list[str]
+) -> Step | None:
+    """Return the page that is still needed, or None."""
+    granted = scope.split()
+    wants_patient = "launch/patient" in granted or any(item.context == "patient" for item in resource_scopes(scope))
+    if wants_patient and patient is None:
+        if "none" in prompts:
+            raise InteractionRequiredError()
+        return Step.PATIENT
+    if pending.consented is None and (not client.first_party or "consent" in prompts):
+        if "none" in prompts:
+            raise ConsentRequiredError()
+        return Step.CONSENT
+    return None
+
+
+def _issue_code(
+    env: Environment,
+    connection: Connection,
+    form: FormRequest,
+    pending: PendingRequest,
+    launch: Launch | None,
+    patient: str | None,
+) -> Progress:
+    """Use the launch up and answer with a code."""
+    agreed = form.authorization
+    if agreed is None:
+        raise AccessDeniedError()
+    if launch is not None:
+        launch = use_launch(connection, pending.parameters["launch"], pending.client_id, agreed.account.name)
+        if launch is None:  # another window was faster
+            raise InvalidRequestError("The launch was used already")
+    scope = agreed.scope
+    if pending.consented is not None:
+        scope = " ".join(part for part in scope.split() if part in pending.consented)
+    form.authorization = Authorization(agreed.session, scope, _launch_context(launch, patient, scope))
+    server = env.server(connection)
+    server_grant = server.get_consent_grant(form, end_user=agreed.account)
+    answer = server.create_authorization_response(form, grant_user=agreed.account, grant=server_grant)
+    finish_request(connection, pending)
+    return Progress(Step.REDIRECT, location=answer.location or "")
+
+
+def _launch_context(launch: Launch | None, patient: str | None, scope: str) -> dict[str, Any]:
+    """Build the launch parameters of the token response."""
+    in_context = launch is not None or "launch/patient" in scope.split()
+    if patient is None or not (in_context or any(item.context == "patient" for item in resource_scopes(scope))):
+        return {}
+    context: dict[str, Any] = {"patient": patient, "need_patient_banner": True}
+    if launch is not None:
+        context["need_patient_banner"] = launch.need_patient_banner
+        optional = {"encounter": launch.encounter, "intent": launch.intent}
+        context.update({name: value for name, value in optional.items() if value})
+    return context

@@ -1,0 +1,94 @@
+"""An authorization request on its way through sign-in, patient picker and consent; 15 minutes.
+
+Only an opaque id travels through the pages, so that nothing in between can be changed by the browser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, delete, select, update
+
+from foramen.identity import tables
+from foramen.identity.database import utc_now
+from foramen.identity.opaque_tokens import digest, new_opaque_token
+
+LIFETIME = timedelta(minutes=15)
+
+
+@dataclass(frozen=True, slots=True)
+class PendingRequest:
+    """A validated request and what has been settled so far."""
+
+    request_digest: str
+    client_id: str
+    parameters: dict[str, str]
+    session_digest: str | None
+    patient: str | None
+    consented: list[str] | None
+    created_at: datetime
+
+
+_FIELDS = ("request_digest", "client_id", "parameters", "session_digest", "patient", "consented", "created_at")
+
+
+def save_request(connection: Connection, client_id: str, parameters: dict[str, str]) -> str:
+    """Store a validated request and return its id."""
+    request_id, now = new_opaque_token(), utc_now()
+    connection.execute(
+        tables.authorization_request.insert().values(
+            request_digest=digest(request_id),
+            client_id=client_id,
+            parameters=parameters,
+            created_at=now,
+            expires_at=now + LIFETIME,
+        )
+    )
+    return request_id
+
+
+def find_request(connection: Connection, request_id: str) -> PendingRequest | None:
+    """Return a request that is still on its way; another step of it waits until this one is done."""
+    columns = tables.authorization_request.c
+    row = connection.execute(
+        select(*(columns[name] for name in _FIELDS))
+        .where(columns.request_digest == digest(request_id), columns.expires_at > utc_now())
+        .with_for_update()
+    ).one_or_none()
+    return PendingRequest(*row) if row else None
+
+
+def bind_session(connection: Connection, pending: PendingRequest, session_digest: str) -> PendingRequest:
+    """Tie a request to a session; what somebody else settled in it is forgotten."""
+    if pending.session_digest == session_digest:
+        return pending
+    settled = {"session_digest": session_digest, "patient": None, "consented": None}
+    _change(connection, pending, settled)
+    return PendingRequest(
+        pending.request_digest, pending.client_id, pending.parameters, session_digest, None, None, pending.created_at
+    )
+
+
+def settle_patient(connection: Connection, pending: PendingRequest, patient: str) -> None:
+    """Note the picked patient."""
+    _change(connection, pending, {"patient": patient})
+
+
+def settle_consent(connection: Connection, pending: PendingRequest, scopes: list[str]) -> None:
+    """Note which scopes the person agreed to."""
+    _change(connection, pending, {"consented": scopes})
+
+
+def finish_request(connection: Connection, pending: PendingRequest) -> None:
+    """Forget a request that was answered."""
+    columns = tables.authorization_request.c
+    connection.execute(delete(tables.authorization_request).where(columns.request_digest == pending.request_digest))
+
+
+def _change(connection: Connection, pending: PendingRequest, values: Mapping[str, object]) -> None:
+    columns = tables.authorization_request.c
+    connection.execute(
+        update(tables.authorization_request).where(columns.request_digest == pending.request_digest).values(**values)
+    )

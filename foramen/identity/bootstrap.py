@@ -1,0 +1,88 @@
+"""Register our own clients: backend services with their keys, and the first-party SMART apps. Harmless to repeat.
+
+https://hl7.org/fhir/smart-app-launch/STU2.2/backend-services.html
+"""
+
+from __future__ import annotations
+
+from foramen.identity.clients import PRIVATE_KEY, PUBLIC, Client, save_client
+from foramen.identity.database import transaction
+from foramen.kernel.secret_files import read_or_create_key
+from foramen.kernel.settings import Settings
+
+_SERVICES: dict[str, tuple[str, str, str]] = {
+    "foramen-intake": (
+        "影像登记服务",
+        "Imaging intake",
+        "system/Patient.rs system/ImagingStudy.crus system/Task.crus system/Endpoint.crus system/AuditEvent.c",
+    ),
+    "foramen-worker": (
+        "AI 分析服务",
+        "AI worker",
+        "system/Task.rus system/Patient.rs system/ImagingStudy.crs system/Observation.crus "
+        "system/DiagnosticReport.crus system/CarePlan.crus system/RequestGroup.crus system/GuidanceResponse.crus "
+        "system/Device.crus system/Provenance.crs system/QuestionnaireResponse.rs system/Condition.rs "
+        "system/AuditEvent.c",
+    ),
+}
+_SIGN_IN = "openid fhirUser profile online_access"
+_APPS: dict[str, tuple[str, str, str, str]] = {
+    "portal": ("/", "Foramen 工作台", "Foramen portal", f"{_SIGN_IN} user/*.rs user/Task.rus"),
+    "result-review": (
+        "/apps/result-review/",
+        "结果复核",
+        "Result review",
+        f"launch {_SIGN_IN} patient/*.rs user/*.rs user/Observation.u user/DiagnosticReport.u user/Provenance.c "
+        "user/ImagingStudy.rs user/Task.rus",
+    ),
+    "care-plan": (
+        "/apps/care-plan/",
+        "治疗方案",
+        "Care plan",
+        f"launch {_SIGN_IN} patient/*.rs user/*.rs user/CarePlan.cu user/Provenance.c user/QuestionnaireResponse.cru "
+        "user/Task.crus",
+    ),
+}
+
+
+def bootstrap(settings: Settings, database_url: str) -> None:
+    """Register our own clients for this origin. Makes no users and no passwords."""
+    clients = [*_service_clients(settings), *_app_clients(settings)]
+    with transaction(database_url) as connection:
+        for client in clients:
+            save_client(connection, client)
+
+
+def _service_clients(settings: Settings) -> list[Client]:
+    clients = []
+    for client_id, (name_zh, name_en, scope) in _SERVICES.items():
+        key = read_or_create_key(settings.home, client_id, "P-384")
+        public = {**key.as_dict(private=False), "kid": key.kid, "alg": "ES384", "use": "sig"}
+        clients.append(
+            Client(
+                client_id=client_id,
+                auth_method=PRIVATE_KEY,
+                scope=scope,
+                name_zh=name_zh,
+                name_en=name_en,
+                first_party=True,
+                jwks={"keys": [public]},
+            )
+        )
+    return clients
+
+
+def _app_clients(settings: Settings) -> list[Client]:
+    return [
+        Client(
+            client_id=client_id,
+            auth_method=PUBLIC,
+            scope=scope,
+            redirect_uris=(f"{settings.origin}{path}",),
+            launch_url=None if client_id == "portal" else f"{settings.origin}{path}",
+            name_zh=name_zh,
+            name_en=name_en,
+            first_party=True,
+        )
+        for client_id, (path, name_zh, name_en, scope) in _APPS.items()
+    ]

@@ -1,0 +1,89 @@
+"""Transactions on PostgreSQL: async for the web (SQLAlchemy + asyncpg), plain for commands and migrations.
+
+Storage functions take a `Connection` and are written once: `AsyncConnection.run_sync` gives them one that awaits,
+which also lets Authlib's synchronous grants work in the same transaction
+(https://docs.sqlalchemy.org/en/21/orm/extensions/asyncio.html#running-synchronous-methods-and-functions-under-asyncio).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import asyncpg
+from sqlalchemy import Connection, NullPool, create_engine, make_url, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from foramen.kernel.errors import UpstreamError
+
+T = TypeVar("T")
+_CONNECT_TIMEOUT_S = 5
+_STATEMENT_TIMEOUT_S = 10
+
+
+def utc_now() -> datetime:
+    """Return the current time, aware."""
+    return datetime.now(UTC)
+
+
+@contextmanager
+def transaction(database_url: str) -> Iterator[Connection]:
+    """Open one transaction of a command-line tool."""
+    url = make_url(database_url).set(drivername="postgresql+psycopg")
+    engine = create_engine(url, poolclass=NullPool)
+    try:
+        with engine.begin() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+class IdentityDatabase:
+    """The pool of the web process."""
+
+    def __init__(self, database_url: str, pool_size: int = 5) -> None:
+        url = make_url(database_url).set(drivername="postgresql+asyncpg")
+        self._engine: AsyncEngine = create_async_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_timeout=_CONNECT_TIMEOUT_S,
+            pool_pre_ping=True,
+            connect_args={"timeout": _CONNECT_TIMEOUT_S, "command_timeout": _STATEMENT_TIMEOUT_S},
+        )
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in one transaction: committed when it returns, rolled back when it raises.
+
+        Raises
+        ------
+        UpstreamError
+            The database does not answer.
+        """
+        try:
+            async with self._engine.begin() as connection:
+                return await connection.run_sync(work)
+        except (OperationalError, InterfaceError, PoolTimeoutError, OSError, TimeoutError) as exc:
+            raise UpstreamError("The database does not answer", headers={"Retry-After": "2"}) from exc
+        except DBAPIError as exc:
+            if not exc.connection_invalidated:
+                raise
+            raise UpstreamError("The database does not answer", headers={"Retry-After": "2"}) from exc
+        except asyncpg.PostgresError as exc:  # raised while connecting: shutting down, starting, too many connections
+            raise UpstreamError("The database does not answer", headers={"Retry-After": "2"}) from exc
+
+    async def ready(self) -> bool:
+        """Whether the database answers and the schema is there."""
+        try:
+            await self.run(lambda connection: connection.execute(text("SELECT 1 FROM identity.client LIMIT 1")))
+        except (UpstreamError, DBAPIError):
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._engine.dispose()

@@ -1,0 +1,1 @@
+"""One module per endpoint of the authorization server; `foramen/identity/routes.py` lists them."""

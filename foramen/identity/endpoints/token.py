@@ -1,0 +1,71 @@
+"""`/auth/token`, `/auth/revoke`, `/auth/introspect` and `/auth/jwks`: the endpoints apps and services call.
+
+RFC 6749 §3.2 and §5, RFC 7009, RFC 7662, RFC 7517
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from authlib.oauth2.rfc6749 import InvalidClientError, InvalidRequestError
+from sqlalchemy import Connection
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from foramen.identity.authorization_server import Answer, FormRequest, SmartAuthorizationServer
+from foramen.identity.environment import Environment
+from foramen.identity.parameters import client_address, form_parameters
+
+NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache", "X-Content-Type-Options": "nosniff"}
+_KEYS_AGE_S = 300
+
+
+async def token(env: Environment, request: Request) -> Response:
+    """Exchange a code, a refresh token or a client's own credentials for tokens."""
+    return await _answer(env, request, lambda server, form: server.create_token_response(form))
+
+
+async def revoke(env: Environment, request: Request) -> Response:
+    """Revoke a token."""
+    return await _answer(env, request, lambda server, form: server.create_endpoint_response("revocation", form))
+
+
+async def introspect(env: Environment, request: Request) -> Response:
+    """Describe a token."""
+    return await _answer(env, request, lambda server, form: server.create_endpoint_response("introspection", form))
+
+
+async def jwks(env: Environment, request: Request) -> Response:
+    """Publish the keys that verify our tokens."""
+    return JSONResponse(env.signer.public_keys(), headers={"Cache-Control": f"public, max-age={_KEYS_AGE_S}"})
+
+
+async def _answer(
+    env: Environment, request: Request, act: Callable[[SmartAuthorizationServer, FormRequest], Answer]
+) -> Response:
+    form = FormRequest(await form_parameters(request), request.headers, "POST", client_address(request))
+
+    def work(connection: Connection) -> Answer:
+        server = env.server(connection)
+        refusal = _more_than_one_authentication(form)
+        if refusal is not None:
+            return server.handle_error_response(form, refusal)
+        try:
+            return act(server, form)
+        except UnicodeDecodeError:  # Authlib decodes Basic credentials as UTF-8
+            return server.handle_error_response(form, InvalidClientError(status_code=401))
+
+    answer = await env.database.run(work)
+    env.audit.wake()
+    kept = {key: value for key, value in answer.headers.items() if key.lower() == "www-authenticate"}
+    return JSONResponse(answer.body, status_code=answer.status, headers={**NO_STORE, **kept})
+
+
+def _more_than_one_authentication(form: FormRequest) -> InvalidRequestError | None:
+    """RFC 6749 §2.3: a client must not use more than one authentication method in a request."""
+    basic = form.headers.get("authorization", "").lower().startswith("basic ")
+    if "client_secret" in form.form:
+        return InvalidRequestError("The client secret goes into the Authorization header (client_secret_basic)")
+    if basic and "client_assertion" in form.form:
+        return InvalidRequestError("More than one client authentication")
+    return None

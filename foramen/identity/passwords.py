@@ -1,0 +1,55 @@
+"""Argon2id for passwords and client secrets. RFC 9106 §4 (second recommended option) for passwords.
+
+https://www.rfc-editor.org/rfc/rfc9106#section-4
+"""
+
+from __future__ import annotations
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from foramen.kernel.errors import InvalidRequestError
+
+MIN_PASSWORD_LENGTH = 10
+MAX_PASSWORD_LENGTH = 256
+
+_PASSWORDS = PasswordHasher()
+# Client secrets are 256 random bits that we made ourselves: guessing is hopeless, so the cost may be smaller.
+_SECRETS = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+# Checked when there is no such account, so that the answer takes as long (timing of unknown users).
+_NOBODY = _PASSWORDS.hash("nobody has this password")
+
+
+def hash_password(password: str) -> str:
+    """Hash a password.
+
+    Raises
+    ------
+    InvalidRequestError
+        Shorter than 10 or longer than 256 characters.
+    """
+    if not MIN_PASSWORD_LENGTH <= len(password) <= MAX_PASSWORD_LENGTH:
+        raise InvalidRequestError(f"A password has {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters")
+    return _PASSWORDS.hash(password)
+
+
+def password_matches(password_hash: str | None, password: str) -> bool:
+    """Check a password; without a hash the same work is done and the answer is no."""
+    try:
+        matches = _PASSWORDS.verify(password_hash or _NOBODY, password[:MAX_PASSWORD_LENGTH])
+    except (VerificationError, InvalidHashError):
+        return False
+    return matches and password_hash is not None and len(password) <= MAX_PASSWORD_LENGTH
+
+
+def hash_client_secret(secret: str) -> str:
+    """Hash a client secret made by us."""
+    return _SECRETS.hash(secret)
+
+
+def client_secret_matches(secret_hash: str, secret: str) -> bool:
+    """Check a client secret."""
+    try:
+        return _SECRETS.verify(secret_hash, secret)
+    except (VerificationError, InvalidHashError):
+        return False

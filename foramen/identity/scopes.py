@@ -1,0 +1,101 @@
+"""Which of the requested scopes are granted: intersections of SMART v2 (and v1) scopes, pure.
+
+https://hl7.org/fhir/smart-app-launch/STU2.2/scopes-and-launch-context.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from foramen.kernel.access_context import Scope, parse_scope, parse_scopes
+
+OPENID_SCOPES = ("openid", "fhirUser", "profile")
+LAUNCH_SCOPES = ("launch", "launch/patient")
+REFRESH_SCOPES = ("offline_access", "online_access")
+PLAIN_SCOPES = (*OPENID_SCOPES, *LAUNCH_SCOPES, *REFRESH_SCOPES)
+_ORDER = "cruds"
+
+
+def _meet(left: Scope, right: Scope) -> Scope | None:
+    """What both scopes grant, or None."""
+    if left.context != right.context or (
+        "*" not in (left.resource_type, right.resource_type) and left.resource_type != right.resource_type
+    ):
+        return None
+    actions = "".join(action for action in _ORDER if action in left.actions and action in right.actions)
+    kind = right.resource_type if left.resource_type == "*" else left.resource_type
+    return Scope(left.context, kind, actions) if actions else None
+
+
+def _covered(scope: Scope, scopes: Sequence[Scope]) -> bool:
+    """Whether the scopes together grant everything `scope` grants."""
+    return all(
+        any(other.context == scope.context and other.covers(scope.resource_type, action) for other in scopes)
+        for action in scope.actions
+    )
+
+
+def _merged(scopes: Sequence[Scope]) -> list[Scope]:
+    """Unite scopes of one type, and drop actions that a wildcard scope grants already."""
+    actions: dict[tuple[str, str], set[str]] = {}
+    for scope in scopes:
+        actions.setdefault((scope.context, scope.resource_type), set()).update(scope.actions)
+    merged = []
+    for (context, kind), granted in actions.items():
+        own = granted if kind == "*" else granted - actions.get((context, "*"), set())
+        if own:
+            merged.append(Scope(context, kind, "".join(action for action in _ORDER if action in own)))
+    return merged
+
+
+def intersect(requested: Scope, allowed: Sequence[Scope]) -> list[Scope]:
+    """Return the part of one requested scope that `allowed` covers, as a minimal list."""
+    return _merged([common for item in allowed if (common := _meet(requested, item)) is not None])
+
+
+def grant(requested: str, registered: str, permitted: Sequence[Scope], contexts: Sequence[str]) -> str:
+    """Decide the granted scope.
+
+    Parameters
+    ----------
+    requested : what the client asks for; what is not understood grants nothing
+    registered : scope of the client's registration
+    permitted : what the person behind the request may be granted (`roles.role_scopes`); for a service, its registration
+    contexts : the contexts this grant type may carry ("patient", "user" or "system")
+
+    Returns
+    -------
+    Granted scopes separated by spaces, in the order asked; a scope granted in full keeps the client's spelling.
+    """
+    registered_scopes, plain = parse_scopes(registered), set(registered.split()) & set(PLAIN_SCOPES)
+    granted: list[str] = []
+    for text in dict.fromkeys(requested.split()):
+        scope = parse_scope(text)
+        if scope is None:
+            granted += [text] if text in plain else []
+        elif scope.context in contexts:
+            first = intersect(scope, registered_scopes)
+            final = _merged([part for item in first for part in intersect(item, permitted)])
+            granted += [text] if _covered(scope, final) else [str(part) for part in final]
+    return " ".join(dict.fromkeys(granted))
+
+
+def narrowed(requested: str, original: str) -> str | None:
+    """Return the requested scope if it lies within the original one, else None (RFC 6749 §6: refresh never widens)."""
+    parts = original.split()
+    whole = parse_scopes(original)
+    for text in requested.split():
+        scope = parse_scope(text)
+        if text not in parts and (scope is None or not _covered(scope, whole)):
+            return None
+    return requested
+
+
+def resource_scopes(scope: str) -> tuple[Scope, ...]:
+    """Return the resource scopes of a scope string."""
+    return parse_scopes(scope)
+
+
+def unknown_scopes(scope: str) -> list[str]:
+    """Return the scopes that mean nothing here; used where an operator types them."""
+    return [text for text in scope.split() if text not in PLAIN_SCOPES and parse_scope(text) is None]

@@ -1,0 +1,140 @@
+"""The tables of schema `identity`, as SQLAlchemy Core; `migrations/` makes them and a test compares the two.
+
+https://docs.sqlalchemy.org/en/21/core/metadata.html
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Identity, Integer, MetaData, Table, Text
+from sqlalchemy.dialects.postgresql import JSONB, UUID
+
+metadata = MetaData(schema="identity")
+
+
+def _text(name: str, *, key: bool = False, optional: bool = False) -> Column[str]:
+    return Column(name, Text, primary_key=key, nullable=optional and not key)
+
+
+def _time(name: str, *, optional: bool = False) -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=optional)
+
+
+account = Table(
+    "account",
+    metadata,
+    _text("name", key=True),
+    _text("password_hash"),
+    _text("role"),
+    _text("practitioner", optional=True),
+    _text("patient", optional=True),
+    _text("institution", optional=True),
+    Column("disabled", Boolean, nullable=False),
+    Column("failed_attempts", Integer, nullable=False),
+    _time("locked_until", optional=True),
+    _time("created_at"),
+)
+client = Table(
+    "client",
+    metadata,
+    _text("client_id", key=True),
+    _text("auth_method"),
+    _text("secret_hash", optional=True),
+    Column("jwks", JSONB(none_as_null=True)),
+    Column("redirect_uris", JSONB, nullable=False),
+    _text("launch_url", optional=True),
+    _text("scope"),
+    _text("name_zh"),
+    _text("name_en"),
+    Column("first_party", Boolean, nullable=False),
+    Column("disabled", Boolean, nullable=False),
+    _time("created_at"),
+)
+session = Table(
+    "session",
+    metadata,
+    _text("session_digest", key=True),
+    _text("account"),
+    _time("signed_in_at"),
+    _time("last_seen_at"),
+    _time("expires_at"),
+)
+launch = Table(
+    "launch",
+    metadata,
+    _text("launch_digest", key=True),
+    _text("client_id"),
+    _text("account"),
+    _text("patient"),
+    _text("encounter", optional=True),
+    _text("intent", optional=True),
+    Column("need_patient_banner", Boolean, nullable=False),
+    _time("expires_at"),
+    _time("used_at", optional=True),
+)
+authorization_request = Table(
+    "authorization_request",
+    metadata,
+    _text("request_digest", key=True),
+    _text("client_id"),
+    Column("parameters", JSONB, nullable=False),
+    _text("session_digest", optional=True),
+    _text("patient", optional=True),
+    Column("consented", JSONB(none_as_null=True)),
+    _time("created_at"),
+    _time("expires_at"),
+)
+token_family = Table(
+    "token_family",
+    metadata,
+    Column("family", UUID(as_uuid=True), primary_key=True),
+    _text("client_id"),
+    _text("account", optional=True),
+    _text("session_digest", optional=True),
+    _text("scope"),
+    Column("launch_context", JSONB, nullable=False),
+    _text("nonce", optional=True),
+    _time("signed_in_at", optional=True),
+    _time("expires_at"),
+    _time("revoked_at", optional=True),
+)
+authorization_code = Table(
+    "authorization_code",
+    metadata,
+    _text("code_digest", key=True),
+    Column("family", UUID(as_uuid=True), nullable=False),
+    _text("redirect_uri"),
+    _text("code_challenge"),
+    _time("expires_at"),
+    _time("used_at", optional=True),
+)
+refresh_token = Table(
+    "refresh_token",
+    metadata,
+    _text("token_digest", key=True),
+    Column("family", UUID(as_uuid=True), nullable=False),
+    _time("expires_at"),
+    _time("used_at", optional=True),
+)
+access_token = Table(
+    "access_token",
+    metadata,
+    _text("jti", key=True),
+    Column("family", UUID(as_uuid=True), nullable=False),
+    _time("expires_at"),
+    _time("revoked_at", optional=True),
+)
+used_assertion = Table(
+    "used_assertion",
+    metadata,
+    _text("client_id", key=True),
+    _text("jti", key=True),
+    _time("expires_at"),
+)
+audit_outbox = Table(
+    "audit_outbox",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("event", JSONB, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    _time("next_attempt_at"),
+)

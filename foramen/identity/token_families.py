@@ -1,0 +1,217 @@
+"""Everything that descends from one authorization: its code, refresh tokens and access tokens, revoked together.
+
+RFC 9700 §4.14 (rotation and reuse detection), RFC 6749 §4.1.2 (a code used twice revokes what it gave).
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from authlib.oauth2.rfc6749 import AuthorizationCodeMixin, TokenMixin
+from sqlalchemy import Connection, select, update
+
+from foramen.identity import tables
+from foramen.identity.database import utc_now
+from foramen.identity.opaque_tokens import digest, new_opaque_token
+
+CODE_LIFETIME = timedelta(seconds=60)
+REFRESH_LIFETIME = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Family(AuthorizationCodeMixin, TokenMixin):  # type: ignore[misc]
+    """One authorization. As a code or a refresh token it answers what Authlib asks."""
+
+    client_id: str
+    account: str | None
+    scope: str
+    session_digest: str | None = None
+    launch_context: dict[str, Any] = field(default_factory=dict)
+    nonce: str | None = None
+    signed_in_at: datetime | None = None
+    family: uuid.UUID = field(default_factory=uuid.uuid4)
+    redirect_uri: str = ""
+    code_challenge: str = ""
+    token_digest: str = ""
+
+    code_challenge_method = "S256"
+
+    def get_redirect_uri(self) -> str:
+        """Redirect URI the code was sent to."""
+        return self.redirect_uri
+
+    def get_scope(self) -> str:
+        """Granted scope."""
+        return self.scope
+
+    def check_client(self, client: Any) -> bool:
+        """Whether it was issued to this client."""
+        return bool(self.client_id == client.client_id)
+
+
+_FIELDS = (*("client_id", "account", "scope", "session_digest", "launch_context", "nonce", "signed_in_at", "family"),)
+_COLUMNS = tuple(tables.token_family.c[name] for name in _FIELDS)
+
+
+def save_family(connection: Connection, family: Family, lifetime: timedelta) -> None:
+    """Store a new family; it can be revoked for as long as a token of it may live."""
+    values = {name: getattr(family, name) for name in _FIELDS}
+    connection.execute(tables.token_family.insert().values(expires_at=utc_now() + lifetime, **values))
+
+
+def save_code(connection: Connection, code: str, family: Family) -> None:
+    """Store an authorization code of 60 seconds."""
+    connection.execute(
+        tables.authorization_code.insert().values(
+            code_digest=digest(code),
+            family=family.family,
+            redirect_uri=family.redirect_uri,
+            code_challenge=family.code_challenge,
+            expires_at=utc_now() + CODE_LIFETIME,
+        )
+    )
+
+
+def find_code(connection: Connection, code: str, client_id: str) -> Family | None:
+    """Return what a code stands for; a second use revokes the family. Waits for a concurrent use of the same code."""
+    columns = tables.authorization_code.c
+    row = connection.execute(
+        select(columns.family, columns.redirect_uri, columns.code_challenge, columns.expires_at, columns.used_at)
+        .where(columns.code_digest == digest(code))
+        .with_for_update()
+    ).one_or_none()
+    family = _live_family(connection, row.family) if row else None
+    if row is None or family is None or family.client_id != client_id:
+        return None
+    if row.used_at is not None:
+        revoke_family(connection, row.family)
+        return None
+    if row.expires_at <= utc_now():
+        return None
+    values = {name: getattr(family, name) for name in _FIELDS}
+    return Family(**values, redirect_uri=row.redirect_uri, code_challenge=row.code_challenge, token_digest=digest(code))
+
+
+def mark_code_used(connection: Connection, code_digest: str) -> None:
+    """Note that a code was exchanged."""
+    connection.execute(
+        update(tables.authorization_code)
+        .where(tables.authorization_code.c.code_digest == code_digest)
+        .values(used_at=utc_now())
+    )
+
+
+def new_refresh_token(connection: Connection, family: uuid.UUID) -> str:
+    """Store and return the next refresh token of a family; the family lives at least as long."""
+    token, expires = new_opaque_token(), utc_now() + REFRESH_LIFETIME
+    connection.execute(
+        tables.refresh_token.insert().values(token_digest=digest(token), family=family, expires_at=expires)
+    )
+    connection.execute(
+        update(tables.token_family).where(tables.token_family.c.family == family).values(expires_at=expires)
+    )
+    return token
+
+
+def find_refresh_token(connection: Connection, token: str, client_id: str | None) -> Family | None:
+    """Return what a refresh token stands for; the use of one that was rotated away revokes the family."""
+    columns = tables.refresh_token.c
+    row = connection.execute(
+        select(columns.family, columns.expires_at, columns.used_at)
+        .where(columns.token_digest == digest(token))
+        .with_for_update()
+    ).one_or_none()
+    family = _live_family(connection, row.family) if row else None
+    if row is None or family is None or (client_id is not None and family.client_id != client_id):
+        return None
+    if row.used_at is not None:
+        revoke_family(connection, row.family)
+        return None
+    if row.expires_at <= utc_now():
+        return None
+    return Family(**{name: getattr(family, name) for name in _FIELDS}, token_digest=digest(token))
+
+
+def client_of_refresh_token(connection: Connection, token: str) -> str | None:
+    """Return whose refresh token it is, used or not: that says nothing about whether it may be used."""
+    columns = tables.refresh_token.c
+    return connection.execute(
+        select(tables.token_family.c.client_id)
+        .join(tables.refresh_token, columns.family == tables.token_family.c.family)
+        .where(columns.token_digest == digest(token))
+    ).scalar_one_or_none()
+
+
+def mark_refresh_token_used(connection: Connection, token_digest: str) -> None:
+    """Note that a refresh token was rotated away."""
+    connection.execute(
+        update(tables.refresh_token)
+        .where(tables.refresh_token.c.token_digest == token_digest)
+        .values(used_at=utc_now())
+    )
+
+
+def record_access_token(connection: Connection, jti: str, family: uuid.UUID, expires_at: datetime) -> None:
+    """Remember an issued access token, so that it can be revoked and introspected."""
+    connection.execute(tables.access_token.insert().values(jti=jti, family=family, expires_at=expires_at))
+
+
+def family_of_access_token(connection: Connection, jti: str) -> Family | None:
+    """Return the family of an access token that is neither over nor revoked."""
+    columns = tables.access_token.c
+    family = connection.execute(
+        select(columns.family).where(columns.jti == jti, columns.revoked_at.is_(None), columns.expires_at > utc_now())
+    ).scalar_one_or_none()
+    return _live_family(connection, family) if family else None
+
+
+def revoke_access_token(connection: Connection, jti: str) -> None:
+    """Revoke one access token."""
+    connection.execute(
+        update(tables.access_token)
+        .where(tables.access_token.c.jti == jti, tables.access_token.c.revoked_at.is_(None))
+        .values(revoked_at=utc_now())
+    )
+
+
+def revoke_family(connection: Connection, family: uuid.UUID) -> None:
+    """Revoke every token of an authorization."""
+    now = utc_now()
+    connection.execute(
+        update(tables.token_family)
+        .where(tables.token_family.c.family == family, tables.token_family.c.revoked_at.is_(None))
+        .values(revoked_at=now)
+    )
+    connection.execute(
+        update(tables.access_token)
+        .where(tables.access_token.c.family == family, tables.access_token.c.revoked_at.is_(None))
+        .values(revoked_at=now)
+    )
+
+
+def revoked_since(connection: Connection, moment: datetime) -> set[str]:
+    """Return the ids of access tokens revoked since `moment` that have not run out."""
+    columns = tables.access_token.c
+    rows = connection.execute(select(columns.jti).where(columns.revoked_at >= moment, columns.expires_at > utc_now()))
+    return set(rows.scalars())
+
+
+def _live_family(connection: Connection, family: uuid.UUID) -> Family | None:
+    row = connection.execute(
+        select(*_COLUMNS).where(tables.token_family.c.family == family, tables.token_family.c.revoked_at.is_(None))
+    ).one_or_none()
+    return Family(**row._mapping) if row else None
+
+
+def peek_refresh_token(connection: Connection, token: str) -> Family | None:
+    """Return what a live refresh token stands for, without counting as a use of it."""
+    columns = tables.refresh_token.c
+    family = connection.execute(
+        select(columns.family).where(
+            columns.token_digest == digest(token), columns.used_at.is_(None), columns.expires_at > utc_now()
+        )
+    ).scalar_one_or_none()
+    return _live_family(connection, family) if family else None

@@ -1,0 +1,1 @@
+"""Ways in: files of any kind → DICOM instances → C-STORE to the archive."""

@@ -1,0 +1,210 @@
+"""Wrap grey pictures as a classic MR series with true geometry. Pure: the same input gives the same UIDs and bytes.
+
+DICOM PS3.3 A.4 (MR Image IOD), C.7.6.2 (Image Plane), C.7.6.3 (Image Pixel).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+
+from foramen.ingest.sidecar import Sidecar
+from foramen.kernel.errors import InvalidRequestError
+from foramen.kernel.identifiers import derived_uid
+
+IMPLEMENTATION_CLASS_UID = derived_uid("implementation", "foramen")
+_SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
+"""Image Orientation (Patient), LPS: along a row to posterior (+y), along a column to inferior (−z)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One picture: `pixels` has shape (row, column), uint8 or uint16; `index` counts slice spacings along ±x."""
+
+    index: int
+    pixels: NDArray[Any]
+    lossy: bool = False
+
+
+def wrap_volume(volume: NDArray[Any], sidecar: Sidecar) -> list[Dataset]:
+    """Wrap an array.
+
+    Parameters
+    ----------
+    volume : shape (slice, row, column), uint8 or uint16; rows head to foot, columns anterior to posterior
+    sidecar : whose it is, and its spacings
+    """
+    return wrap_slices([Slice(index, plane) for index, plane in enumerate(volume)], sidecar)
+
+
+def wrap_slices(slices: list[Slice], sidecar: Sidecar) -> list[Dataset]:
+    """Build one MR series.
+
+    Parameters
+    ----------
+    slices : any order; positions follow their `index`, gaps stay gaps
+    sidecar : whose they are, and their spacings
+
+    Returns
+    -------
+    One dataset with file meta information per slice, in order of position. Positions in LPS millimetres; the series is
+    centred on x = 0. The sign of x is a convention: pictures do not say which side they start from.
+
+    Raises
+    ------
+    InvalidRequestError
+        No slices, unequal sizes or types, or one index twice.
+
+    Source: DICOM PS3.3 C.7.6.2 (Image Plane).
+    """
+    ordered = sorted(slices, key=lambda item: item.index)
+    _check(ordered)
+    fingerprint = _fingerprint(ordered, sidecar)
+    patient = (sidecar.issuer or "", sidecar.patient_id)
+    study_uid = derived_uid("study", *patient, sidecar.study_key or fingerprint)
+    series_uid = derived_uid("series", study_uid, fingerprint)
+    steps = [after.index - before.index for before, after in itertools.pairwise(ordered)]
+    between_mm = (min(steps) if steps else 1) * sidecar.slice_spacing_mm
+    centre = (ordered[0].index + ordered[-1].index) / 2
+    datasets = []
+    for number, item in enumerate(ordered, start=1):
+        dataset = _series_attributes(sidecar, study_uid, series_uid)
+        dataset.SOPInstanceUID = derived_uid("instance", series_uid, str(item.index))
+        dataset.InstanceNumber = number
+        _image_plane(dataset, item, sidecar, between_mm, centre)
+        _image_pixel(dataset, item)
+        dataset.file_meta = _file_meta(dataset.SOPInstanceUID)
+        datasets.append(dataset)
+    return datasets
+
+
+def _check(ordered: list[Slice]) -> None:
+    if not ordered:
+        raise InvalidRequestError("A series needs at least one slice")
+    if len({item.index for item in ordered}) < len(ordered):
+        raise InvalidRequestError("Two slices have the same index")
+    shapes = {(item.pixels.shape, item.pixels.dtype.name) for item in ordered}
+    if len(shapes) > 1:
+        raise InvalidRequestError("The slices differ in size or depth")
+    shape, depth = next(iter(shapes))
+    if len(shape) != 2 or 0 in shape or depth not in ("uint8", "uint16"):
+        raise InvalidRequestError("A slice must be a grey picture of 8 or 16 bit")
+
+
+def _fingerprint(ordered: list[Slice], sidecar: Sidecar) -> str:
+    digest = hashlib.sha256(sidecar.model_dump_json().encode())
+    for item in ordered:
+        digest.update(f"{item.index}:{item.pixels.shape}:{item.pixels.dtype.str}".encode())
+        digest.update(np.ascontiguousarray(item.pixels).tobytes())
+    return digest.hexdigest()
+
+
+def _series_attributes(sidecar: Sidecar, study_uid: str, series_uid: str) -> Dataset:
+    dataset = Dataset()
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
+    dataset.SOPClassUID = MRImageStorage
+    dataset.StudyDate = dataset.SeriesDate = dataset.ContentDate = sidecar.study_date
+    dataset.StudyTime = dataset.ContentTime = ""
+    dataset.AccessionNumber = sidecar.accession_number
+    dataset.Modality = "MR"
+    dataset.Manufacturer = sidecar.manufacturer
+    dataset.ReferringPhysicianName = ""
+    dataset.StudyDescription = _labelled(sidecar.study_description, sidecar.synthetic)
+    dataset.SeriesDescription = _labelled(sidecar.series_description, sidecar.synthetic)
+    if sidecar.derivation:
+        dataset.DerivationDescription = sidecar.derivation
+    dataset.PatientName = sidecar.patient_name
+    dataset.PatientID = sidecar.patient_id
+    if sidecar.issuer:
+        dataset.IssuerOfPatientID = sidecar.issuer
+    dataset.PatientBirthDate = sidecar.patient_birth_date
+    dataset.PatientSex = sidecar.patient_sex
+    dataset.BodyPartExamined = sidecar.body_part
+    _sequence_hints(dataset, sidecar)
+    dataset.StudyInstanceUID = study_uid
+    dataset.SeriesInstanceUID = series_uid
+    dataset.StudyID = ""
+    dataset.SeriesNumber = sidecar.series_number
+    dataset.FrameOfReferenceUID = derived_uid("frame-of-reference", series_uid)
+    dataset.PositionReferenceIndicator = ""
+    dataset.PatientPosition = ""
+    return dataset
+
+
+def _sequence_hints(dataset: Dataset, sidecar: Sidecar) -> None:
+    dataset.ScanningSequence = sidecar.scanning_sequence
+    dataset.SequenceVariant = "NONE"
+    dataset.ScanOptions = ""
+    dataset.MRAcquisitionType = sidecar.acquisition_type
+    dataset.EchoTime = sidecar.echo_time_ms
+    dataset.RepetitionTime = sidecar.repetition_time_ms
+    dataset.EchoTrainLength = sidecar.echo_train_length
+    if sidecar.flip_angle_deg is not None:
+        dataset.FlipAngle = sidecar.flip_angle_deg
+    if sidecar.magnetic_field_strength_t is not None:
+        dataset.MagneticFieldStrength = sidecar.magnetic_field_strength_t
+    if sidecar.sequence_name:
+        dataset.SequenceName = sidecar.sequence_name
+
+
+def _labelled(description: str, synthetic: bool) -> str:
+    if not synthetic or "SYNTHETIC" in description:
+        return description
+    return f"SYNTHETIC {description}".strip()[:64]
+
+
+def _image_plane(dataset: Dataset, item: Slice, sidecar: Sidecar, between_mm: float, centre: float) -> None:
+    rows, columns = item.pixels.shape
+    row_mm, column_mm = sidecar.pixel_spacing_mm
+    x_mm = (item.index - centre) * sidecar.slice_spacing_mm
+    corner = (x_mm, -(columns - 1) / 2 * column_mm, (rows - 1) / 2 * row_mm)
+    dataset.PixelSpacing = [_decimal(row_mm), _decimal(column_mm)]
+    dataset.ImageOrientationPatient = list(_SAGITTAL)
+    dataset.ImagePositionPatient = [_decimal(value) for value in corner]
+    dataset.SliceLocation = _decimal(x_mm)
+    dataset.SliceThickness = _decimal(sidecar.slice_thickness_mm or sidecar.slice_spacing_mm)
+    dataset.SpacingBetweenSlices = _decimal(between_mm)
+
+
+def _decimal(value: float) -> float:
+    """A value whose text fits the 16 characters of VR DS."""
+    return round(value, 6) + 0.0
+
+
+def _image_pixel(dataset: Dataset, item: Slice) -> None:
+    bits = item.pixels.dtype.itemsize * 8
+    dataset.SamplesPerPixel = 1
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.Rows, dataset.Columns = item.pixels.shape
+    dataset.BitsAllocated = dataset.BitsStored = bits
+    dataset.HighBit = bits - 1
+    dataset.PixelRepresentation = 0
+    low, high = float(item.pixels.min()), float(item.pixels.max())
+    if bits == 8:
+        low, high = 0.0, 255.0
+    dataset.WindowCenter, dataset.WindowWidth = (low + high + 1) / 2, max(high - low + 1, 1.0)
+    if item.lossy:
+        dataset.LossyImageCompression = "01"
+        dataset.LossyImageCompressionMethod = "ISO_10918_1"
+    data = np.ascontiguousarray(item.pixels.astype(item.pixels.dtype.newbyteorder("<"))).tobytes()
+    dataset.PixelData = data + b"\x00" * (len(data) % 2)
+    dataset["PixelData"].VR = "OB" if bits == 8 else "OW"
+
+
+def _file_meta(sop_instance_uid: str) -> FileMetaDataset:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = MRImageStorage
+    meta.MediaStorageSOPInstanceUID = sop_instance_uid
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    meta.ImplementationVersionName = "FORAMEN"
+    return meta

@@ -1,0 +1,84 @@
+/** AI Tasks as rows of the worklist: pure reading of FHIR Tasks. https://hl7.org/fhir/R4/task.html */
+import { ANALYSE_STUDY, SYSTEM } from "@client/codes";
+import { type Parameters, resourcesOf } from "@client/fhir";
+import { idOf, isSynthetic, isSyntheticPatient, studyInstanceUid, uidOf } from "@client/resource";
+
+export const PAGE_SIZE = 15;
+
+/** Filters a person picks, and the Task states each stands for. */
+export const FILTERS = {
+  all: [],
+  waiting: ["requested", "received", "accepted", "ready"],
+  running: ["in-progress"],
+  done: ["completed"],
+  attention: ["on-hold", "rejected", "failed"],
+} as const;
+export type Filter = keyof typeof FILTERS;
+
+export interface WorkRow {
+  taskId: string;
+  status: string;
+  /** Progress word while running, reason in words when held, declined or failed. */
+  note: string | undefined;
+  description: string;
+  authoredOn: string | undefined;
+  lastModified: string | undefined;
+  patientId: string | undefined;
+  patient: fhir4.Patient | undefined;
+  studyInstanceUid: string | undefined;
+  reportId: string | undefined;
+  synthetic: boolean;
+}
+
+export function taskQuery(filter: Filter): Parameters {
+  const query: Parameters = [
+    ["code", `${SYSTEM.TASK_CODE}|${ANALYSE_STUDY}`],
+    ["_include", "Task:patient"],
+    ["_include", "Task:focus"],
+    ["_sort", "-authored-on"],
+    ["_count", String(PAGE_SIZE)],
+  ];
+  if (FILTERS[filter].length) query.push(["status", FILTERS[filter].join(",")]);
+  return query;
+}
+
+function noteOf(task: fhir4.Task): string | undefined {
+  if (task.status === "in-progress") return task.businessStatus?.text;
+  if (FILTERS.attention.some((status) => status === task.status)) return task.statusReason?.text;
+  return undefined;
+}
+
+function studyOf(task: fhir4.Task, studies: Map<string, fhir4.ImagingStudy>): fhir4.ImagingStudy | undefined {
+  const id = idOf(task.focus, "ImagingStudy");
+  return id === undefined ? undefined : studies.get(id);
+}
+
+function rowOf(task: fhir4.Task, patients: Map<string, fhir4.Patient>, studies: Map<string, fhir4.ImagingStudy>): WorkRow {
+  const patientId = idOf(task.for, "Patient");
+  const patient = patientId === undefined ? undefined : patients.get(patientId);
+  const study = studyOf(task, studies);
+  const report = task.output?.map((output) => idOf(output.valueReference, "DiagnosticReport")).find((id) => id !== undefined);
+  return {
+    taskId: task.id ?? "",
+    status: task.status,
+    note: noteOf(task),
+    description: task.description ?? study?.description ?? "",
+    authoredOn: task.authoredOn,
+    lastModified: task.lastModified ?? task.meta?.lastUpdated,
+    patientId,
+    patient,
+    studyInstanceUid: uidOf(task.focus?.identifier?.value) ?? studyInstanceUid(study?.identifier),
+    reportId: report,
+    synthetic: isSynthetic(task) || isSynthetic(study) || isSyntheticPatient(patient),
+  };
+}
+
+function byId<T extends { id?: string }>(resources: T[]): Map<string, T> {
+  return new Map(resources.flatMap((resource) => (resource.id ? [[resource.id, resource] as const] : [])));
+}
+
+export function workRows(bundle: fhir4.Bundle): WorkRow[] {
+  const patients = byId(resourcesOf(bundle, "Patient"));
+  const studies = byId(resourcesOf(bundle, "ImagingStudy"));
+  return resourcesOf(bundle, "Task").map((task) => rowOf(task, patients, studies));
+}

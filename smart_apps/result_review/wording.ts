@@ -1,0 +1,70 @@
+/** Findings as words and numbers for the screen, with everything that must stand beside an AI value. */
+import { FINDINGS, MORPHOLOGY, PFIRRMANN, SYSTEM } from "@client/codes";
+import type { AiValueDetails } from "@client/components/AiValue";
+import { quantityText } from "@client/format";
+import { displayOf } from "@client/i18n";
+import { codeOf } from "@client/resource";
+import i18next from "i18next";
+import type { Finding } from "./findings";
+
+export interface Context {
+  model: string | undefined;
+  source: string | undefined;
+  verifiedBy: string | undefined;
+}
+
+const ROMAN: Record<string, string> = { "1": "I", "2": "II", "3": "III", "4": "IV", "5": "V" };
+
+function valueText(observation: fhir4.Observation): { value: string; unit?: string | undefined } {
+  const { valueQuantity: quantity, valueCodeableConcept: concept } = observation;
+  if (quantity) {
+    const unit = quantity.unit ?? quantity.code;
+    return { value: quantityText(quantity.value, unit), unit: unit === "1" || unit === "{ratio}" ? undefined : unit };
+  }
+  if (concept) {
+    const morphology = codeOf(concept, SYSTEM.MORPHOLOGY);
+    if (morphology) return { value: displayOf(MORPHOLOGY, morphology) };
+    const grade = codeOf(concept, SYSTEM.PFIRRMANN);
+    if (grade) return { value: ROMAN[grade] ?? displayOf(PFIRRMANN, grade) };
+    return { value: concept.text ?? concept.coding?.[0]?.display ?? concept.coding?.[0]?.code ?? "" };
+  }
+  if (observation.valueBoolean !== undefined) return { value: i18next.t(observation.valueBoolean ? "word.yes" : "word.no") };
+  return { value: String(observation.valueInteger ?? observation.valueString ?? "") };
+}
+
+function absentReason(observation: fhir4.Observation): string | undefined {
+  const absent = observation.dataAbsentReason;
+  const { value } = valueText(observation);
+  if (!absent && value) return undefined;
+  return absent?.text ?? absent?.coding?.[0]?.display ?? absent?.coding?.[0]?.code ?? i18next.t("ai.noReason");
+}
+
+function isNotable(observation: fhir4.Observation): boolean {
+  const morphology = codeOf(observation.valueCodeableConcept, SYSTEM.MORPHOLOGY);
+  if (morphology) return morphology !== "normal";
+  return Number(codeOf(observation.valueCodeableConcept, SYSTEM.PFIRRMANN) ?? 0) >= 4;
+}
+
+export function findingName(finding: Finding): string {
+  return FINDINGS[finding.code] ? displayOf(FINDINGS, finding.code) : (finding.observation.code.text ?? finding.code);
+}
+
+export function detailsOf(finding: Finding, context: Context): AiValueDetails {
+  const { observation } = finding;
+  const byPerson = observation.status === "amended" || observation.status === "corrected";
+  return {
+    name: [finding.level, findingName(finding)].filter(Boolean).join(" "),
+    ...valueText(observation),
+    confidence: finding.confidence,
+    uncertainty: finding.uncertainty,
+    model: context.model,
+    time: observation.issued ?? observation.effectiveDateTime ?? observation.meta?.lastUpdated,
+    source: context.source,
+    method: observation.method?.text,
+    status: observation.status,
+    verifiedBy: observation.status === "preliminary" ? undefined : context.verifiedBy,
+    absentReason: absentReason(observation),
+    notable: isNotable(observation),
+    byPerson,
+  };
+}

@@ -1,0 +1,123 @@
+"""Every call needs a token with the right scope; another patient's study is as absent as one that does not exist.
+
+DICOM PS3.18 §8.2 leaves access to the server; https://hl7.org/fhir/smart-app-launch/STU2.2/scopes-and-launch-context.html
+"""
+
+from __future__ import annotations
+
+import pytest
+from joserfc.jwk import ECKey
+from pydicom import Dataset
+
+from dicomweb.routes import ROUTES
+from tests.builders.dicom import MULTIPART, encoded, multipart, series
+from tests.builders.tokens import bearer
+from tests.contract.dicomweb.conftest import READ, Gateway
+
+PATIENT = "patient/ImagingStudy.rs"
+
+
+@pytest.fixture(scope="module")
+async def two_patients(gateway: Gateway) -> tuple[Dataset, Dataset]:
+    mine, other = series(1, seed=41, patient_id="SYN-41")[0], series(1, seed=42, patient_id="SYN-42")[0]
+    for dataset, identity in ((mine, "mine"), (other, "other")):
+        await gateway.add_patient(dataset.PatientID, identity)
+        await gateway.store(dataset)
+        await gateway.register(dataset.StudyInstanceUID)
+    return mine, other
+
+
+def filled(path: str, dataset: Dataset) -> str:
+    names = {"study": dataset.StudyInstanceUID, "series": dataset.SeriesInstanceUID, "instance": dataset.SOPInstanceUID}
+    return path.replace("{path:path}", "7FE00010").format(**names, frames="1")
+
+
+def needed(route) -> str:
+    letter = {"search": "s", "store": "c"}.get(route.handler, "r")
+    return "user/Task.u" if route.handler == "register" else f"user/ImagingStudy.{letter}"
+
+
+async def ask(gateway: Gateway, route, dataset: Dataset, headers: dict[str, str]):
+    body = multipart(encoded(dataset)) if route.handler == "store" else None
+    if body:
+        headers = headers | {"Content-Type": MULTIPART}
+    return await gateway.http.request(route.method, filled(route.path, dataset), headers=headers, content=body)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+async def test_each_route_anonymous_expired_forged_wrong_scope_then_success(gateway: Gateway, two_patients, route):
+    mine, _ = two_patients
+    anonymous = await ask(gateway, route, mine, {})
+    assert (anonymous.status_code, anonymous.json()["issue"][0]["code"]) == (401, "login")
+    assert anonymous.headers["www-authenticate"].startswith("Bearer")
+    expired = await ask(gateway, route, mine, bearer(needed(route), expires_in=-1))
+    assert (expired.status_code, expired.json()["issue"][0]["code"]) == (401, "expired")
+    forged = await ask(gateway, route, mine, bearer(needed(route), key=ECKey.generate_key("P-256", private=True)))
+    assert forged.status_code == 401
+    wrong = await ask(gateway, route, mine, bearer("user/Observation.cruds launch"))
+    assert (wrong.status_code, wrong.json()["issue"][0]["code"]) == (403, "forbidden")
+    good = await ask(gateway, route, mine, bearer(needed(route)))
+    assert good.status_code in (200, 202)
+
+
+@pytest.mark.parametrize(
+    "route", [route for route in ROUTES if route.method == "GET" and "{study}" in route.path], ids=lambda route: route.path
+)
+async def test_another_patients_study_is_as_absent_as_an_unknown_one(gateway: Gateway, two_patients, route):
+    _, other = two_patients
+    token = bearer(PATIENT, patient="mine")
+    foreign = await ask(gateway, route, other, token)
+    unknown = Dataset()
+    unknown.StudyInstanceUID = unknown.SeriesInstanceUID = unknown.SOPInstanceUID = "1.2.3"
+    absent = await ask(gateway, route, unknown, token)
+    assert (foreign.status_code, foreign.content) == (absent.status_code, absent.content)
+    assert foreign.status_code == 404 or foreign.json() == []
+
+
+async def test_a_patient_token_finds_and_reads_its_own_study_alone(gateway: Gateway, two_patients):
+    mine, _ = two_patients
+    token = bearer(PATIENT, patient="mine")
+    for level in ("studies", "series", "instances"):
+        found = (await gateway.http.get(f"/{level}", headers=token)).json()
+        assert [item["0020000D"]["Value"][0] for item in found] == [mine.StudyInstanceUID]
+    assert (await gateway.http.get(f"/studies/{mine.StudyInstanceUID}", headers=token)).status_code == 200
+
+
+async def test_access_is_applied_before_paging(gateway: Gateway, two_patients):
+    mine, other = two_patients
+    for patient, dataset in (("mine", mine), ("other", other)):
+        token = bearer(PATIENT, patient=patient)
+        page = await gateway.http.get("/studies?limit=1&offset=0", headers=token)
+        assert [item["0020000D"]["Value"][0] for item in page.json()] == [dataset.StudyInstanceUID]
+        assert "warning" not in page.headers
+        assert (await gateway.http.get("/studies?limit=1&offset=1", headers=token)).json() == []
+
+
+async def test_a_patient_scope_cannot_store_or_register(gateway: Gateway, two_patients):
+    mine, _ = two_patients
+    store, register = (next(route for route in ROUTES if route.handler == name) for name in ("store", "register"))
+    token = bearer("patient/ImagingStudy.cruds patient/Task.cruds", patient="mine")
+    assert (await ask(gateway, store, mine, token)).status_code == 403
+    assert (await ask(gateway, register, mine, token)).status_code == 403
+
+
+async def test_a_patient_scope_without_a_patient_reaches_nothing(gateway: Gateway, two_patients):
+    assert (await gateway.http.get("/studies", headers=bearer(PATIENT))).status_code == 403
+
+
+async def test_every_call_and_refusal_leaves_an_audit_event(gateway: Gateway, two_patients):
+    mine, _ = two_patients
+    trace = "ab" * 16
+    headers = {"traceparent": f"00-{trace}-{'1' * 16}-01"}
+    await gateway.http.get(f"/studies/{mine.StudyInstanceUID}/metadata", headers=bearer(READ) | headers)
+    await gateway.http.get("/studies", headers=headers)
+
+    async def two() -> list:
+        events = await gateway.audit_events(trace)
+        return events if len(events) == 2 else []
+
+    events = await gateway.until(two)
+    by_outcome = {item["outcome"]: item for item in events}
+    assert by_outcome["0"]["entity"][1]["what"]["identifier"]["value"] == f"urn:oid:{mine.StudyInstanceUID}"
+    assert by_outcome["0"]["entity"][2]["what"]["reference"] == "Patient/mine"
+    assert by_outcome["8"]["agent"][0]["altId"] == "anonymous"

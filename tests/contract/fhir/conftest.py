@@ -1,0 +1,31 @@
+"""A running FHIR service on a real PostgreSQL, spoken to over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.contract.fhir.api import Api, patient_resource, running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def module_api(module_database_url: str) -> AsyncIterator[Api]:
+    """One server for a whole test module; tests use their own ids and identifiers."""
+    async with running(module_database_url) as (_, client):
+        yield Api(client)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def api(database_url: str) -> AsyncIterator[Api]:
+    """A server with an empty record."""
+    async with running(database_url) as (_, client):
+        yield Api(client)
+
+
+@pytest.fixture
+def patient() -> dict[str, Any]:
+    """A synthetic patient."""
+    return patient_resource()

@@ -1,0 +1,114 @@
+"""Each call and each refusal leaves an AuditEvent that can be searched and never changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.contract.fhir.api import Api, entry, observation, refused, running
+
+
+async def events(api: Api) -> list[dict[str, Any]]:
+    """All events, oldest first, without those that this question itself leaves."""
+    bundle = (await api.get("/fhir/AuditEvent?_count=1000&_sort=date")).json()
+    found = [e["resource"] for e in bundle.get("entry", [])]
+    return [e for e in found if e["subtype"][0]["code"] != "search-type" or len(e["entity"]) > 1]
+
+
+def told(event: dict[str, Any]) -> tuple[str, str, str]:
+    references = [e["what"]["reference"] for e in event["entity"] if "what" in e]
+    return event["subtype"][0]["code"], event["outcome"], ",".join(references)
+
+
+async def test_every_interaction_and_refusal(api: Api, patient: dict) -> None:
+    created = await api.create(patient)
+    reference = f"Patient/{created['id']}"
+    await api.get(f"/fhir/{reference}")
+    await api.get(f"/fhir/{reference}/_history/1")
+    await api.put(f"/fhir/{reference}", created)
+    await api.put(f"/fhir/{reference}", created, if_match='W/"9"')
+    await api.get("/fhir/Patient/none")
+    await api.http.get(f"/fhir/{reference}")
+    await api.as_("system/Observation.r").get(f"/fhir/{reference}")
+    await api.delete(f"/fhir/{reference}")
+    found = [told(event) for event in await events(api)]
+    assert found == [
+        ("create", "0", reference),
+        ("read", "0", reference),
+        ("vread", "0", reference),
+        ("update", "0", reference),
+        ("update", "4", reference),
+        ("read", "4", "Patient/none"),
+        ("read", "8", ""),
+        ("read", "8", reference),
+        ("delete", "0", reference),
+    ]
+
+
+async def test_anonymous_refusal_names_nobody(api: Api) -> None:
+    await api.http.get("/fhir/Patient/1")
+    (event,) = await events(api)
+    assert event["agent"] == [{"altId": "anonymous", "requestor": True}]
+    assert event["outcome"] == "8"
+
+
+async def test_searches_leave_an_event_without_their_values(api: Api) -> None:
+    await api.get("/fhir/Patient?name=secretname")
+    bundle = (await api.get("/fhir/AuditEvent?subtype=search-type")).json()
+    assert bundle["total"] == 1
+    assert "secretname" not in str(bundle["entry"])
+
+
+async def test_transaction_names_what_it_wrote(api: Api) -> None:
+    answer = await api.transaction(
+        entry("POST", "Patient", {"resourceType": "Patient"}, "urn:uuid:00000000-0000-4000-8000-000000000001"),
+        entry("POST", "Observation", observation("urn:uuid:00000000-0000-4000-8000-000000000001")),
+    )
+    written = [e["response"]["location"].rpartition("/_history")[0] for e in answer.json()["entry"]]
+    (event,) = await events(api)
+    assert told(event)[:2] == ("transaction", "0")
+    assert set(written) <= set(told(event)[2].split(","))
+    assert await api.ids(f"AuditEvent?entity={written[1]}") == [event["id"]]
+    assert await api.ids(f"AuditEvent?patient={written[0]}") == [event["id"]]
+
+
+async def test_a_refused_transaction_leaves_an_event_and_nothing_else(api: Api) -> None:
+    await api.transaction(entry("POST", "Patient", {"resourceType": "Patient", "gender": "x"}))
+    found = [told(event) for event in await events(api)]
+    assert found == [("transaction", "4", "")]
+
+
+async def test_events_cannot_be_changed(api: Api) -> None:
+    await api.get("/fhir/Patient/none")
+    (event,) = await events(api)
+    url = f"/fhir/AuditEvent/{event['id']}"
+    refused(await api.put(url, event), 405, "not-supported")
+    refused(await api.delete(url), 405, "not-supported")
+    refused(await api.delete(f"/fhir/AuditEvent?_id={event['id']}"), 405, "not-supported")
+    refused(await api.transaction(entry("PUT", f"AuditEvent/{event['id']}", event)), 405, "not-supported")
+    refused(await api.transaction(entry("DELETE", f"AuditEvent/{event['id']}")), 405, "not-supported")
+    assert (await api.get(url)).json() == event
+
+
+async def test_other_rooms_may_post_their_events(api: Api) -> None:
+    event = {
+        "resourceType": "AuditEvent",
+        "type": {"system": "http://terminology.hl7.org/CodeSystem/audit-event-type", "code": "rest"},
+        "recorded": "2026-11-22T08:00:00Z",
+        "agent": [{"requestor": True}],
+        "source": {"observer": {"display": "foramen dicomweb"}},
+    }
+    assert (await api.as_("system/AuditEvent.c").post("/fhir/AuditEvent", event)).status_code == 201
+
+
+async def test_stop_writes_what_waits(database_url: str) -> None:
+    async with running(database_url) as (service, client):
+        api = Api(client)
+        from fhir_server.audit.record import audit_change
+
+        for number in range(600):
+            service._audit.remember(
+                audit_change(interaction="read", status=200, trace_id=str(number), context=None, own_url="http://x/fhir")
+            )
+    async with running(database_url) as (_, client):
+        assert (await Api(client).get("/fhir/AuditEvent?_summary=count")).json()["total"] == 600
+    assert api.headers

@@ -1,0 +1,124 @@
+"""Nobody finalises AI output but a practitioner who says so in the same transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from terminology.codes import AI_GENERATED
+from terminology.systems import PROVENANCE_AGENT
+from tests.contract.fhir.api import Api, entry, observation, refused
+
+SURGEON = {"fhirUser": "Practitioner/surgeon", "sub": "surgeon"}
+TAGGED = {"meta": {"tag": [AI_GENERATED.coding()]}}
+
+
+def provenance(*targets: str, who: str = "Practitioner/surgeon", kind: str = "verifier") -> dict[str, Any]:
+    return {
+        "resourceType": "Provenance",
+        "target": [{"reference": target} for target in targets],
+        "recorded": "2026-11-22T08:00:00Z",
+        "agent": [{"type": {"coding": [{"system": PROVENANCE_AGENT, "code": kind}]}, "who": {"reference": who}}],
+    }
+
+
+async def proposal(api: Api) -> dict[str, Any]:
+    return await api.create(observation("Patient/1", **TAGGED))
+
+
+async def test_verified_update_passes(module_api: Api) -> None:
+    found = await proposal(module_api)
+    reference = f"Observation/{found['id']}"
+    surgeon = module_api.as_("user/*.cruds", **SURGEON)
+    final = {**found, "status": "final"}
+    answer = await surgeon.transaction(
+        entry("PUT", reference, final, ifMatch='W/"1"'), entry("POST", "Provenance", provenance(reference))
+    )
+    assert answer.status_code == 200, answer.text
+    assert (await module_api.get(f"/fhir/{reference}")).json()["status"] == "final"
+
+
+async def test_verified_create_by_urn_uuid_passes(module_api: Api) -> None:
+    surgeon = module_api.as_("user/*.cruds", **SURGEON)
+    plan = {
+        "resourceType": "CarePlan", "status": "active", "intent": "plan",
+        "subject": {"reference": "Patient/1"}, **TAGGED,
+    }
+    urn = "urn:uuid:5b3c9f5e-0000-4000-8000-000000000001"
+    answer = await surgeon.transaction(
+        entry("POST", "CarePlan", plan, urn), entry("POST", "Provenance", provenance(urn))
+    )
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        provenance("Observation/other"),
+        provenance("{self}", who="Practitioner/another"),
+        provenance("{self}", kind="author"),
+        None,
+    ],
+)
+async def test_without_the_right_provenance_it_is_refused(module_api: Api, sent: dict[str, Any] | None) -> None:
+    found = await proposal(module_api)
+    reference = f"Observation/{found['id']}"
+    surgeon = module_api.as_("user/*.cruds", **SURGEON)
+    entries = [entry("PUT", reference, {**found, "status": "final"})]
+    if sent is not None:
+        targets = [{"reference": t["reference"].replace("{self}", reference)} for t in sent["target"]]
+        entries.append(entry("POST", "Provenance", {**sent, "target": targets}))
+    outcome = refused(await surgeon.transaction(*entries), 422, "business-rule")
+    assert outcome["issue"][0]["expression"] == ["Observation.status"]
+    assert (await module_api.get(f"/fhir/{reference}")).json()["status"] == "preliminary"
+
+
+async def test_a_service_may_not_sign_off(module_api: Api) -> None:
+    found = await proposal(module_api)
+    reference = f"Observation/{found['id']}"
+    answer = await module_api.transaction(
+        entry("PUT", reference, {**found, "status": "final"}), entry("POST", "Provenance", provenance(reference))
+    )
+    refused(answer, 422, "business-rule")
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        ("Observation", "final"),
+        ("Observation", "amended"),
+        ("Observation", "corrected"),
+        ("DiagnosticReport", "preliminary"),
+        ("DiagnosticReport", "final"),
+        ("DiagnosticReport", "appended"),
+        ("CarePlan", "active"),
+        ("CarePlan", "completed"),
+    ],
+)
+async def test_create_in_a_signed_off_status_is_refused(module_api: Api, kind: str, status: str) -> None:
+    body = {"resourceType": kind, "status": status, "subject": {"reference": "Patient/1"}, **TAGGED}
+    body |= {"intent": "plan"} if kind == "CarePlan" else {"code": {"text": "x"}}
+    for api in (module_api, module_api.as_("user/*.cruds", **SURGEON)):
+        refused(await api.post(f"/fhir/{kind}", body), 422, "business-rule")
+        refused(await api.put(f"/fhir/{kind}/ai-new", {**body, "id": "ai-new"}), 422, "business-rule")
+
+
+async def test_the_tag_cannot_be_removed(module_api: Api) -> None:
+    found = await proposal(module_api)
+    bare = {**found, "meta": {}}
+    for api in (module_api, module_api.as_("user/*.cruds", **SURGEON)):
+        outcome = refused(await api.put(f"/fhir/Observation/{found['id']}", bare), 422, "business-rule")
+        assert outcome["issue"][0]["expression"] == ["Observation.meta.tag"]
+
+
+async def test_the_tag_survives_delete_and_new_creation(module_api: Api) -> None:
+    found = await proposal(module_api)
+    await module_api.delete(f"/fhir/Observation/{found['id']}")
+    bare = {**found, "meta": {}, "status": "final"}
+    refused(await module_api.put(f"/fhir/Observation/{found['id']}", bare), 422, "business-rule")
+
+
+async def test_the_pipeline_may_write_its_proposals(module_api: Api) -> None:
+    found = await proposal(module_api)
+    await module_api.put_ok({**found, "note": [{"text": "second run"}]})

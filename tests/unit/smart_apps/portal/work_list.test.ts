@@ -1,0 +1,48 @@
+// Tasks as rows of the worklist.
+import { taskQuery, workRows } from "@apps/portal/work_list";
+import { patientQuery } from "@apps/portal/patient_search";
+
+const task = (id: string, extra: Partial<fhir4.Task>): fhir4.BundleEntry<fhir4.FhirResource> => ({
+  resource: { resourceType: "Task", id, status: "requested", intent: "order", ...extra },
+  search: { mode: "match" },
+});
+
+const bundle = (...entry: fhir4.BundleEntry<fhir4.FhirResource>[]): fhir4.Bundle => ({ resourceType: "Bundle", type: "searchset", entry });
+
+it("joins patient and study that were included", () => {
+  const rows = workRows(
+    bundle(
+      task("t", { status: "completed", for: { reference: "Patient/p" }, focus: { reference: "ImagingStudy/s" }, output: [{ type: {}, valueReference: { reference: "DiagnosticReport/r" } }] }),
+      { resource: { resourceType: "Patient", id: "p", identifier: [{ value: "SYN-0001" }] }, search: { mode: "include" } },
+      { resource: { resourceType: "ImagingStudy", id: "s", status: "available", subject: {}, description: "Lumbar MR", identifier: [{ system: "urn:dicom:uid", value: "urn:oid:1.2.3" }] } },
+    ),
+  );
+  expect(rows).toHaveLength(1);
+  expect(rows[0]).toMatchObject({ patientId: "p", reportId: "r", description: "Lumbar MR", studyInstanceUid: "1.2.3", synthetic: true });
+});
+
+it("shows progress while running, and the reason in words when held, declined or failed", () => {
+  const statusReason = { text: "没有匹配的患者" };
+  const rows = workRows(
+    bundle(
+      task("a", { status: "in-progress", businessStatus: { text: "分割" }, statusReason }),
+      task("b", { status: "on-hold", statusReason, focus: { identifier: { system: "urn:dicom:uid", value: "urn:oid:1.9" } } }),
+      task("c", { status: "completed", statusReason }),
+    ),
+  );
+  expect(rows.map((row) => row.note)).toEqual(["分割", "没有匹配的患者", undefined]);
+  expect(rows[1]).toMatchObject({ patientId: undefined, studyInstanceUid: "1.9" });
+});
+
+it("asks the server for one page of one kind of task", () => {
+  const query = new URLSearchParams(taskQuery("attention"));
+  expect(query.get("status")).toBe("on-hold,rejected,failed");
+  expect(query.get("code")).toMatch(/\|analyse-study$/);
+  expect(new URLSearchParams(taskQuery("all")).has("status")).toBe(false);
+});
+
+it("searches patients by number or by name on the server", () => {
+  expect(patientQuery("SYN-0001")).toContainEqual(["identifier", "SYN-0001"]);
+  expect(patientQuery(" 张 ")).toContainEqual(["name", "张"]);
+  expect(patientQuery("  ").map(([name]) => name)).toEqual(["_sort", "_count"]);
+});
