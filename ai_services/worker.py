@@ -20,7 +20,6 @@ from ai_services.workflow.services import Services
 from ai_services.workflow.steps import active_runs
 from foramen.kernel.errors import InteropError
 from foramen.kernel.heartbeat import beat
-from foramen.kernel.heartbeat import beat
 from foramen.kernel.identifiers import new_trace_id
 from foramen.kernel.log import configure_log, get_log
 from foramen.kernel.settings import Settings
@@ -91,7 +90,6 @@ def _look(poll: _Poll) -> None:
     poll.connected = True
     beat(poll.services.settings.home, "worker")
     poll.pause_s = poll.services.settings.worker_poll_s
-    beat(poll.services.settings.home, "worker")
 
 
 def _take_waiting(poll: _Poll) -> None:

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom import Dataset, dcmread, dcmwrite
+from pydicom.dataelem import DataElement
 from pydicom.encaps import get_frame
 from pydicom.pixels import pixel_array
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from foramen.kernel.errors import NotFoundError, UnsupportedMediaTypeError
 
@@ -38,6 +39,7 @@ COMPRESSED_MEDIA_TYPES = {
 }
 """PS3.18 Table 8.7.3-5: media type of one compressed frame by its transfer syntax."""
 
+_WORD_BYTES = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}  # PS3.5 §6.2
 EXPLICIT_LITTLE = str(ExplicitVRLittleEndian)
 
 
@@ -89,10 +91,19 @@ def to_explicit_little_endian(content: bytes) -> bytes:
         except Exception as exc:
             # pydicom and its codecs raise many kinds for pixel data they cannot decode.
             raise UndecodableError("The stored pixel data cannot be decoded; ask for transfer-syntax=*") from exc
+    if dataset.file_meta.TransferSyntaxUID == ExplicitVRBigEndian:
+        dataset.walk(_swap_words)
     target = BytesIO()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dcmwrite(target, dataset, little_endian=True, implicit_vr=False, enforce_file_format=True)
     return target.getvalue()
+
+
+def _swap_words(_: Dataset, element: DataElement) -> None:
+    """Turn the words of one binary value round: pydicom keeps them as bytes and would write them as they were."""
+    size = _WORD_BYTES.get(element.VR)
+    if size is not None and isinstance(element.value, bytes | bytearray):
+        element.value = np.frombuffer(element.value, f">u{size}").astype(f"<u{size}").tobytes()
 
 
 def rendered(dataset: Dataset, number: int, rendering: Rendering) -> bytes:

@@ -17,7 +17,7 @@ _UPSERT_STUDY = """
     INSERT INTO dicomweb.study (study_instance_uid, attributes, keys) VALUES ($1, $2, $3)
     ON CONFLICT (study_instance_uid) DO UPDATE SET patient_conflict = dicomweb.study.patient_conflict
         OR dicomweb.study.keys->'00100020' IS DISTINCT FROM EXCLUDED.keys->'00100020'
-        OR dicomweb.study.keys->'00100021' <> EXCLUDED.keys->'00100021'
+        OR coalesce(dicomweb.study.keys->'00100021' <> EXCLUDED.keys->'00100021', false)
 """
 _UPSERT_SERIES = """
     INSERT INTO dicomweb.series (study_instance_uid, series_instance_uid, own_output, attributes, keys)

@@ -5,8 +5,6 @@ https://hl7.org/fhir/R4/http.html
 
 from __future__ import annotations
 
-from starlette.types import Receive, Scope, Send
-
 from fhir_server.audit.writer import AuditWriter
 from fhir_server.edge import Edge
 from fhir_server.server import Server
@@ -39,11 +37,7 @@ class FhirService:
         rows = RowNumbers()
         self._audit = AuditWriter(self._audit_connections, rows, settings.fhir_base)
         self._server = Server(limits, settings.fhir_base, settings.max_body_bytes, self._connections, rows, self._audit)
-        self._edge = Edge(self._server, verifier)
-
-    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request (ASGI 3)."""
-        await self._edge(scope, receive, send)
+        self.app = Edge(self._server, verifier)
 
     async def start(self) -> None:
         """Open connections, bring the index up to the registry's version, start the audit writer."""

@@ -5,8 +5,10 @@ https://hl7.org/fhir/R4/http.html#Status-Codes
 
 from __future__ import annotations
 
-import asyncpg
-from starlette.requests import ClientDisconnect, Request
+import contextlib
+import traceback
+
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -16,7 +18,6 @@ from fhir_server.interactions.operations import check_type
 from fhir_server.interactions.responses import check_accept
 from fhir_server.model.references import LOGICAL_ID
 from fhir_server.routes import ROUTES, Route
-from fhir_server.search.parameters import resource_types
 from fhir_server.server import Call, Server
 from foramen.kernel.access_context import AccessContext
 from foramen.kernel.errors import InteropError, InvalidRequestError, NotFoundError, NotSupportedError, UpstreamError
@@ -71,10 +72,8 @@ class Edge:
             if len(request.scope["query_string"]) > _MAX_QUERY:
                 raise InvalidRequestError("The query is too long", issue_code="too-long")
             response = await _TABLE[self._shape_of(parts)][request.method].handler(call)
-        except (InteropError, asyncpg.PostgresError, ClientDisconnect, OSError) as exc:
-            return await self._refuse(exc, request, call, context, trace_id, audit_code)
         except Exception as exc:  # noqa: BLE001 - the last line: nothing of the fault may reach the client
-            return await self._refuse(exc, request, call, context, trace_id, audit_code)
+            return await self._refuse(exc, call, context, trace_id, audit_code)
         return await self._audited(response, call, context, trace_id)
 
     async def _audited(self, response: Response, call: Call, context: AccessContext | None, trace_id: str) -> Response:
@@ -136,8 +135,7 @@ class Edge:
 
     async def _refuse(
         self,
-        exc: BaseException,
-        request: Request,
+        exc: Exception,
         call: Call | None,
         context: AccessContext | None,
         trace_id: str,
@@ -146,17 +144,16 @@ class Edge:
         if isinstance(exc, InteropError):
             error = exc
         else:
-            get_log().error(
-                "unexpected error", exception=type(exc).__name__, trace_id=trace_id, route=audit_code, exc_info=exc
-            )
+            # The frames without the message: that may quote a value of the request.
+            frames = " < ".join(f"{f.filename}:{f.lineno}" for f in reversed(traceback.extract_tb(exc.__traceback__)))
+            get_log().error("unexpected error", exception=f"{type(exc).__name__} {frames}", trace_id=trace_id)
             error = unexpected_error(trace_id)
         call = call or getattr(exc, "call", None)
         if call is not None:
             audit_code = call.audit_code
-        try:
+        # When the database is away the event is kept and written later; the refusal itself can be told now.
+        with contextlib.suppress(UpstreamError):
             await self._record(audit_code, error.status, call, context, trace_id, waiting=error.status < 500)
-        except UpstreamError:
-            pass  # The event is kept and written when the database is back; the refusal itself can be told.
         return outcome_response(error)
 
     async def _record(
@@ -185,5 +182,3 @@ class Edge:
 
 
 _NOBODY = Access(AccessContext("anonymous", "", ()))
-
-__all__ = ["Edge", "resource_types"]

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from ai_services.prediction import ModelIdentity, Prediction, Segment
 from ai_services.results.context import MANUFACTURER, RunContext
 from ai_services.results.dicom_codes import ALGORITHM_FAMILY, ANATOMICAL_STRUCTURE, structure_code
-from ai_services.results.dicom_source import source_headers
+from ai_services.results.dicom_source import copy_issuer, source_headers
 from ai_services.results.dicom_times import fix_times
 
 SEGMENTATION_SERIES_NUMBER = 9001
@@ -67,6 +67,7 @@ def build_segmentation(prediction: Prediction, datasets: Sequence[Dataset], cont
     )
     dataset.SoftwareVersions = software_versions(prediction.models)
     _fix_dimension_organization(dataset, context)
+    copy_issuer(sources[0], dataset)
     fix_times(dataset, context.recorded_at)
     return dataset
 

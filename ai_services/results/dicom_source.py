@@ -39,6 +39,13 @@ def source_headers(prediction: Prediction, datasets: Sequence[Dataset]) -> list[
     return [_complete(by_uid[uid]) for uid in prediction.sop_instance_uids]
 
 
+def copy_issuer(source: Dataset, result: Dataset) -> None:
+    """Give a result the patient's issuer (PS3.3 C.7.1.1): without it another hospital's patient has the same id."""
+    for keyword in ("IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence"):
+        if keyword in source:
+            setattr(result, keyword, source[keyword].value)
+
+
 def _complete(dataset: Dataset) -> Dataset:
     header = copy(dataset)
     for keyword in _TYPE_2:

@@ -42,7 +42,7 @@ from ai_services.results.dicom_codes import (
     value_concept,
 )
 from ai_services.results.dicom_seg import software_versions
-from ai_services.results.dicom_source import source_headers
+from ai_services.results.dicom_source import copy_issuer, source_headers
 from ai_services.results.dicom_times import fix_times
 
 REPORT_SERIES_NUMBER = 9002
@@ -91,6 +91,7 @@ def build_structured_report(
         device_serial_number=prediction.models[0].sha256[:16],
     )
     dataset.SoftwareVersions = software_versions(prediction.models)
+    copy_issuer(sources[0], dataset)
     fix_times(dataset, context.recorded_at)
     return dataset
 

@@ -18,7 +18,7 @@ from fhir_server.audit.record import audit_change
 from fhir_server.interactions.operations import Operation, Result, query_pairs
 from fhir_server.model.references import conditional_references, rewrite_references
 from fhir_server.model.resource import Resource
-from fhir_server.rules.ai_signoff import check_signoff
+from fhir_server.rules.ai_signoff import SIGNED_OFF, check_signoff
 from fhir_server.search.hashing import hash64
 from fhir_server.server import Call
 from fhir_server.store import reading, searching
@@ -80,6 +80,7 @@ class UnitOfWork:
         self._results: list[Result | None] = [None] * len(operations)
         self._found: dict[int, Stored] = {}
         self._changes: dict[int, Change] = {}
+        self._buried: dict[int, bytes] = {}
         self._now = datetime.now(UTC)
 
     async def run(self, connection: Any, after: After | None) -> list[Result]:
@@ -214,6 +215,9 @@ class UnitOfWork:
                     self._found.pop(place, None)
                     if operation.name in current:
                         self._found[place] = current[operation.name]
+            gone = [s.row for s in current.values() if s.is_deleted and s.resource_type in SIGNED_OFF]
+            if gone:  # Who deletes AI output and writes it anew still has AI output.
+                self._buried = await reading.before_deletion(connection, gone)
 
     def _decide(self, place: int, operation: Operation) -> None:
         old = self._found.get(place)
@@ -281,7 +285,10 @@ class UnitOfWork:
             if operation.resource is None:
                 continue
             previous = change.previous
-            old = previous.data() if previous is not None and not previous.is_deleted else None
+            old = None
+            if previous is not None:
+                content = self._buried.get(previous.row) if previous.is_deleted else previous.content
+                old = orjson.loads(content) if content else None
             check_signoff(old, operation.resource.data, operation.reference, self._call.access.context, provenances)
 
     def _audit(self, changes: list[Change]) -> Change:

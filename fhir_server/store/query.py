@@ -30,6 +30,8 @@ from fhir_server.search.conditions import (
 from fhir_server.search.dates import MISSING
 from fhir_server.search.parameters import type_base
 
+LEAST_NUMBER = -1.7976931348623157e308
+"""Stands for "no value" in an order by number; infinity could not be written into a page link."""
 _UPDATED = "(extract(epoch FROM {r}.updated) * 1000000)::bigint"
 
 
@@ -58,24 +60,48 @@ def _comparison(low: str, high: str, found: Range, statement: Statement, sql_typ
     numbers are closed, and for gt, lt, ge, le a searched number stands for itself (its implied precision counts for
     eq, ne and ap only).
     """
-    least = statement.value(found.low, sql_type)
-    most = statement.value(found.high, sql_type)
-    inside = f"({low} >= {least} AND {high} {'<' if point else '<='} {most})"
-    above = f"{high} > {most}"
-    below = f"{low} < {least}"
-    return {
-        "eq": inside,
-        "ne": f"NOT {inside}",
-        "gt": above,
-        "lt": below,
-        "ge": f"({above} OR {high} = {most})" if point else f"({above} OR {inside})",
-        "le": f"({below} OR {low} = {least})" if point else f"({below} OR {inside})",
-        "sa": f"{low} > {most}" if point else f"{low} >= {most}",
-        "eb": f"{high} < {least}" if point else f"{high} <= {least}",
-        "ap": f"({low} < {most} AND {high} {'>=' if point else '>'} {least})",
-    }[found.prefix]
+    clause = _CLOSED[found.prefix] if point else _HALF_OPEN[found.prefix]
+    names = {"low": low, "high": high}
+    if "{least}" in clause:
+        names["least"] = statement.value(found.low, sql_type)
+    if "{most}" in clause:
+        names["most"] = statement.value(found.high, sql_type)
+    return clause.format(**names)
 
 
+_HALF_OPEN = {
+    "eq": "({low} >= {least} AND {high} <= {most})",
+    "ne": "NOT ({low} >= {least} AND {high} <= {most})",
+    "gt": "{high} > {most}",
+    "lt": "{low} < {least}",
+    "ge": "({high} > {most} OR ({low} >= {least} AND {high} <= {most}))",
+    "le": "({low} < {least} OR ({low} >= {least} AND {high} <= {most}))",
+    "sa": "{low} >= {most}",
+    "eb": "{high} <= {least}",
+    "ap": "({low} < {most} AND {high} > {least})",
+}
+_CLOSED = {
+    "eq": "({low} >= {least} AND {high} < {most})",
+    "ne": "NOT ({low} >= {least} AND {high} < {most})",
+    "gt": "{high} > {most}",
+    "lt": "{low} < {least}",
+    "ge": "{high} >= {most}",
+    "le": "{low} <= {least}",
+    "sa": "{low} > {most}",
+    "eb": "{high} < {least}",
+    "ap": "({low} < {most} AND {high} >= {least})",
+}
+_UPDATED_IN = {
+    "eq": "({field} >= {least} AND {field} < {most})",
+    "ne": "NOT ({field} >= {least} AND {field} < {most})",
+    "gt": "{field} >= {most}",
+    "sa": "{field} >= {most}",
+    "lt": "{field} < {least}",
+    "eb": "{field} < {least}",
+    "ge": "{field} >= {least}",
+    "le": "{field} < {most}",
+    "ap": "({field} >= {least} AND {field} < {most})",
+}
 _BY_ROW = (RangeValues, StringValues, Keys, LastUpdated, Present, ReverseChained, AnyOf)
 """Conditions that know a resource by its row alone: they are answered through the resource, which knows its date."""
 
@@ -187,24 +213,11 @@ class SelectionQuery:
         resource = self.need_resource()
         parts = []
         for found in ranges:
-            least = f"to_timestamp({self._statement.value(found.low / 1e6, 'double precision')})"
-            most = f"to_timestamp({self._statement.value(found.high / 1e6, 'double precision')})"
-            field = f"{resource}.updated"
-            inside = f"({field} >= {least} AND {field} < {most})"
-            after, before = f"{field} >= {most}", f"{field} < {least}"
-            parts.append(
-                {
-                    "eq": inside,
-                    "ne": f"NOT {inside}",
-                    "gt": after,
-                    "sa": after,
-                    "lt": before,
-                    "eb": before,
-                    "ge": f"{field} >= {least}",
-                    "le": f"{field} < {most}",
-                    "ap": inside,
-                }[found.prefix]
-            )
+            clause, names = _UPDATED_IN[found.prefix], {"field": f"{resource}.updated"}
+            for name, value in (("least", found.low), ("most", found.high)):
+                if f"{{{name}}}" in clause:
+                    names[name] = f"to_timestamp({self._statement.value(value / 1e6, 'double precision')})"
+            parts.append(clause.format(**names))
         return "(" + " OR ".join(parts) + ")"
 
     def _range_values(self, table: str, alternatives: tuple[tuple[tuple[int, ...], Range], ...]) -> str:
@@ -267,7 +280,7 @@ def _is_single(condition: Condition) -> bool:
 
 def _sort_expression(key: SortKey, query: SelectionQuery, statement: Statement) -> tuple[str, str]:
     """Return (expression, SQL type) of a sort key; it is never NULL, so that keyset paging can compare it."""
-    least = "max" if key.descending else "min"
+    aggregate = "max" if key.descending else "min"
     match key.kind:
         case SortKind.MAIN_DATE:
             return f"{query.driver}.low", "bigint"
@@ -280,10 +293,10 @@ def _sort_expression(key: SortKey, query: SelectionQuery, statement: Statement) 
         case SortKind.DATE:
             field, nothing, sql_type = "low", str(MISSING), "bigint"
         case SortKind.NUMBER:
-            field, nothing, sql_type = "low", "'-infinity'::double precision", "double precision"
+            field, nothing, sql_type = "low", f"{LEAST_NUMBER!r}::double precision", "double precision"
     paths = statement.value(list(key.paths), "bigint[]")
     return (
-        f"coalesce((SELECT {least}(o.{field}) FROM fhir.{key.kind.value} o WHERE o.row = {query.driver}.row"
+        f"coalesce((SELECT {aggregate}(o.{field}) FROM fhir.{key.kind.value} o WHERE o.row = {query.driver}.row"
         f" AND o.path = ANY({paths})), {nothing})",
         sql_type,
     )

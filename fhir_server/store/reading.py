@@ -43,6 +43,16 @@ async def lock(connection: Any, names: list[tuple[str, str]]) -> dict[tuple[str,
     return {(record["type"], record["id"]): _stored(record) for record in records}
 
 
+async def before_deletion(connection: Any, rows: list[int]) -> dict[int, bytes]:
+    """Return the content that deleted resources had last, by row."""
+    records = await connection.fetch(
+        "SELECT h.row, h.content FROM fhir.history h JOIN fhir.resource r ON r.row = h.row"
+        " WHERE r.row = ANY($1) AND h.version = r.version - 1",
+        rows,
+    )
+    return {record["row"]: record["content"] for record in records}
+
+
 async def vread(connection: Any, resource_type: str, logical_id: str, version: int) -> Stored | None:
     """Return one version."""
     record = await connection.fetchrow(_VREAD, resource_key(resource_type, logical_id), version)

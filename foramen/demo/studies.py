@@ -16,7 +16,7 @@ from foramen.ingest.spider import spider_patient_series
 from foramen.ingest.wrap import wrap_volume
 from foramen.kernel.identifiers import derived_uid
 
-SPIDER_PATIENT = "57"
+SPIDER_PATIENT = "52"
 """A patient kept out of training (model card), so that the check shows the model on what it has not seen."""
 
 _VENDOR_FOLDERS = {

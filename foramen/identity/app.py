@@ -21,6 +21,7 @@ from foramen.identity.endpoints import discovery
 from foramen.identity.environment import Environment
 from foramen.identity.housekeeping import keep_house
 from foramen.identity.migrate import migrate
+from foramen.identity.passwords import password_matches
 from foramen.identity.revocation_list import RevocationAwareVerifier, watch
 from foramen.identity.routes import Endpoint, handler, routes
 from foramen.identity.signing import TokenSigner
@@ -59,6 +60,8 @@ class IdentityService:
 
     async def start(self) -> None:
         """Start background work: audit delivery, the revocation list, cleaning."""
+        # The hash for unknown names is made once, here, so that the first unknown name takes no longer than others.
+        await asyncio.to_thread(password_matches, None, "")
         longest_s = self._settings.access_token_s
         self._tasks = [
             asyncio.create_task(self._audit.run(), name="identity audit delivery"),

@@ -5,6 +5,8 @@ https://www.rfc-editor.org/rfc/rfc9106#section-4
 
 from __future__ import annotations
 
+from functools import cache
+
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
@@ -16,8 +18,12 @@ MAX_PASSWORD_LENGTH = 256
 _PASSWORDS = PasswordHasher()
 # Client secrets are 256 random bits that we made ourselves: guessing is hopeless, so the cost may be smaller.
 _SECRETS = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
-# Checked when there is no such account, so that the answer takes as long (timing of unknown users).
-_NOBODY = _PASSWORDS.hash("nobody has this password")
+
+
+@cache
+def _nobody() -> str:
+    """Hash that is checked when there is no such account, so that the answer takes as long."""
+    return _PASSWORDS.hash("nobody has this password")
 
 
 def hash_password(password: str) -> str:
@@ -36,7 +42,7 @@ def hash_password(password: str) -> str:
 def password_matches(password_hash: str | None, password: str) -> bool:
     """Check a password; without a hash the same work is done and the answer is no."""
     try:
-        matches = _PASSWORDS.verify(password_hash or _NOBODY, password[:MAX_PASSWORD_LENGTH])
+        matches = _PASSWORDS.verify(password_hash or _nobody(), password[:MAX_PASSWORD_LENGTH])
     except (VerificationError, InvalidHashError):
         return False
     return matches and password_hash is not None and len(password) <= MAX_PASSWORD_LENGTH

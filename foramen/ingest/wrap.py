@@ -82,6 +82,7 @@ def wrap_slices(slices: list[Slice], sidecar: Sidecar) -> list[Dataset]:
         _image_plane(dataset, item, sidecar, between_mm, centre)
         _image_pixel(dataset, item)
         dataset.file_meta = _file_meta(dataset.SOPInstanceUID)
+        dataset.preamble = bytes(128)
         datasets.append(dataset)
     return datasets
 

@@ -128,7 +128,8 @@ class FhirClient:
             response = await self._http.request(method, url, headers=headers, **options)
         except httpx.HTTPError as exc:
             raise UpstreamError("The FHIR server does not answer") from exc
-        if response.status_code >= 400:
+        # A redirect is no answer either: a transaction that was not taken must not look like one that was.
+        if response.status_code >= 300:
             raise error_of(response)
         return response
 

@@ -29,10 +29,16 @@ function confidenceOf(observation: fhir4.Observation): number | undefined {
   return quantity.code === "%" || quantity.unit === "%" ? quantity.value / 100 : quantity.value;
 }
 
+/** Unit for the screen; a ratio has none. */
+export function unitText(quantity: fhir4.Quantity): string {
+  const unit = quantity.unit ?? quantity.code ?? "";
+  return unit === "1" || /^\{.*\}$/.test(unit) ? "" : unit;
+}
+
 function uncertaintyOf(observation: fhir4.Observation): string | undefined {
   const component = componentOf(observation, "uncertainty");
   const quantity = component?.valueQuantity;
-  if (quantity?.value !== undefined) return `± ${quantity.value} ${quantity.unit ?? quantity.code ?? ""}`.trim();
+  if (quantity?.value !== undefined) return `± ${quantity.value} ${unitText(quantity)}`.trim();
   return component?.valueString;
 }
 
@@ -82,6 +88,18 @@ export function generalFindings(observations: fhir4.Observation[]): Finding[] {
 export function numberingConfident(observations: fhir4.Observation[]): boolean | undefined {
   const numbering = observations.find((observation) => codeOf(observation.code, SYSTEM.FINDING) === "numbering");
   return numbering ? componentOf(numbering, "numbering-confident")?.valueBoolean : undefined;
+}
+
+/** What the model could not assess for the whole study, by reason: one line each instead of one line per finding. */
+export function absentByReason(findings: Finding[]): { reason: string; codes: string[] }[] {
+  const groups = new Map<string, string[]>();
+  for (const { observation, code } of findings) {
+    const absent = observation.dataAbsentReason;
+    if (!absent) continue;
+    const reason = absent.text ?? absent.coding?.[0]?.display ?? absent.coding?.[0]?.code ?? "";
+    groups.set(reason, [...(groups.get(reason) ?? []), code]);
+  }
+  return [...groups].map(([reason, codes]) => ({ reason, codes }));
 }
 
 /** Observations of a report in the order of `result`, leaving out what is not among `observations`. */

@@ -14,8 +14,8 @@ export interface SegFrame {
   sourceSopInstanceUid: string | undefined;
   /** Frame of a multi-frame source, from 1. */
   sourceFrame: number;
-  /** Row by row, 1 inside the segment. */
-  mask: Uint8Array;
+  /** Pixels inside the segment, counted row by row from 0. */
+  pixels: Uint32Array;
 }
 
 export interface DecodedSeg {
@@ -47,15 +47,22 @@ const TAG = {
   pixelData: "x7fe00010",
 } as const;
 
-/** `count` bits from `bitOffset`, least significant bit of each byte first, as bytes of 0 and 1. */
-export function unpackBits(bytes: Uint8Array, bitOffset: number, count: number): Uint8Array {
-  if (bitOffset + count > bytes.length * 8) throw new Error("The segmentation has fewer pixels than it announces");
-  const out = new Uint8Array(count);
-  for (let i = 0; i < count; i++) {
-    const bit = bitOffset + i;
-    out[i] = ((bytes[bit >> 3] ?? 0) >> (bit & 7)) & 1;
+/**
+ * Which of `count` bits from `bitOffset` are set, as positions from 0; the least significant bit of a byte comes first.
+ * Empty bytes are most of a mask: they are passed over without looking at their bits.
+ */
+export function setBits(bytes: Uint8Array, bitOffset: number, count: number): Uint32Array {
+  const end = bitOffset + count;
+  if (end > bytes.length * 8) throw new Error("The segmentation has fewer pixels than it announces");
+  const found: number[] = [];
+  for (let at = bitOffset >> 3; at << 3 < end; at++) {
+    const byte = bytes[at] ?? 0;
+    if (byte === 0) continue;
+    for (let bit = Math.max(bitOffset, at << 3); bit < Math.min(end, (at + 1) << 3); bit++) {
+      if ((byte >> (bit & 7)) & 1) found.push(bit - bitOffset);
+    }
   }
-  return out;
+  return Uint32Array.from(found);
 }
 
 function items(dataSet: DataSet | undefined, tag: string): DataSet[] {
@@ -122,7 +129,7 @@ export function decodeSeg(part10: Uint8Array): DecodedSeg {
   if (perFrame.length !== count) throw new Error("The segmentation does not describe each of its frames");
   const frames = perFrame.map((frame, index) => ({
     ...frameHeader(frame, shared),
-    mask: unpackBits(bytes, index * size, size),
+    pixels: setBits(bytes, index * size, size),
   }));
   return { rows, columns, segments: segmentsOf(dataSet), frames };
 }
@@ -144,15 +151,10 @@ function paint(seg: DecodedSeg, frame: SegFrame, overlay: Overlay): void {
   if (!frame.sourceSopInstanceUid) throw new Error("The segmentation does not name its source slices");
   const key = sliceKey(frame.sourceSopInstanceUid, frame.sourceFrame);
   const labelmap = overlay.labelmaps.get(key) ?? new Uint8Array(seg.rows * seg.columns);
-  let area = 0;
-  frame.mask.forEach((inside, pixel) => {
-    if (!inside) return;
-    labelmap[pixel] = frame.segmentNumber;
-    area += 1;
-  });
+  for (const pixel of frame.pixels) labelmap[pixel] = frame.segmentNumber;
   overlay.labelmaps.set(key, labelmap);
   const areas = overlay.areas.get(frame.segmentNumber) ?? new Map<string, number>();
-  areas.set(key, (areas.get(key) ?? 0) + area);
+  areas.set(key, (areas.get(key) ?? 0) + frame.pixels.length);
   overlay.areas.set(frame.segmentNumber, areas);
 }
 

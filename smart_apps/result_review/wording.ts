@@ -5,7 +5,7 @@ import { quantityText } from "@client/format";
 import { displayOf } from "@client/i18n";
 import { codeOf } from "@client/resource";
 import i18next from "i18next";
-import type { Finding } from "./findings";
+import { type Finding, unitText } from "./findings";
 
 export interface Context {
   model: string | undefined;
@@ -18,8 +18,8 @@ const ROMAN: Record<string, string> = { "1": "I", "2": "II", "3": "III", "4": "I
 function valueText(observation: fhir4.Observation): { value: string; unit?: string | undefined } {
   const { valueQuantity: quantity, valueCodeableConcept: concept } = observation;
   if (quantity) {
-    const unit = quantity.unit ?? quantity.code;
-    return { value: quantityText(quantity.value, unit), unit: unit === "1" || unit === "{ratio}" ? undefined : unit };
+    const unit = unitText(quantity);
+    return { value: quantityText(quantity.value, unit), unit: unit || undefined };
   }
   if (concept) {
     const morphology = codeOf(concept, SYSTEM.MORPHOLOGY);

@@ -14,6 +14,10 @@ const BrowserAdapter =
 class PrefixedStorage {
   constructor(private readonly prefix: string) {}
 
+  has(key: string): boolean {
+    return sessionStorage.getItem(this.prefix + key) !== null;
+  }
+
   async get(key: string): Promise<unknown> {
     const text = sessionStorage.getItem(this.prefix + key);
     return text === null ? undefined : JSON.parse(text);
@@ -63,9 +67,15 @@ export function fhirBase(): string {
   return `${location.origin}/fhir`;
 }
 
+/** fhirclient takes `iss` and others from the address before its own arguments: nothing is left there for it. */
+function forgetQuery(): void {
+  history.replaceState(null, "", location.pathname);
+}
+
 /** Goes to the authorization server; the page is left when this resolves. */
 export async function authorize(app: AppManifest, launch?: string): Promise<void> {
   storageOf(app).clear();
+  forgetQuery();
   const smart = new AppAdapter(storageOf(app)).getSmartApi();
   await smart.authorize({
     clientId: app.client_id,
@@ -77,6 +87,11 @@ export async function authorize(app: AppManifest, launch?: string): Promise<void
     stateKey: newState(),
     ...(launch ? { launch } : {}),
   });
+}
+
+/** Whether the page can become a session without leaving it: an answer in the address, or a token kept in this tab. */
+export function mayBeSignedIn(app: AppManifest): boolean {
+  return new URLSearchParams(location.search).has("code") || storageOf(app).has("SMART_KEY");
 }
 
 /** Takes one step of the launch, whichever the address of the page asks for. */
@@ -91,8 +106,12 @@ export async function launchStep(app: AppManifest): Promise<LaunchOutcome> {
     return { kind: "redirecting" };
   }
   const storage = storageOf(app);
-  if (query.has("code") || query.has("error") || (await storage.get("SMART_KEY")) !== undefined) {
+  if (query.has("code") || query.has("error") || storage.has("SMART_KEY")) {
+    // RFC 9207: an answer that another authorization server gave is not taken.
+    const issuer = query.get("iss");
+    if (issuer !== null && issuer !== location.origin) throw new Error(`Unknown authorization server: ${issuer}`);
     const client = await new AppAdapter(storage).getSmartApi().ready();
+    forgetQuery();
     if (!(await isAlive(client))) {
       storage.clear();
       return { kind: "idle" };

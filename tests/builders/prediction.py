@@ -38,6 +38,7 @@ def source_datasets(
         dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study_instance_uid, series_uid
         dataset.FrameOfReferenceUID = f"{study_instance_uid}.9"
         dataset.PatientName, dataset.PatientID = "合成^测试", patient_id
+        dataset.IssuerOfPatientID = "DEMO"
         dataset.PatientBirthDate, dataset.PatientSex = "19700101", "M"
         dataset.StudyDate, dataset.StudyTime = "20261122", "080000"
         dataset.StudyID, dataset.AccessionNumber, dataset.ReferringPhysicianName = "1", "A1", ""

@@ -1,6 +1,6 @@
 """The worker as a process of its own, with a hand-made pipeline that can be slow or fail: for kill -9 and restarts.
 
-Environment: SLOW_S (seconds a run takes), PIPELINE (hand-made, declines, breaks, real), RUNS_FILE (a line for each run).
+Environment: SLOW_S (seconds of a run), PIPELINE (hand-made, declines, breaks, real), RUNS_FILE (a line for each run).
 """
 
 from __future__ import annotations

@@ -105,14 +105,15 @@ def test_a_surgeon_reviews_signs_and_decides(
     review.wait_for_timeout(2500)
     review.screenshot(path=artifacts / "3-review.png")
     review.get_by_test_id("verify").click()
-    if (confirm := review.get_by_test_id("confirm-decision")).count():
-        confirm.first.click()
-    expect(review.get_by_test_id("report-status")).to_contain_text("final")
+    expect(review.get_by_test_id("confirm-decision")).to_be_disabled()
+    review.get_by_test_id("decision-check").click()
+    review.get_by_test_id("confirm-decision").click()
+    expect(review.get_by_test_id("report-status")).to_have_attribute("data-status", "final")
     review.screenshot(path=artifacts / "4-verified.png")
 
     with system.client() as client:
         report = wait_for(lambda: search(client, f"DiagnosticReport?subject=Patient/{analysed}&status=final"))[0]
-        signature = search(client, f"Provenance?target=DiagnosticReport/{report['id']}&agent-role=verifier")
+        signature = search(client, f"Provenance?target=DiagnosticReport/{report['id']}&agent-type=verifier")
         assert signature[0]["agent"][0]["who"]["reference"] == f"Practitioner/{PRACTITIONER}"
         findings = search(client, f"Observation?subject=Patient/{analysed}&status=final&_count=200")
         assert findings
@@ -128,9 +129,21 @@ def test_a_surgeon_reviews_signs_and_decides(
     assert plan.get_by_test_id("option-card").count() >= 3
     plan.screenshot(path=artifacts / "5-options.png")
     plan.get_by_test_id("choose-option").first.click()
+    expect(plan.get_by_test_id("confirm-plan")).to_be_disabled()
+    for field in ("plan-level", "plan-side"):
+        plan.get_by_test_id(field).click()
+        plan.keyboard.press("Enter")
+    if (
+        plan.get_by_test_id("plan-reason")
+        .locator("xpath=ancestor::*[contains(@class,'ant-form-item')]")
+        .locator(".ant-form-item-required")
+        .count()
+    ):
+        plan.get_by_test_id("plan-reason").fill("end-to-end test")
+    plan.get_by_test_id("plan-check").click()
     plan.wait_for_timeout(400)
     plan.screenshot(path=artifacts / "6-choose.png")
-    plan.get_by_test_id("confirm-plan").first.click()
+    plan.get_by_test_id("confirm-plan").click()
     expect(plan.get_by_test_id("chosen-plan")).to_be_visible()
     plan.screenshot(path=artifacts / "7-chosen.png")
     plan.get_by_test_id("language-switch").first.click()

@@ -28,6 +28,8 @@ FRAGMENT_DEPTH_MM = 28.0
 PITCH_RANGE_MM = (24.0, 47.0)
 COUNT_RANGE = (5, 7)
 BORDER_MM = 8.0
+LOWEST_GAP_MM = (15.0, 55.0)
+LARGEST_GAP_MM = 85.0  # one missed disc leaves a gap of about 72 mm
 COLUMN_PITCH_MM = (18.0, 55.0)
 TALLEST_DISC_MM = 28.0
 
@@ -131,7 +133,7 @@ def number_levels(spine: Spine) -> Numbering:
         reasons.append("the distance between neighbouring discs is unusual: " + ", ".join(f"{p:.0f}" for p in pitches))
     if _vertebra_below(spine):
         reasons.append("a vertebral body lies below the lowest disc")
-    if count and spine.discs[0].volume_mm3 < MINIMUM_DISC_MM3 * 2:
+    if len(spine.classes) > 3 and spine.discs[0].volume_mm3 < MINIMUM_DISC_MM3 * 2:
         reasons.append("the lowest disc is small: possible L5-S1 or transitional level")
     return Numbering("sacrum-only", confident=not reasons, reason="; ".join(reasons) or None)
 
@@ -288,7 +290,7 @@ def _plausible_discs(
         kept += [
             index
             for index in in_front
-            if (centre[index, 1] - lowest_row) * WORKING_SPACING_MM > 15
+            if LOWEST_GAP_MM[0] < (centre[index, 1] - lowest_row) * WORKING_SPACING_MM < LOWEST_GAP_MM[1]
             and volume[index] >= least
             and area[index] >= MINIMUM_LOWEST_DISC_AREA_MM2
         ]
@@ -297,7 +299,18 @@ def _plausible_discs(
         others = [other for other in kept if other != index and volume[other] > 2 * volume[index]]
         if any(np.hypot(*(centre[index] - centre[other])[1:]) * WORKING_SPACING_MM < SPLINTER_MM for other in others):
             kept.remove(index)
+    kept = _largest_run(kept, centre)
     return [(int(labels[index]), centre[index], float(volume[index])) for index in kept]
+
+
+def _largest_run(kept: list[int], centre: NDArray[np.float64]) -> list[int]:
+    """The largest group without a gap of more than two disc distances: beyond that lies no disc of this spine."""
+    runs: list[list[int]] = [[]]
+    for index in kept:
+        if runs[-1] and np.hypot(*(centre[index] - centre[runs[-1][-1]])[1:]) * WORKING_SPACING_MM > LARGEST_GAP_MM:
+            runs.append([])
+        runs[-1].append(index)
+    return max(runs, key=len)
 
 
 def _central_area_mm2(

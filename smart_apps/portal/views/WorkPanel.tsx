@@ -61,7 +61,7 @@ export function WorkPanel({ session, open, onSynthetic }: WorkPanelProps) {
         locale={{ emptyText: isPending ? " " : <Nothing>{filter === "all" ? t("portal.noTasks") : t("portal.noTasksFiltered")}</Nothing> }}
         onRow={(row) => ({ "data-testid": "task-row", "data-status": row.status, "data-id": row.taskId }) as HTMLAttributes<HTMLElement>}
         columns={[
-          { title: t("portal.state"), width: 210, render: (_, row) => <TaskState row={row} /> },
+          { title: t("portal.state"), width: 168, render: (_, row) => <TaskState row={row} /> },
           { title: t("patient.title"), render: (_, row) => <TaskPatient row={row} /> },
           { title: t("portal.study"), render: (_, row) => row.description || "–" },
           { title: t("portal.received"), width: 110, render: (_, row) => <Age value={row.authoredOn} /> },

@@ -1,8 +1,11 @@
 /** Findings disc by disc, L5-S1 first. What could not be assessed says so and never looks normal. */
-import { AimOutlined } from "@ant-design/icons";
+import { AimOutlined, QuestionCircleOutlined } from "@ant-design/icons";
+import { FINDINGS } from "@client/codes";
 import { AiValue } from "@client/components/AiValue";
+import { Bilingual } from "@client/components/Bilingual";
+import { displayOf, isChinese } from "@client/i18n";
 import { useTranslation } from "react-i18next";
-import type { Finding, LevelRow } from "../findings";
+import { absentByReason, type Finding, type LevelRow } from "../findings";
 import { type Context, detailsOf, findingName } from "../wording";
 
 /** Columns every row has; other findings follow in the last one. */
@@ -39,10 +42,39 @@ export function FindingsTable({ rows, general, context, focus, onFocus }: TableP
           ))}
         </tbody>
       </table>
-      {general.map((finding) => (
+      <GeneralFindings findings={general} context={context} />
+    </>
+  );
+}
+
+/** Findings about the whole study: values one by one, what could not be assessed by its reason. */
+function GeneralFindings({ findings, context }: { findings: Finding[]; context: Context }) {
+  const { t } = useTranslation();
+  const valued = findings.filter((finding) => finding.observation.dataAbsentReason === undefined);
+  const absent = absentByReason(findings);
+  return (
+    <div className="general-findings">
+      {valued.map((finding) => (
         <OtherFinding key={finding.observation.id} finding={finding} context={context} />
       ))}
-    </>
+      {absent.length > 0 ? (
+        <div className="absent-block" data-testid="absent-findings">
+          <strong>
+            <QuestionCircleOutlined aria-hidden /> {t("review.notAssessed")}
+          </strong>
+          <ul>
+            {absent.map(({ reason, codes }) => (
+              <li key={reason}>
+                {codes.map((code) => (FINDINGS[code] ? displayOf(FINDINGS, code) : code)).join(isChinese() ? "、" : ", ")}
+                <span className="absent-reason">
+                  — <Bilingual text={reason} />
+                </span>
+              </li>
+            ))}
+          </ul>
+        </div>
+      ) : null}
+    </div>
   );
 }
 

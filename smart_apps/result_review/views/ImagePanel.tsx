@@ -2,7 +2,8 @@
 import { Problem } from "@client/components/Problem";
 import type { Session } from "@client/session";
 import { useQuery } from "@tanstack/react-query";
-import { Alert, ConfigProvider, Spin, theme } from "antd";
+import { DARK } from "@client/theme_dark";
+import { Alert, ConfigProvider, Spin } from "antd";
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { largestSlice, levelOfLabel, type Overlay } from "../segmentation";
@@ -13,7 +14,6 @@ import { Legend } from "./Legend";
 import type { Focus } from "./ReviewWorkspace";
 import { Toolbar } from "./Toolbar";
 
-const DARK = { algorithm: theme.darkAlgorithm, token: { colorPrimary: "#39b3c6", fontSize: 13, colorBgContainer: "#16232a" } };
 const FIRST_OPACITY = 0.35;
 
 interface ImagePanelProps {

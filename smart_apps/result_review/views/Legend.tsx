@@ -16,9 +16,9 @@ interface LegendProps {
 
 const KINDS: SegmentKind[] = ["disc", "vertebra", "canal", "other"];
 
-/** The short name: discs by level, everything else by its label. */
-function shortName(segment: Segment): string {
-  return levelOfLabel(segment.label) ?? segment.label;
+/** The short name: discs by level, the only segment of its kind by the kind, everything else by its label. */
+function shortName(segment: Segment, kindName: string, alone: boolean): string {
+  return levelOfLabel(segment.label) ?? (alone ? kindName : segment.label);
 }
 
 export function Legend({ overlay, hidden, onHidden, opacity, onOpacity, focus }: LegendProps) {
@@ -45,19 +45,22 @@ export function Legend({ overlay, hidden, onHidden, opacity, onOpacity, focus }:
           const allHidden = numbers.every((number) => hidden.has(number));
           return (
             <div key={kind} className="legend-group">
-              <Button
-                size="small"
-                type="text"
-                icon={allHidden ? <EyeInvisibleOutlined aria-hidden /> : <EyeOutlined aria-hidden />}
-                aria-pressed={!allHidden}
-                onClick={() => flip(numbers, !allHidden)}
-              >
-                {t(`review.kind.${kind}`)}
-              </Button>
+              {segments.length > 1 ? (
+                <Button
+                  size="small"
+                  type="text"
+                  icon={allHidden ? <EyeInvisibleOutlined aria-hidden /> : <EyeOutlined aria-hidden />}
+                  aria-pressed={!allHidden}
+                  onClick={() => flip(numbers, !allHidden)}
+                >
+                  {t(`review.kind.${kind}`)}
+                </Button>
+              ) : null}
               {segments.map((segment) => (
                 <LegendItem
                   key={segment.number}
                   segment={segment}
+                  name={shortName(segment, t(`review.kind.${kind}`), segments.length === 1)}
                   hidden={hidden.has(segment.number)}
                   focused={focus !== undefined && levelOfLabel(segment.label) === focus}
                   onFlip={() => flip([segment.number], !hidden.has(segment.number))}
@@ -72,12 +75,13 @@ export function Legend({ overlay, hidden, onHidden, opacity, onOpacity, focus }:
 
 interface ItemProps {
   segment: Segment;
+  name: string;
   hidden: boolean;
   focused: boolean;
   onFlip: () => void;
 }
 
-function LegendItem({ segment, hidden, focused, onFlip }: ItemProps) {
+function LegendItem({ segment, name, hidden, focused, onFlip }: ItemProps) {
   return (
     <button
       type="button"
@@ -87,7 +91,7 @@ function LegendItem({ segment, hidden, focused, onFlip }: ItemProps) {
       onClick={onFlip}
     >
       <span className="swatch" style={{ background: `rgb(${colourOf(segment).join(" ")})` }} aria-hidden />
-      {shortName(segment)}
+      {name}
     </button>
   );
 }

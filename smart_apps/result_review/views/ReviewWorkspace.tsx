@@ -5,7 +5,10 @@ import { levelRows } from "../findings";
 import type { ReportRecord } from "../record";
 import { SidePanel } from "./SidePanel";
 
-const ImagePanel = lazy(() => import("./ImagePanel"));
+const loadImagePanel = () => import("./ImagePanel");
+const ImagePanel = lazy(loadImagePanel);
+// The viewer is the largest part: it is fetched while the record is still being read.
+void loadImagePanel();
 
 export interface Focus {
   level: string;

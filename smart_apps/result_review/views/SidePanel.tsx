@@ -3,6 +3,7 @@ import { SolutionOutlined } from "@ant-design/icons";
 import { OpenAppButton } from "@client/components/OpenAppButton";
 import { StatusTag, statusWord } from "@client/components/StatusTag";
 import { dateTime } from "@client/format";
+import { ownLanguageLine } from "@client/i18n";
 import { isAiGenerated } from "@client/resource";
 import type { Session } from "@client/session";
 import { Alert, Select, Tag } from "antd";
@@ -75,7 +76,7 @@ export function SidePanel(props: SidePanelProps) {
         <section>
           <h2>{t("review.report")}</h2>
           <p className="conclusion" data-testid="conclusion">
-            {report.conclusion ?? t("review.noConclusion")}
+            {report.conclusion ? ownLanguageLine(report.conclusion) : t("review.noConclusion")}
           </p>
         </section>
         <Decisions verifications={verifications} />

@@ -33,9 +33,15 @@ function StateIcon({ status }: { status: string }) {
   return <RobotOutlined className="ai" aria-hidden />;
 }
 
+/** Below this the number is said to be low in words (POLICY: more likely wrong than right). */
+const LOW_CONFIDENCE = 0.5;
+
 function confidenceText(t: ReturnType<typeof useTranslation>["t"], details: AiValueDetails): string {
   if (details.byPerson) return t("ai.byPerson");
-  return details.confidence === undefined ? t("ai.uncertain") : percent(details.confidence);
+  if (details.confidence !== undefined) {
+    return details.confidence < LOW_CONFIDENCE ? `${percent(details.confidence)} ${t("ai.low")}` : percent(details.confidence);
+  }
+  return details.uncertainty ?? t("ai.uncertain");
 }
 
 export function AiValue({ details }: { details: AiValueDetails }) {
@@ -44,7 +50,7 @@ export function AiValue({ details }: { details: AiValueDetails }) {
   const confidence = confidenceText(t, details);
   const rows: [string, ReactNode][] = [
     [t("ai.value"), absent ? `${t("ai.cannotAssess")}: ${details.absentReason}` : `${details.value} ${details.unit ?? ""}`],
-    [t("ai.confidence"), absent ? "–" : confidence],
+    [t("ai.confidence"), absent ? "–" : details.confidence === undefined && !details.byPerson ? t("ai.uncertain") : confidence],
     [t("ai.uncertainty"), details.uncertainty],
     [t("ai.status"), statusWord(t, details.status)],
     [t("ai.verifiedBy"), details.verifiedBy ?? t("ai.nobody")],
@@ -67,12 +73,12 @@ export function AiValue({ details }: { details: AiValueDetails }) {
   );
   const summary = absent ? `${details.name} ${t("ai.cannotAssess")}` : `${details.name} ${details.value} ${details.unit ?? ""}`;
   return (
-    <Popover content={content} title={details.name} trigger={["hover", "focus"]} mouseEnterDelay={0.35} placement="left">
+    <Popover content={content} title={details.name} trigger={["hover", "focus"]} mouseEnterDelay={0.6} placement="left">
       <span
         className={`ai-value${absent ? " absent" : ""}${details.notable ? " notable" : ""}`}
         tabIndex={0}
         role="note"
-        aria-label={`${summary}, ${t("ai.confidence")} ${absent ? "–" : confidence}, ${statusWord(t, details.status)}`}
+        aria-label={[summary, absent ? undefined : confidence, statusWord(t, details.status)].filter(Boolean).join(", ")}
       >
         {absent ? (
           <span className="ai-absent">

@@ -73,7 +73,7 @@ def test_identity_of_the_study_and_of_the_maker() -> None:
     dataset = build()
     assert dataset.Manufacturer == "Foramen"
     assert dataset.Modality == "SEG"
-    assert dataset.PatientID == "SYN-0001"
+    assert (dataset.PatientID, dataset.IssuerOfPatientID) == ("SYN-0001", "DEMO")
     assert str(dataset.PatientName) == "合成^测试"
     assert dataset.FrameOfReferenceUID == source_datasets()[0].FrameOfReferenceUID
     assert dataset.ContentDate == "20261122"

@@ -112,9 +112,12 @@ async def gateway(orthanc: Orthanc, module_database_url: str) -> AsyncIterator[G
     identity = IdentityService(settings, url)
     fhir = FhirService(settings, url, identity.verifier())
     service = DicomWebService(settings, url, verifier())
-    app = Starlette(
-        routes=[Mount("/auth", identity.app), Mount("/fhir", fhir.app), Mount("/dicom-web", service.app)]
-    )
+    mounts = [Mount("/auth", identity.app), Mount("/fhir", fhir.app), Mount("/dicom-web", service.app)]
+    mounted = Starlette(routes=mounts)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await mounted({**scope, "path": "/fhir/"} if scope.get("path") == "/fhir" else scope, receive, send)
+
     server = Server(app, "127.0.0.1", settings.port, interface=Interfaces.ASGINL, log_enabled=False)
     serving = asyncio.create_task(server.serve())
     for part in (identity, fhir, service):

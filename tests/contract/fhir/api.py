@@ -72,7 +72,7 @@ class Api:
         return found
 
     async def transaction(self, *entries: dict[str, Any], kind: str = "transaction", **headers: str) -> httpx.Response:
-        body = {"resourceType": "Bundle", "type": kind, "entry": list(entries)}
+        body = {"resourceType": "Bundle", "type": kind, **({"entry": list(entries)} if entries else {})}
         return await self.post("/fhir/", body, **headers)
 
 

@@ -146,6 +146,8 @@ async def test_bad_bundles(module_api: Api) -> None:
     refused(await module_api.transaction(entry("PATCH", "Patient/1")), 400, "not-supported")
     outcome = refused(await module_api.transaction(entry("PUT", "Patient/a", numbered("x"))), 400, "required")
     assert outcome["issue"][0]["expression"] == ["Bundle.entry[0]"]
+    empty_list = {"resourceType": "Bundle", "type": "transaction", "entry": []}
+    refused(await module_api.post("/fhir/", empty_list), 400, "invalid")
     empty = await module_api.transaction()
     assert empty.json()["type"] == "transaction-response"
 
@@ -171,7 +173,7 @@ async def test_prefer_representation_returns_the_resources(module_api: Api) -> N
 
 
 async def test_base_url_without_slash(module_api: Api) -> None:
-    body = {"resourceType": "Bundle", "type": "transaction", "entry": []}
+    body = {"resourceType": "Bundle", "type": "transaction"}
     assert (await module_api.post("/fhir", body)).status_code == 200
 
 

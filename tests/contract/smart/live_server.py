@@ -1,4 +1,4 @@
-"""The same authorization server behind a real socket, for clients that bring their own HTTP."""
+"""Authorization server and FHIR API behind a real socket, for clients that bring their own HTTP."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 from granian.constants import Interfaces
 from granian.server.embed import Server
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Mount, Route
 
+from fhir_server.app import FhirService
+from fhir_server.app import migrate as migrate_fhir
 from foramen.identity.app import IdentityService, bootstrap, ensure_user, migrate
 from foramen.identity.clients import PUBLIC, Client, save_client
 from foramen.identity.database import transaction
+from foramen.identity.operator_token import operator_token
 from foramen.kernel.settings import Settings
-from tests.contract.smart.conftest import PASSWORD, FhirEnd
-
-_OAUTH_URIS = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
+from tests.contract.smart.conftest import PASSWORD, PATIENTS
 
 
 def free_port() -> int:
@@ -33,9 +35,10 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def live_server(database_url: str, home: Path) -> AsyncIterator[tuple[Settings, str]]:
-    """Serve identity, a small FHIR end and the callback of a foreign app; gives settings and the callback URL."""
+    """Serve identity, the FHIR API and the callback of a foreign app; gives settings and the callback URL."""
     settings = Settings(home=home, port=free_port())
     callback = f"http://localhost:{settings.port}/foreign/callback"  # another origin than 127.0.0.1
+    migrate_fhir(database_url)
     migrate(database_url)
     bootstrap(settings, database_url)
     ensure_user(database_url, "surgeon", PASSWORD, "physician", "dr1")
@@ -43,21 +46,20 @@ async def live_server(database_url: str, home: Path) -> AsyncIterator[tuple[Sett
     with transaction(database_url) as connection:
         foreign = Client("foreign", PUBLIC, scope, (callback,), callback, "康复随访", "Rehab follow-up")
         save_client(connection, foreign)
-    fhir = FhirEnd()
     service = IdentityService(settings, database_url)
-    fhir.service = service
+    fhir = FhirService(settings, database_url, service.verifier())
     app = Starlette(
         routes=[
             Route("/.well-known/openid-configuration", service.openid_configuration),
             Route("/fhir/.well-known/smart-configuration", service.smart_configuration),
-            Route("/fhir/metadata", _metadata(settings)),
             Route("/foreign/callback", _callback),
             Mount("/auth", service.app),
-            *fhir.app().routes,
+            Mount("/fhir", fhir.app),
         ]
     )
     server = Server(app, address="127.0.0.1", port=settings.port, interface=Interfaces.ASGINL, log_enabled=False)
     await service.start()
+    await fhir.start()
     task = asyncio.create_task(server.serve())
     for _ in range(200):
         try:
@@ -67,31 +69,24 @@ async def live_server(database_url: str, home: Path) -> AsyncIterator[tuple[Sett
         else:
             writer.close()
             break
+    await _load_patients(settings, database_url)
     try:
         yield settings, callback
     finally:
         server.stop()
         await task
+        await fhir.stop()
         await service.stop()
 
 
-def _metadata(settings: Settings):
-    uris = [("authorize", "authorize"), ("token", "token")]
-    extension = [{"url": name, "valueUri": f"{settings.origin}/auth/{path}"} for name, path in uris]
-    statement = {
-        "resourceType": "CapabilityStatement",
-        "status": "active",
-        "date": "2026-01-01",
-        "kind": "instance",
-        "fhirVersion": "4.0.1",
-        "format": ["json"],
-        "rest": [{"mode": "server", "security": {"extension": [{"url": _OAUTH_URIS, "extension": extension}]}}],
-    }
-
-    async def metadata(request: Request) -> Response:
-        return JSONResponse(statement, media_type="application/fhir+json")
-
-    return metadata
+async def _load_patients(settings: Settings, database_url: str) -> None:
+    token = operator_token(settings, database_url, "system/Patient.cruds")
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/fhir+json"}
+    async with httpx.AsyncClient(base_url=settings.fhir_base, headers=headers) as http:
+        for patient in PATIENTS:
+            resource = {"resourceType": "Patient", "id": patient, "name": [{"text": f"SYN {patient}"}]}
+            response = await http.put(f"/Patient/{patient}", json=resource)
+            assert response.status_code in (200, 201), response.text
 
 
 async def _callback(request: Request) -> Response:

@@ -10,6 +10,7 @@ import pytest
 from authlib.integrations.httpx_client import AsyncOAuth2Client
 from fhirclient import client
 from fhirclient.models.patient import Patient
+from fhirclient.server import FHIRNotFoundException
 
 from foramen.identity.database import transaction
 from foramen.identity.launches import Launch, create_launch
@@ -46,7 +47,9 @@ async def test_fhirclient_launches_and_reads(live, database_url: str):
         assert app.ready
         assert app.launch_context["patient"] == "p1"
         patient = await asyncio.to_thread(Patient.read, "p1", app.server)
-        assert patient is not None
+        assert patient.name[0].text == "SYN p1"
+        with pytest.raises(FHIRNotFoundException):
+            await asyncio.to_thread(Patient.read, "p2", app.server)
 
 
 async def test_authlib_client_with_pkce_nonce_and_refresh(live):

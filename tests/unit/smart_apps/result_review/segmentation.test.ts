@@ -1,6 +1,6 @@
 // A SEG written by highdicom (make_seg.py) must come out pixel for pixel; an asymmetric mask shows swapped bits or axes.
 import { readFileSync } from "node:fs";
-import { decodeSeg, largestSlice, levelOfLabel, overlayOf, sliceKey, unpackBits } from "@apps/result_review/segmentation";
+import { decodeSeg, largestSlice, levelOfLabel, overlayOf, setBits, sliceKey } from "@apps/result_review/segmentation";
 
 const FOLDER = new URL(".", import.meta.url).pathname;
 const expected = JSON.parse(readFileSync(`${FOLDER}seg_expected.json`, "utf-8")) as {
@@ -11,17 +11,17 @@ const expected = JSON.parse(readFileSync(`${FOLDER}seg_expected.json`, "utf-8"))
 };
 const part10 = () => new Uint8Array(readFileSync(`${FOLDER}seg_binary.dcm`));
 
-describe("unpackBits", () => {
+describe("setBits", () => {
   it("takes the least significant bit first (PS3.5 §8.1.1)", () => {
-    expect([...unpackBits(Uint8Array.of(0b00000001, 0b10000000), 0, 16)]).toEqual([1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    expect([...setBits(Uint8Array.of(0b00000001, 0b10000000), 0, 16)]).toEqual([0, 15]);
   });
 
-  it("starts inside a byte, because frames are packed without padding", () => {
-    expect([...unpackBits(Uint8Array.of(0b10110000, 0b00000010), 4, 6)]).toEqual([1, 1, 0, 1, 0, 1]);
+  it("starts and ends inside a byte, because frames are packed without padding", () => {
+    expect([...setBits(Uint8Array.of(0b10111111, 0b11000010), 4, 6)]).toEqual([0, 1, 3, 5]);
   });
 
   it("refuses to invent pixels", () => {
-    expect(() => unpackBits(Uint8Array.of(0), 0, 9)).toThrow(/fewer pixels/);
+    expect(() => setBits(Uint8Array.of(0), 0, 9)).toThrow(/fewer pixels/);
   });
 });
 

@@ -66,6 +66,22 @@ def test_look_alikes_behind_the_canal_and_splinters_are_no_discs():
     assert len(spine.discs) == 6
 
 
+def test_a_look_alike_far_below_the_spine_does_not_shift_the_levels():
+    classes = _column(discs=4, lowest_row=180)
+    classes[1:8, 290:299, 70:106] = DISC
+    classes[1:8, 190:290, 108:110] = CANAL
+    spine = find_spine(_probability(classes), SLICE_MM)
+    assert [round(disc.centroid[1]) for disc in spine.discs] == [180, 142, 104, 66]
+
+
+def test_one_missed_disc_leaves_the_rest_and_doubt():
+    classes = _column()
+    classes[:, 180:190, 60:108] = 0
+    spine = find_spine(_probability(classes), SLICE_MM)
+    assert len(spine.discs) == 5
+    assert not number_levels(spine).confident
+
+
 def test_two_discs_joined_by_a_thread_are_parted():
     classes = _column()
     classes[4, 222:260, 90] = DISC

@@ -1,10 +1,10 @@
-/** The portal: sign in, patients, the worklist of AI tasks, launch of the other apps. */
-import { bootApp, Notice } from "@client/boot";
+/** What the portal shows, signed in or not. */
+import { Notice, showApp } from "@client/boot";
 import { authorize } from "@client/launch";
+import type { Started } from "@client/start";
 import { Button } from "antd";
 import i18next from "i18next";
 import manifest from "./app.json";
-import { wasSignedOut } from "./sign_out";
 import { Home } from "./views/Home";
 
 function SignIn() {
@@ -21,14 +21,7 @@ function SignIn() {
   );
 }
 
-function Redirect() {
-  void authorize(manifest);
-  return null;
+export function show(started: Started): void {
+  const title = () => i18next.t("portal.title");
+  showApp({ title, screen: (session) => <Home session={session} />, idle: () => <SignIn /> }, started);
 }
-
-void bootApp({
-  app: manifest,
-  title: () => i18next.t("portal.title"),
-  screen: (session) => <Home session={session} />,
-  idle: () => (wasSignedOut() ? <SignIn /> : <Redirect />),
-});
