@@ -41,6 +41,7 @@ class _Poll:
     pause_s: float = 0.0
     reconciled_at: float = float("-inf")
     running: dict[str, str] = field(default_factory=dict)
+    stalled: set[str] = field(default_factory=set)
 
 
 def run(settings: Settings, database_url: str) -> None:
@@ -119,14 +120,17 @@ def _start(poll: _Poll, claimed: Claim, task: claim.Resource) -> None:
 
 def _reconcile(poll: _Poll) -> None:
     """Take up our Tasks in progress whose run is not: killed before its start, or its database was lost."""
-    services = poll.services
+    services, stalled = poll.services, poll.stalled
+    poll.stalled = set()
     for task in services.wait(claim.tasks_of(services.fhir, services.worker_id)):
         run_id = claim.run_of(task)
         if run_id is None or run_id in active_runs:
             continue
         state = durable.run_state(run_id)
-        if state == "running":
+        if state == "running" and run_id in stalled:
             durable.resume_run(run_id)
+        elif state == "running":
+            poll.stalled.add(run_id)  # may be about to continue by itself: only what stands still twice is resumed
         elif state is None:
             _start(poll, Claim(task["id"], run_id, claim.code_of(task)), task)
         else:

@@ -111,7 +111,8 @@ class DicomWebService:
         """Stop the background work; what is undone lies in the database."""
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=10)
         self._tasks = []
         await self._archive.close()
         if self._fhir_given is None:

@@ -6,6 +6,7 @@ https://hl7.org/fhir/R4/auditevent.html
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import orjson
@@ -78,11 +79,11 @@ class AuditTrail:
             except InteropError as error:
                 wait_s = min(max(1.0, 2 * wait_s), _LONGEST_BACK_OFF_S)
                 get_log().warning("audit waits", reason=error.message)
-            try:
-                await asyncio.wait_for(self._wake.wait(), timeout=wait_s or 0.01)
+            with contextlib.suppress(TimeoutError):
+                # Not `wait_for`: before Python 3.12 it can lose a cancellation that comes together with the event.
+                async with asyncio.timeout(wait_s or 0.01):
+                    await self._wake.wait()
                 await asyncio.sleep(0.2)
-            except TimeoutError:
-                pass
             self._wake.clear()
 
     async def send_batch(self) -> int:

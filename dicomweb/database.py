@@ -13,6 +13,9 @@ import orjson
 from foramen.kernel.errors import UpstreamError
 
 
+_CLOSE_S = 5.0
+
+
 async def _prepare(connection: asyncpg.Connection[Any]) -> None:
     await connection.set_type_codec(
         "jsonb", encoder=lambda value: orjson.dumps(value).decode(), decoder=orjson.loads, schema="pg_catalog"
@@ -56,5 +59,9 @@ class Database:
     async def close(self) -> None:
         """Close all connections."""
         if self._pool is not None:
-            await self._pool.close()
+            try:
+                async with asyncio.timeout(_CLOSE_S):
+                    await self._pool.close()
+            except TimeoutError:
+                self._pool.terminate()
             self._pool = None

@@ -94,7 +94,9 @@ class Intake:
 
     async def _sleep(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), timeout=seconds)
+            # Not `wait_for`: before Python 3.12 it can lose a cancellation that comes together with the event.
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
         self._wake.clear()
 
     async def _work_once(self) -> float:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from dbos import DBOS
 
-from ai_services.prediction import PipelineError
 from ai_services.workflow import claim, spool
 from ai_services.workflow import services as worker_services
 from ai_services.workflow.claim import identifier_value
@@ -47,6 +46,8 @@ def analyse_study(task_id: str, run_id: str, trace_id: str) -> None:
 
 def begin(task_id: str, run_id: str) -> Study:
     """What the Task says about the study. The time is taken here, once, so that a replay writes the same time."""
+    from ai_services.prediction import PipelineError
+
     services = worker_services.current()
 
     async def read() -> Study:

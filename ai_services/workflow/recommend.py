@@ -10,7 +10,6 @@ from typing import Any
 
 from dbos import DBOS
 
-from ai_services.prediction import PipelineError
 from ai_services.workflow import claim
 from ai_services.workflow import services as worker_services
 from ai_services.workflow.steps import answer, step
@@ -75,6 +74,8 @@ def recommend(task_id: str, run_id: str, at: str) -> str:
 
 
 def _report_reference(task: Resource) -> str:
+    from ai_services.prediction import PipelineError
+
     reference = str(task.get("focus", {}).get("reference", ""))
     if not reference.startswith("DiagnosticReport/"):
         raise PipelineError("incomplete-task", "the Task names no report", "任务未指明报告")
@@ -82,6 +83,8 @@ def _report_reference(task: Resource) -> str:
 
 
 def _device(observations: list[Resource]) -> str:
+    from ai_services.prediction import PipelineError
+
     for observation in observations:
         if "device" in observation:
             return str(observation["device"]["reference"])

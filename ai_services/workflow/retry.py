@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ai_services.prediction import PipelineError
 from foramen.kernel.errors import (
     ConflictError,
     InteropError,
@@ -44,6 +43,8 @@ def may_pass(error: BaseException) -> bool:
 
     412 and 409 are among them: somebody changed a resource between our read and our write, so the step reads again.
     """
+    from ai_services.prediction import PipelineError  # brings NumPy, which an idle worker does without
+
     if isinstance(error, PipelineError):
         return error.retryable
     return isinstance(error, _PASSING) or (isinstance(error, InteropError) and error.status >= 500)

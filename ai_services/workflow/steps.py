@@ -12,7 +12,6 @@ import structlog
 from dbos import DBOS
 from dbos import error as dbos_error
 
-from ai_services.prediction import PipelineError
 from ai_services.workflow import claim, spool
 from ai_services.workflow import services as worker_services
 from ai_services.workflow.claim import TaskLostError
@@ -57,6 +56,8 @@ def answer(task_id: str, run_id: str, trace_id: str, work: Callable[[], tuple[st
 
 
 def _answer(task_id: str, run_id: str, trace_id: str, work: Callable[[], tuple[str, str]], log: Any) -> None:
+    from ai_services.prediction import PipelineError  # brings NumPy, which an idle worker does without
+
     with structlog.contextvars.bound_contextvars(task_id=task_id, workflow_id=run_id, trace_id=trace_id):
         try:
             kind, reference = work()
@@ -99,6 +100,8 @@ def _write_reason(task_id: str, run_id: str, status: str, code: str, text_zh: st
 
 
 def _exhausted(exhausted: dbos_error.DBOSMaxStepRetriesExceeded, log: Any) -> tuple[str, str, str]:
+    from ai_services.prediction import PipelineError
+
     last = exhausted.errors[-1] if exhausted.errors else None
     if isinstance(last, PipelineError):
         return last.reason_code, last.text_zh, last.text_en

@@ -9,7 +9,8 @@ export type Verification = "sourced" | "unverified" | "policy";
 
 export interface Rule {
   id: string;
-  effect: string;
+  /** What the rule does to the option; one rule may do several things. */
+  effects: string[];
   stance: Stance;
   text: string;
   sources: string[];
@@ -58,12 +59,23 @@ function verificationOf(value: string | undefined): Verification {
 function ruleOf(extension: fhir4.Extension): Rule {
   return {
     id: part(extension, "rule")?.valueCode ?? "",
-    effect: part(extension, "effect")?.valueCode ?? "",
+    effects: [part(extension, "effect")?.valueCode ?? ""],
     stance: stanceOf(part(extension, "stance")?.valueCode),
     text: part(extension, "text")?.valueString ?? "",
     sources: parts(extension, "source"),
     verification: verificationOf(part(extension, "verification")?.valueCode),
   };
+}
+
+/** A rule that speaks twice with one stance is one entry with two effects. */
+function mergeRules(rules: Rule[]): Rule[] {
+  const merged = new Map<string, Rule>();
+  for (const rule of rules) {
+    const key = `${rule.id}|${rule.stance}|${rule.text}`;
+    const before = merged.get(key);
+    merged.set(key, before ? { ...before, effects: [...before.effects, ...rule.effects] } : rule);
+  }
+  return [...merged.values()];
 }
 
 function figureOf(extension: fhir4.Extension): Figure {
@@ -86,7 +98,7 @@ export function optionOf(plan: fhir4.CarePlan): Option {
     plan,
     code: plan.category?.map((category) => codeOf(category, SYSTEM.OPTION)).find((code) => code !== undefined) ?? "",
     verdict: verdictOf(plan),
-    rules: extensionsOf(plan, SYSTEM.EXTENSION_RULES).map(ruleOf),
+    rules: mergeRules(extensionsOf(plan, SYSTEM.EXTENSION_RULES).map(ruleOf)),
     figures: extensionsOf(plan, SYSTEM.EXTENSION_FIGURE).map(figureOf),
     reportId: plan.supportingInfo?.map((info) => idOf(info, "DiagnosticReport")).find((id) => id !== undefined),
   };

@@ -53,6 +53,7 @@ def browser_context() -> BrowserContext:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=CHROMIUM_OPTIONS)
         context = browser.new_context(viewport={"width": 1920, "height": 1080}, locale="zh-CN")
         context.set_default_timeout(30_000)
+        expect.set_options(timeout=30_000)
         yield context
         browser.close()
 

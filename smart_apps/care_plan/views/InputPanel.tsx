@@ -94,7 +94,7 @@ export function InputPanel({ session, patientId, saved, recommendation, task, on
         {blocked ? <Alert type="info" showIcon title={blocked} /> : null}
         {saved ? (
           <p className="muted">
-            {t("plan.lastSaved", { who: saved.author?.display ?? "", when: dateTime(saved.authored) })} ({ago(saved.authored)})
+            {t("plan.lastSaved")} {[saved.author?.display, dateTime(saved.authored), ago(saved.authored)].filter(Boolean).join(" · ")}
           </p>
         ) : null}
         <Button

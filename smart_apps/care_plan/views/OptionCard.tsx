@@ -82,10 +82,8 @@ function Rules({ stance, icon: Icon, rules }: { stance: Stance; icon: typeof Che
       </h4>
       <ul>
         {rules.map((rule) => (
-          <li key={rule.id + rule.effect}>
-            <Tag className="rule-id">
-              {rule.id} {rule.effect}
-            </Tag>
+          <li key={rule.id + rule.effects.join()}>
+            <Tag className="rule-id">{[rule.id, ...rule.effects].join(" ")}</Tag>
             <Bilingual text={rule.text} />
             <span className="rule-source">
               {rule.sources.length > 0 ? <cite>{rule.sources.join(" ")}</cite> : null}

