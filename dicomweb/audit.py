@@ -18,6 +18,7 @@ from foramen.kernel.log import get_log
 
 _BATCH = 100
 _IDLE_S = 5.0
+_GATHER_S = 0.2
 _LONGEST_BACK_OFF_S = 60.0
 _MOST_ATTEMPTS = 50
 
@@ -71,20 +72,24 @@ class AuditTrail:
 
     async def run(self) -> None:
         """Send what lies in the outbox to the record, until cancelled. At least once: a kill may send a batch again."""
-        wait_s = 0.2
+        back_off_s = 0.0
         while True:
+            self._wake.clear()
             try:
                 sent = await self.send_batch()
-                wait_s = 0.0 if sent == _BATCH else _IDLE_S
+                back_off_s = 0.0
             except InteropError as error:
-                wait_s = min(max(1.0, 2 * wait_s), _LONGEST_BACK_OFF_S)
+                back_off_s = min(max(1.0, 2 * back_off_s), _LONGEST_BACK_OFF_S)
                 get_log().warning("audit waits", reason=error.message)
-            with contextlib.suppress(TimeoutError):
-                # Not `wait_for`: before Python 3.12 it can lose a cancellation that comes together with the event.
-                async with asyncio.timeout(wait_s or 0.01):
-                    await self._wake.wait()
-                await asyncio.sleep(0.2)
-            self._wake.clear()
+                await asyncio.sleep(back_off_s)
+                continue
+            if sent < _BATCH:
+                with contextlib.suppress(TimeoutError):
+                    # Not `wait_for`: before Python 3.12 it can lose a cancellation that comes together with the event.
+                    async with asyncio.timeout(_IDLE_S):
+                        await self._wake.wait()
+                # Calls come in bursts: a short pause makes one Bundle of them.
+                await asyncio.sleep(_GATHER_S)
 
     async def send_batch(self) -> int:
         """Send up to 100 events in one batch Bundle and forget those that were taken. Returns how many were tried."""

@@ -1,6 +1,6 @@
 """Every route of the FHIR API in one table: method, path, handler, required SMART action, audit code.
 
-https://hl7.org/fhir/R4/http.html. Actions: c create, r read, u update, d delete, s search; empty: decided by the entries.
+https://hl7.org/fhir/R4/http.html. Actions: c create, r read, u update, d delete, s search; empty: the entries decide.
 """
 
 from __future__ import annotations

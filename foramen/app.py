@@ -162,7 +162,7 @@ async def _metrics(_: Request) -> Response:
 
 def migrate(settings: Settings) -> None:
     """Bring every schema up to date and register our own clients; harmless to repeat."""
-    from dicomweb.app import migrate as migrate_dicomweb
+    from dicomweb.migrations import migrate as migrate_dicomweb
     from fhir_server.app import migrate as migrate_fhir
     from foramen.identity.app import bootstrap
     from foramen.identity.app import migrate as migrate_identity

@@ -9,7 +9,7 @@ from foramen.kernel.settings import Settings
 HEAD = """# Environment variables
 
 Every setting of Foramen. Written by `python scripts/write_settings_page.py`; a test compares the page with the code.
-Secrets are not settings: they are files under `FORAMEN_HOME/secrets`, made on first start, readable by their owner alone.
+Secrets are not settings: they are files under `FORAMEN_HOME/secrets`, made on first start, for their owner alone.
 
 | variable | default | meaning |
 |---|---|---|

@@ -20,6 +20,6 @@ def patient_compartment() -> dict[str, list[str]]:
     `Patient.link` is left out on purpose: a patient's compartment holds their own Patient resource and no other.
     """
     table: dict[str, list[str]] = orjson.loads(_FILE.read_bytes())
-    del table["header"]  # type: ignore[arg-type]
+    del table["header"]
     table["Patient"] = []
     return table

@@ -1,1 +1,1 @@
-"""Generators of the committed tables: search parameters, element rules, patient compartment. Never imported at run time."""
+"""Generators of the committed tables (search parameters, element rules, compartment); not imported at run time."""

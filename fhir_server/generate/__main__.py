@@ -13,6 +13,9 @@ from fhir_server.generate import elements, search_parameters
 
 _ROOM = Path(__file__).parents[1]
 
+# The package widens the patient compartment; these are the lines of R4 itself.
+_R4_COMPARTMENT: dict[str, list[str]] = {"Encounter": ["patient"], "Task": []}
+
 
 def _write(path: Path, version: str, table: dict[str, Any]) -> None:
     header = {
@@ -31,7 +34,8 @@ def main() -> None:
     loaded = source.load(package)
     _write(_ROOM / "search" / "r4_search_parameters.json", loaded.version, search_parameters.build(loaded))
     _write(_ROOM / "model" / "r4_elements.json", loaded.version, elements.build(loaded))
-    _write(_ROOM / "access" / "r4_patient_compartment.json", loaded.version, loaded.compartment)
+    compartment = {**loaded.compartment, **_R4_COMPARTMENT}
+    _write(_ROOM / "access" / "r4_patient_compartment.json", loaded.version, compartment)
 
 
 main()

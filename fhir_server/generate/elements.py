@@ -12,6 +12,29 @@ from fhir_server.generate.definitions import Definitions, Element, json_names
 _DATES = {"date": "d", "dateTime": "t", "instant": "i"}
 # Value sets over code systems that are not enumerated (all media types, languages, currencies, units).
 _MAX_CODES = 400
+# The package widens these targets; here they are as in R4.
+_R4_TARGETS = {
+    "AuditEvent.source.observer": [
+        "Device",
+        "Organization",
+        "Patient",
+        "Practitioner",
+        "PractitionerRole",
+        "RelatedPerson",
+    ],
+    "MeasureReport.subject": [
+        "Device",
+        "Group",
+        "Location",
+        "Patient",
+        "Practitioner",
+        "PractitionerRole",
+        "RelatedPerson",
+    ],
+    "ResearchStudy.site": ["Location"],
+}
+# The package binds this to the value set of R5.
+_R4_BINDINGS = {"DetectedIssue.status": "http://hl7.org/fhir/ValueSet/observation-status"}
 
 
 def build(definitions: Definitions) -> dict[str, Any]:
@@ -27,7 +50,12 @@ def build(definitions: Definitions) -> dict[str, Any]:
         table: dict[str, list[Any]] = {}
         for element in elements.values():
             for json_name, kind in json_names(element):
+                override = _R4_BINDINGS.get(f"{type_name}.{json_name}")
+                if override is not None:
+                    element.binding = ("required", override)
                 rule = _rule(definitions, element, kind, value_sets, codes)
+                if rule is not None and f"{type_name}.{json_name}" in _R4_TARGETS:
+                    rule = ["r", _R4_TARGETS[f"{type_name}.{json_name}"]]
                 if rule is not None:
                     table[json_name] = rule
         tables[type_name] = table

@@ -25,7 +25,7 @@ _TOKEN = re.compile(
     r"|\.where\(resolve\(\) is (?P<target>\w+)\)"
     r"|\.where\(hasExtension\('(?P<has>[^']+)'\)\)"
     r"|\.where\((?P<key>\w+)\s*=\s*'(?P<value>[^']+)'\)"
-    r"|\.extension\('(?P<extension>[^']+)'\)"
+    r"|\.?extension\('(?P<extension>[^']+)'\)"
     r"|\.(?:as|ofType)\((?P<cast>\w+)\)"
     r"|\[(?P<index>\d+)\]"
     r"|\.?(?P<name>\w+)"

@@ -12,6 +12,18 @@ from fhir_server.generate.expressions import Branch, branches_of, split_branches
 
 # In the package but not in R4 (they are back-ports of R5).
 _NOT_R4 = {"DetectedIssue-status", "DeviceDefinition-classification", "ServiceRequest-order-detail"}
+# The package widens these targets; here they are as in R4.
+_R4_TARGETS = {
+    "MeasureReport-subject": [
+        "Device",
+        "Group",
+        "Location",
+        "Patient",
+        "Practitioner",
+        "PractitionerRole",
+        "RelatedPerson",
+    ]
+}
 # In R4 but not in the package: parameters defined over extensions. The rule is type, parameter kind, extension URL.
 _SD = "http://hl7.org/fhir/StructureDefinition/"
 EXTENSION_PARAMETERS = (
@@ -81,7 +93,8 @@ def _add_parameter(definitions: Definitions, types: dict[str, Any], item: dict[s
                 found += branches_of(definitions, resource_type, path, item["type"])
         if not found:
             raise ValueError(f"{item['id']} has no path for {resource_type}")
-        _add(types[resource_type], item["code"], item["type"], found, item.get("target", []))
+        targets = _R4_TARGETS.get(item["id"], item.get("target", []))
+        _add(types[resource_type], item["code"], item["type"], found, targets)
 
 
 def _add(entry: dict[str, Any], code: str, kind: str, branches: list[Branch], targets: list[str]) -> None:

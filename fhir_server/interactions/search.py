@@ -64,8 +64,8 @@ async def run(call: Call, connection: Any, resource_type: str, pairs: list[tuple
     request = call.parser().parse(resource_type, pairs, strict=call.strict)
     own_url = call.server.own_url
     if request.summary == "count":
-        total = await searching.count(connection, request.selection)
-        return bundle("searchset", _warnings(request), links=_links(call, request, None), total=total)
+        counted = await searching.count(connection, request.selection)
+        return bundle("searchset", _warnings(request), links=_links(call, request, None), total=counted)
     page = await searching.page(connection, request)
     included: list[Stored] = []
     if request.includes:

@@ -46,7 +46,9 @@ class Node:
             self.walk(item, out)
         for name, expected, node in self.filters:
             value = item.get(name) if type(item) is dict else None
-            if value == expected or (type(value) is list and any(part.get("url") == expected for part in value if type(part) is dict)):
+            if value == expected or (
+                type(value) is list and any(part.get("url") == expected for part in value if type(part) is dict)
+            ):
                 node.visit(item, out)
 
     def walk(self, element: dict[str, Any], out: IndexValues) -> None:

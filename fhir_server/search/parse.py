@@ -119,7 +119,7 @@ class SearchParser:
 
     def _selection(self, resource_type: str, conditions: list[Condition], action: str = "s") -> Selection:
         allowed = self._access.condition(resource_type, action)
-        return Selection(resource_type, tuple([*conditions, *([allowed] if allowed else [])]))
+        return Selection(resource_type, (*conditions, *((allowed,) if allowed else ())))
 
     def condition(self, resource_type: str, name: str, value: str, depth: int = 0) -> Condition:
         """Parse one parameter."""

@@ -7,7 +7,7 @@ everything else a semi-join. Values are always parameters.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 from fhir_server.search.conditions import (
     AnyOf,
@@ -274,7 +274,7 @@ class SelectionQuery:
         return f"EXISTS (SELECT {inner.text()})"
 
 
-def _is_single(condition: Condition) -> bool:
+def _is_single(condition: Condition) -> TypeGuard[AnyPosting]:
     return isinstance(condition, AnyPosting) and not condition.negated and len(condition.hashes) == 1
 
 
@@ -318,7 +318,7 @@ def page_statement(
     inner = f"SELECT {columns} {query.text()} ORDER BY {order} LIMIT {statement.value(limit, 'bigint')}"
     last = len(keys) - 1
     text = (
-        f"SELECT r.type, r.id, r.version, r.updated, r.content, r.patients, c.* FROM ({inner}) c"  # noqa: S608
+        f"SELECT r.type, r.id, r.version, r.updated, r.content, r.patients, c.* FROM ({inner}) c"
         f" JOIN fhir.resource r ON r.row = c.k{last} ORDER BY {outer}"
     )
     return text, statement.arguments

@@ -98,7 +98,7 @@ def migrate(database_url: str) -> None:
             for number, statements in enumerate(MIGRATIONS, start=1):
                 if number > done:
                     with connection.transaction():
-                        connection.execute(statements)  # type: ignore[arg-type]
+                        connection.execute(statements)
                         connection.execute("INSERT INTO fhir.migration VALUES (%s)", (number,))
         finally:
             connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))

@@ -107,7 +107,10 @@ async def _figures(clients: list[_Client]) -> dict[str, list[float]]:
     ids: list[str] = []
 
     def bundle() -> bytes:
-        entries = [{"resource": _observation(chooser), "request": {"method": "POST", "url": "Observation"}} for _ in range(_BUNDLE)]
+        entries = [
+            {"resource": _observation(chooser), "request": {"method": "POST", "url": "Observation"}}
+            for _ in range(_BUNDLE)
+        ]
         return orjson.dumps({"resourceType": "Bundle", "type": "transaction", "entry": entries})
 
     async def load(client: _Client, _: int) -> None:
@@ -132,7 +135,11 @@ async def _figures(clients: list[_Client]) -> dict[str, list[float]]:
         await _check(client, "GET", f"/fhir/Observation?{query}", b"", 200)
 
     for number in range(_PATIENTS):
-        patient = {"resourceType": "Patient", "id": f"b{number}", "identifier": [{"system": "urn:bench", "value": str(number)}]}
+        patient = {
+            "resourceType": "Patient",
+            "id": f"b{number}",
+            "identifier": [{"system": "urn:bench", "value": str(number)}],
+        }
         await _check(clients[0], "PUT", f"/fhir/Patient/b{number}", orjson.dumps(patient), 201)
     for _ in range(_REPEATS):
         bundles = [bundle() for _ in range(_BUNDLES // _REPEATS)]

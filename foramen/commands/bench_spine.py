@@ -151,7 +151,8 @@ async def _studies(settings: Settings, repeats: int) -> tuple[list[float], list[
             await asyncio.to_thread(
                 send_instances, study.instances, settings.host, settings.dicom_port, settings.dicom_aet
             )
-            stored, found = time.monotonic(), []
+            stored = time.monotonic()
+            found: list[dict[str, Any]] = []
             while not found:
                 await asyncio.sleep(0.1)
                 patient = f"{systems.IDENTIFIER_PATIENT}/{ISSUER}|{study.patient_id}"

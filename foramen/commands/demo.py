@@ -57,7 +57,8 @@ async def _fill(settings: Settings, *, check: bool) -> bool:
     token = operator_token(settings, url, "system/*.cruds", expires_in_s=3600)
     study = main_study(settings.test_data, ISSUER)
     others = vendor_studies(settings.test_data) if check else []
-    patients = demo_patients(sorted({study.patient_id, *(item.patient_id for item in others)}, key=_main_first(study)))
+    # The main study's patient comes first: that one has complete clinical inputs.
+    patients = demo_patients([study.patient_id, *(item.patient_id for item in others)])
     authored = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     headers = {"Authorization": f"Bearer {token}"}
     async with httpx.AsyncClient(headers=headers, timeout=60) as http:
@@ -75,9 +76,3 @@ async def _fill(settings: Settings, *, check: bool) -> bool:
     if not all(outcome.stored for outcome in outcomes):
         raise InteropError("The demo study was not stored; see the log of orthanc")
     return True
-
-
-def _main_first(study: object) -> object:
-    """Sort key that puts the main study's patient first: that one has complete clinical inputs."""
-    main = getattr(study, "patient_id", "")
-    return lambda patient_id: (patient_id != main, patient_id)

@@ -31,7 +31,8 @@ def load(
 
     settings = get_settings()
     token = operator_token(settings, database_url(settings), "system/*.cruds", expires_in_s=3600)
-    console, failures = Console(stderr=True), []
+    console = Console(stderr=True)
+    failures: list[str] = []
     files = [file for path in paths for file in _files(path)]
     if not files:
         raise typer.BadParameter("no .json or .ndjson file there", param_hint="PATH")
@@ -68,7 +69,8 @@ def load_file(client: httpx.Client, file: Path) -> tuple[int, list[str]]:
         items = list(_items(file))
     except orjson.JSONDecodeError as exc:
         return 0, [f"{file.name}: not JSON ({exc.msg}, line {exc.lineno})"]
-    loaded, failures = 0, []
+    loaded = 0
+    failures: list[str] = []
     bundles = [item for _, item in items if item.get("resourceType") == "Bundle"]
     for bundle in bundles:
         done, faults = _post_bundle(client, file.name, bundle)
@@ -112,7 +114,7 @@ def _post_batch(client: httpx.Client, resources: list[tuple[str, dict[str, Any]]
     response = client.post("", content=orjson.dumps(bundle))
     if response.status_code >= 400:
         return 0, [f"{resources[0][0]}…: {error_of(response).message}"]
-    failures = []
+    failures: list[str] = []
     for (place, _), entry in zip(resources, orjson.loads(response.content)["entry"], strict=True):
         if not entry["response"]["status"].startswith("2"):
             issue = entry["response"].get("outcome", {}).get("issue", [{}])[0]

@@ -5,6 +5,7 @@ Sign-off: clinical model §6.3 (status workflow) and §6.4 (Provenance); the app
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from terminology import systems
@@ -58,7 +59,7 @@ def choose_bundle(option: dict[str, Any], practitioner: str, reason: str, record
         "author": {"reference": practitioner},
         "created": recorded,
     }
-    entry = {"fullUrl": "urn:uuid:7c0e7a52-5a5e-4a53-9f6e-2f6b1f1b0001", "resource": plan}
-    entry["request"] = {"method": "POST", "url": "CarePlan"}
-    signature = _provenance([entry["fullUrl"]], practitioner, "choose-option", reason, recorded)
+    full_url = f"urn:uuid:{uuid.uuid4()}"
+    entry = {"fullUrl": full_url, "resource": plan, "request": {"method": "POST", "url": "CarePlan"}}
+    signature = _provenance([full_url], practitioner, "choose-option", reason, recorded)
     return {"resourceType": "Bundle", "type": "transaction", "entry": [entry, signature]}

@@ -1,4 +1,4 @@
-"""`foramen demo --check`: the whole main job without a person, stage by stage, each timed; any failure is said and counts.
+"""`foramen demo --check`: the whole main job without a person, stage by stage, each timed; any failure counts.
 
 Stages are those of docs/architecture.md.
 """
@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import httpx
@@ -71,7 +72,7 @@ class Journey:
             except (StageError, InteropError) as error:
                 self.say(f"stopped: {error}")
             for study in others:
-                await self._try(f"decline {study.name}", lambda study=study: self._declined(record, study))
+                await self._try(f"decline {study.name}", partial(self._declined, record, study))
         return all(stage.good for stage in self.stages)
 
     async def _main(self, record: FhirClient, http: httpx.AsyncClient, study: DemoStudy) -> None:

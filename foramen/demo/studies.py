@@ -1,4 +1,4 @@
-"""Which studies the demonstration sends: a real T2 SPACE patient where the data is at hand, else the phantom; and others.
+"""Which studies the demonstration sends: a real T2 SPACE patient where the data is, else the phantom; and others.
 
 The others are real series of several vendors that show no lumbar spine: they must be stored, registered and declined.
 """

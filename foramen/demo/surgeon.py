@@ -36,9 +36,8 @@ class _Form(HTMLParser):
         attributes = dict(attrs)
         if tag == "form" and self.action is None and (attributes.get("method") or "get").lower() == "post":
             self.action, self._inside = attributes.get("action") or "", True
-        elif tag in ("input", "button") and self._inside and attributes.get("name"):
-            if tag == "input" or attributes.get("value") in ("allow", "approve", "yes"):
-                self.fields[str(attributes["name"])] = attributes.get("value") or ""
+        elif tag == "input" and self._inside and attributes.get("name"):
+            self.fields[str(attributes["name"])] = attributes.get("value") or ""
 
     def handle_endtag(self, tag: str) -> None:
         """Stop collecting at the end of the form."""
@@ -99,7 +98,7 @@ class Surgeon:
                     answer = parse_qs(urlsplit(target).query)
                     if "code" not in answer or answer.get("state") != [parameters["state"]]:
                         raise UpstreamError(f"Authorization was refused: {answer.get('error', ['?'])[0]}")
-                    return answer["code"][0]
+                    return str(answer["code"][0])
                 response = await self._http.get(target)
             else:
                 response = await self._submit(response)

@@ -76,9 +76,14 @@ export interface Choice extends Signed {
   fullUrl: string;
 }
 
-/** Whether this choice goes against the rule base and so needs a reason. */
-export function needsReason(option: Option, held: boolean): boolean {
-  return held || option.verdict !== "eligible";
+/** Whether the surgeon plans for another level than the rules looked at (hazard H02, wrong level). */
+export function otherLevel(option: Option, level: string): boolean {
+  return option.level !== undefined && level !== "" && level !== option.level;
+}
+
+/** Whether this choice goes against the rule base, or beyond what it looked at, and so needs a reason. */
+export function needsReason(option: Option, held: boolean, level: string): boolean {
+  return held || option.verdict !== "eligible" || otherLevel(option, level);
 }
 
 function newPlan(choice: Choice): fhir4.CarePlan {
@@ -123,7 +128,9 @@ export function choiceBundle(choice: Choice): fhir4.Bundle {
   if (!choice.title.trim()) throw new Error("A plan needs a title");
   if (!LEVELS.some((level) => level === choice.level)) throw new Error("A plan needs a level");
   if (!["left", "right", "bilateral"].includes(choice.side)) throw new Error("A plan needs a side");
-  if (needsReason(choice.option, choice.held) && !choice.reason.trim()) throw new Error("A reason is required");
+  if (needsReason(choice.option, choice.held, choice.level) && !choice.reason.trim()) throw new Error("A reason is required");
+  const named = LEVELS.find((level) => choice.title.includes(level));
+  if (named !== undefined && named !== choice.level) throw new Error(`The title names ${named}, the plan is for ${choice.level}`);
   const { current, option } = choice;
   const targets = [choice.fullUrl, ...(current ? [`CarePlan/${current.id}`] : [])];
   const optionVersion = `CarePlan/${option.plan.id}/_history/${option.plan.meta?.versionId}`;

@@ -1,5 +1,5 @@
 /** Option CarePlans as cards: pure reading, grouping and ordering. Clinical model §3, §9 */
-import { SYSTEM } from "@client/codes";
+import { LEVELS, SYSTEM } from "@client/codes";
 import { codeOf, extensionsOf, idOf } from "@client/resource";
 
 export const VERDICTS = ["eligible", "relatively-contraindicated", "not-assessable", "contraindicated"] as const;
@@ -32,6 +32,8 @@ export interface Option {
   rules: Rule[];
   figures: Figure[];
   reportId: string | undefined;
+  /** Level the rules looked at; the title of an option begins with it. */
+  level: string | undefined;
 }
 
 export interface Hold {
@@ -100,6 +102,7 @@ export function optionOf(plan: fhir4.CarePlan): Option {
     verdict: verdictOf(plan),
     rules: mergeRules(extensionsOf(plan, SYSTEM.EXTENSION_RULES).map(ruleOf)),
     figures: extensionsOf(plan, SYSTEM.EXTENSION_FIGURE).map(figureOf),
+    level: LEVELS.find((level) => plan.title?.startsWith(level)),
     reportId: plan.supportingInfo?.map((info) => idOf(info, "DiagnosticReport")).find((id) => id !== undefined),
   };
 }

@@ -59,7 +59,7 @@ function Root({ boot, first }: { boot: Boot; first: Started }) {
   else content = <Notice title={boot.title()} text={messageOf(first.error)} extra={home} failed />;
   return (
     <ConfigProvider theme={LIGHT} locale={chinese ? zhCN : enUS} button={{ autoInsertSpace: false }}>
-      <AntApp component={false}>
+      <AntApp component={false} message={{ top: 84 }}>
         <QueryClientProvider client={client}>{content}</QueryClientProvider>
       </AntApp>
     </ConfigProvider>

@@ -42,7 +42,9 @@ def sidecar(**changes: Any) -> Sidecar:
     return Sidecar(**values | changes)
 
 
-def series(slices: int = 3, *, seed: int = 1, size: tuple[int, int] = (16, 12), depth: str = "uint16", **changes: Any) -> list[Dataset]:
+def series(
+    slices: int = 3, *, seed: int = 1, size: tuple[int, int] = (16, 12), depth: str = "uint16", **changes: Any
+) -> list[Dataset]:
     """A SYNTHETIC sagittal MR series of noise; the same seed gives the same UIDs and bytes."""
     top = 255 if depth == "uint8" else 4095
     volume = np.random.default_rng(seed).integers(0, top, (slices, *size)).astype(depth)
@@ -108,7 +110,9 @@ class Orthanc:
     def client(self) -> httpx.Client:
         """REST client with the private password."""
         password = read_or_create_secret(self.settings.home, "orthanc")
-        return httpx.Client(base_url=self.settings.archive_url, auth=(self.settings.orthanc_username, password), timeout=10)
+        return httpx.Client(
+            base_url=self.settings.archive_url, auth=(self.settings.orthanc_username, password), timeout=10
+        )
 
     def count(self) -> int:
         """Number of stored instances."""

@@ -147,7 +147,9 @@ class Installation:
         for kind in ("Observation", "DiagnosticReport", "CarePlan", "RequestGroup", "GuidanceResponse"):
             response = self.http.get(f"/fhir/{kind}?subject={patient}&_summary=count").json()
             counts[kind] = int(response["total"])
-        reports = ",".join(f"DiagnosticReport/{item['id']}" for item in self.search(f"DiagnosticReport?subject={patient}"))
+        reports = ",".join(
+            f"DiagnosticReport/{item['id']}" for item in self.search(f"DiagnosticReport?subject={patient}")
+        )
         counts["Provenance"] = len(self.search(f"Provenance?target={reports}")) if reports else 0
         objects = self.http.get(
             f"/dicom-web/studies/{study}/series", headers={"Accept": "application/dicom+json"}

@@ -1,4 +1,4 @@
-"""The main job in a real browser: portal → launch → see the finding → verify → choose an option → the FHIR API shows it."""
+"""The main job in a real browser: portal → launch → finding → verify → choose an option → the FHIR API shows it."""
 
 from __future__ import annotations
 

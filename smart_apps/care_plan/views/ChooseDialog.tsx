@@ -1,15 +1,15 @@
 /** Turns an option into a plan: every field can be edited, level and side are checked, an override gives its reason. */
 import { LEVELS, OPTIONS } from "@client/codes";
 import { FhirError, messageOf } from "@client/fhir_error";
-import { displayOf, isChinese } from "@client/i18n";
+import { displayOf, isChinese, ownLanguageLine } from "@client/i18n";
 import { patientIdentifier, patientName } from "@client/resource";
 import type { Session } from "@client/session";
 import { useMutation } from "@tanstack/react-query";
 import { Alert, App, Checkbox, Form, Input, Modal, Select } from "antd";
-import { useState } from "react";
+import { type ReactNode, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { type Answers, SIDES } from "../clinical_input";
-import { choiceBundle, needsReason } from "../decision";
+import { choiceBundle, needsReason, otherLevel } from "../decision";
 import type { Option } from "../options";
 
 interface ChooseProps {
@@ -38,8 +38,9 @@ interface Draft {
 function startDraft(option: Option, answers: Answers): Draft {
   const side = String(answers["side"] ?? "");
   return {
-    title: option.plan.title ?? displayOf(OPTIONS, option.code),
-    description: option.plan.description ?? "",
+    // The level stands in its own field: a title that names another one would contradict it.
+    title: OPTIONS[option.code] ? displayOf(OPTIONS, option.code) : option.code,
+    description: ownLanguageLine(option.plan.description ?? ""),
     // Level and side are never guessed: only what a clinician already stated is filled in.
     level: String(answers["index_level"] ?? ""),
     side: PLAN_SIDES.includes(side) ? side : "",
@@ -54,8 +55,11 @@ export function ChooseDialog({ session, patient, option, held, answers, current,
   const { message } = App.useApp();
   const [draft, setDraft] = useState(() => startDraft(option, answers));
   const set = (change: Partial<Draft>) => setDraft((before) => ({ ...before, ...change }));
-  const reasonNeeded = needsReason(option, held);
-  const complete = draft.title.trim() && draft.level && draft.side && draft.checked && (!reasonNeeded || draft.reason.trim());
+  const reasonNeeded = needsReason(option, held, draft.level);
+  const mismatch = otherLevel(option, draft.level);
+  const titleLevel = LEVELS.find((level) => draft.title.includes(level));
+  const contradicts = titleLevel !== undefined && draft.level !== "" && titleLevel !== draft.level;
+  const complete = draft.title.trim() && !contradicts && draft.level && draft.side && draft.checked && (!reasonNeeded || draft.reason.trim());
   const confirm = useMutation({
     mutationFn: () =>
       session.fhir.transaction(
@@ -88,6 +92,7 @@ export function ChooseDialog({ session, patient, option, held, answers, current,
     <Modal
       open
       width={620}
+      centered
       title={t("plan.dialogTitle")}
       okText={t("plan.confirm")}
       cancelText={t("action.cancel")}
@@ -100,11 +105,19 @@ export function ChooseDialog({ session, patient, option, held, answers, current,
         <strong>{patientName(patient)}</strong> <span className="patient-id">{patientIdentifier(patient)}</span> ·{" "}
         <span className="option-code">{option.code}</span> {displayOf(OPTIONS, option.code)}
       </p>
+      <Warnings>
       {current ? <Alert type="info" showIcon title={t("plan.replaces", { title: current.title ?? "" })} /> : null}
-      {reasonNeeded ? <Alert type="warning" showIcon title={t(held ? "plan.overrideHold" : "plan.override")} /> : null}
+      {held || option.verdict !== "eligible" ? <Alert type="warning" showIcon title={t(held ? "plan.overrideHold" : "plan.override")} /> : null}
+      {mismatch ? <Alert type="warning" showIcon title={t("plan.otherLevel", { level: option.level ?? "" })} /> : null}
+      {contradicts ? <Alert type="error" showIcon title={t("plan.titleLevel", { level: titleLevel })} /> : null}
+      </Warnings>
       <PlanForm draft={draft} set={set} reasonNeeded={reasonNeeded} />
     </Modal>
   );
+}
+
+function Warnings({ children }: { children: ReactNode }) {
+  return <div className="dialog-warnings">{children}</div>;
 }
 
 function PlanForm({ draft, set, reasonNeeded }: { draft: Draft; set: (change: Partial<Draft>) => void; reasonNeeded: boolean }) {

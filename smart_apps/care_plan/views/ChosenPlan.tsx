@@ -142,6 +142,7 @@ function RevokeDialog({ session, plan, onClose, onDecided }: RevokeProps) {
   return (
     <Modal
       open
+      centered
       title={t("plan.revokeTitle")}
       okText={t("plan.revoke")}
       cancelText={t("action.cancel")}

@@ -9,6 +9,7 @@ import { Alert, Button, Tag } from "antd";
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { answersOf, FACTS } from "../clinical_input";
+import { needsReason } from "../decision";
 import { groupOptions, type Option, type Verdict } from "../options";
 import type { PlanHistory, Recommendation } from "../record";
 import { ChooseDialog } from "./ChooseDialog";
@@ -37,7 +38,8 @@ export function OptionBoard({ session, patient, recommendation, history, inputs,
   return (
     <div className="option-board" aria-busy={running}>
       <ChosenPlan session={session} history={history} onDecided={onDecided} />
-      <HoldBanner recommendation={recommendation} answered={inputs !== null} />
+      <HoldBanner recommendation={recommendation} />
+      <Notes recommendation={recommendation} />
       {rejected ? <Alert type="error" showIcon title={t("plan.reportRejected")} /> : null}
       {recommendation.newerReport ? <Alert type="warning" showIcon title={t("plan.newerReport")} /> : null}
       {report && !rejected && !VERIFIED.includes(report.status) ? <Alert type="warning" showIcon title={t("plan.reportUnverified")} /> : null}
@@ -53,10 +55,10 @@ export function OptionBoard({ session, patient, recommendation, history, inputs,
           options={group.options}
           currentOption={current?.basedOn?.[0]?.reference}
           mayChoose={mayChoose}
+          held={holds.length > 0}
           onChoose={setChoosing}
         />
       ))}
-      <Notes group={recommendation.group} />
       {choosing ? (
         <ChooseDialog
           session={session}
@@ -73,13 +75,17 @@ export function OptionBoard({ session, patient, recommendation, history, inputs,
   );
 }
 
-function Notes({ group }: { group: fhir4.RequestGroup | undefined }) {
+/** Which level and rules the options come from, and what the rule base has to say about them. */
+function Notes({ recommendation }: { recommendation: Recommendation }) {
   const { t } = useTranslation();
+  const { group, options } = recommendation;
+  const level = options[0]?.level;
   if (!group?.note?.length) return null;
   return (
-    <details className="figures" open>
+    <details className="figures notes">
       <summary>
-        {t("plan.notes")} · {group.instantiatesCanonical?.[0]?.split("/").at(-1)} · {dateTime(group.authoredOn)}
+        {level ? <strong>{t("plan.evaluatedLevel", { level })}</strong> : null} {t("plan.notes")} ·{" "}
+        {t("plan.rules", { version: group.instantiatesCanonical?.[0]?.split("|").at(-1) ?? "" })} · {dateTime(group.authoredOn)}
       </summary>
       <ul>
         {group.note.map((note) => (
@@ -92,7 +98,7 @@ function Notes({ group }: { group: fhir4.RequestGroup | undefined }) {
   );
 }
 
-function HoldBanner({ recommendation, answered }: { recommendation: Recommendation; answered: boolean }) {
+function HoldBanner({ recommendation }: { recommendation: Recommendation }) {
   const { t } = useTranslation();
   const { holds, missing } = recommendation;
   if (holds.length === 0 && missing.length === 0) return null;
@@ -110,7 +116,7 @@ function HoldBanner({ recommendation, answered }: { recommendation: Recommendati
       icon={<StopFilled />}
       data-testid="hold-banner"
       className="hold-banner"
-      title={t(answered ? "plan.hold" : "plan.holdAsk")}
+      title={t(missing.length > 0 ? "plan.holdAsk" : "plan.hold")}
       description={
         <>
           <ul>
@@ -133,10 +139,11 @@ interface GroupProps {
   options: Option[];
   currentOption: string | undefined;
   mayChoose: boolean;
+  held: boolean;
   onChoose: (option: Option) => void;
 }
 
-function VerdictGroup({ verdict, options, currentOption, mayChoose, onChoose }: GroupProps) {
+function VerdictGroup({ verdict, options, currentOption, mayChoose, held, onChoose }: GroupProps) {
   const { t } = useTranslation();
   const [open, setOpen] = useState(verdict !== "contraindicated");
   return (
@@ -160,6 +167,7 @@ function VerdictGroup({ verdict, options, currentOption, mayChoose, onChoose }: 
               option={option}
               chosen={currentOption === `CarePlan/${option.plan.id}`}
               mayChoose={mayChoose}
+              asOverride={needsReason(option, held, "")}
               onChoose={() => onChoose(option)}
             />
           ))}

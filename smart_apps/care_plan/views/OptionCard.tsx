@@ -32,10 +32,12 @@ interface CardProps {
   option: Option;
   chosen: boolean;
   mayChoose: boolean;
+  /** Choosing this needs a reason: the rules do not support it, or a hold stands. */
+  asOverride: boolean;
   onChoose: () => void;
 }
 
-export function OptionCard({ option, chosen, mayChoose, onChoose }: CardProps) {
+export function OptionCard({ option, chosen, mayChoose, asOverride, onChoose }: CardProps) {
   const { t } = useTranslation();
   const look = VERDICT_LOOK[option.verdict];
   const Icon = look.icon;
@@ -64,8 +66,15 @@ export function OptionCard({ option, chosen, mayChoose, onChoose }: CardProps) {
       <footer>
         {chosen ? <Tag color="success">{t("plan.isChosen")}</Tag> : null}
         <span className="spacer" />
-        <Button size="small" type={option.verdict === "eligible" ? "primary" : "default"} ghost={option.verdict === "eligible"} disabled={!mayChoose || chosen} onClick={onChoose} data-testid="choose-option">
-          {t(option.verdict === "eligible" ? "plan.choose" : "plan.chooseAnyway")}
+        <Button
+          size="small"
+          type={asOverride ? "default" : "primary"}
+          ghost={!asOverride}
+          disabled={!mayChoose || chosen}
+          onClick={onChoose}
+          data-testid="choose-option"
+        >
+          {t(asOverride ? "plan.chooseAnyway" : "plan.choose")}
         </Button>
       </footer>
     </article>

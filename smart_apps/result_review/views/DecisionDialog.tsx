@@ -2,11 +2,11 @@
 import { MORPHOLOGY, PFIRRMANN, SYSTEM } from "@client/codes";
 import { displayOf } from "@client/i18n";
 import { codeOf, patientIdentifier, patientName } from "@client/resource";
-import { Checkbox, Form, Input, Modal, Select } from "antd";
+import { Alert, Checkbox, Form, Input, Modal, Select } from "antd";
 import { useMemo, useState } from "react";
 import { useTranslation } from "react-i18next";
 import type { Amendment, DecisionKind } from "../decision";
-import { type LevelRow, levelRows } from "../findings";
+import { type LevelRow, levelRows, numberingConfident } from "../findings";
 import type { ReportRecord } from "../record";
 
 export interface DecisionInput {
@@ -62,6 +62,7 @@ export function DecisionDialog({ kind, patient, record, busy, onCancel, onDecide
   return (
     <Modal
       open
+      centered
       width={kind === "amend" ? 720 : 520}
       title={t(`review.dialog.${kind}`)}
       okText={t(`review.${kind}`)}
@@ -74,6 +75,9 @@ export function DecisionDialog({ kind, patient, record, busy, onCancel, onDecide
       <p className="dialog-patient">
         <strong>{patientName(patient)}</strong> <span className="patient-id">{patientIdentifier(patient)}</span>
       </p>
+      {kind !== "reject" && numberingConfident(record.observations) === false ? (
+        <Alert type="error" showIcon title={t("review.numberingUnsure")} />
+      ) : null}
       <Form layout="vertical" size="small">
         {kind === "amend" ? <AmendTable rows={rows} choices={choices} onChange={setChoices} /> : null}
         {kind === "amend" ? (

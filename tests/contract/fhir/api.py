@@ -89,7 +89,9 @@ def refused(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
     return outcome
 
 
-def entry(method: str, url: str, resource: dict[str, Any] | None = None, full_url: str = "", **request: str) -> dict[str, Any]:
+def entry(
+    method: str, url: str, resource: dict[str, Any] | None = None, full_url: str = "", **request: str
+) -> dict[str, Any]:
     """One Bundle entry."""
     built: dict[str, Any] = {"request": {"method": method, "url": url, **request}}
     if resource is not None:

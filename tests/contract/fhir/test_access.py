@@ -17,19 +17,35 @@ async def record(module_database_url: str) -> AsyncIterator[tuple[Api, Api]]:
     async with running(module_database_url) as (_, client):
         everyone = Api(client)
         for name in ("a", "b"):
-            await everyone.put_ok({"resourceType": "Patient", "id": name, "name": [{"family": f"Name{name}"}],
-                                   "generalPractitioner": [{"reference": "Practitioner/d"}]})
-            await everyone.put_ok({**observation(f"Patient/{name}"), "id": f"o-{name}",
-                                   "encounter": {"reference": f"Encounter/e-{name}"}})
-            await everyone.put_ok({"resourceType": "Encounter", "id": f"e-{name}", "status": "finished",
-                                   "class": {"code": "AMB"}, "subject": {"reference": f"Patient/{name}"}})
+            await everyone.put_ok(
+                {
+                    "resourceType": "Patient",
+                    "id": name,
+                    "name": [{"family": f"Name{name}"}],
+                    "generalPractitioner": [{"reference": "Practitioner/d"}],
+                }
+            )
+            await everyone.put_ok(
+                {**observation(f"Patient/{name}"), "id": f"o-{name}", "encounter": {"reference": f"Encounter/e-{name}"}}
+            )
+            await everyone.put_ok(
+                {
+                    "resourceType": "Encounter",
+                    "id": f"e-{name}",
+                    "status": "finished",
+                    "class": {"code": "AMB"},
+                    "subject": {"reference": f"Patient/{name}"},
+                }
+            )
         await everyone.put_ok({"resourceType": "Practitioner", "id": "d", "name": [{"family": "Doctor"}]})
         # An Observation of a that points into b's record.
-        await everyone.put_ok({**observation("Patient/a"), "id": "o-cross",
-                               "hasMember": [{"reference": "Observation/o-b"}]})
+        await everyone.put_ok(
+            {**observation("Patient/a"), "id": "o-cross", "hasMember": [{"reference": "Observation/o-b"}]}
+        )
         # An Observation of b that points into a's record.
-        await everyone.put_ok({**observation("Patient/b"), "id": "o-back",
-                               "hasMember": [{"reference": "Observation/o-a"}]})
+        await everyone.put_ok(
+            {**observation("Patient/b"), "id": "o-back", "hasMember": [{"reference": "Observation/o-a"}]}
+        )
         yield everyone, everyone.as_(SCOPE, patient="a")
 
 
@@ -73,7 +89,9 @@ async def test_chains_do_not_tell_what_they_cannot_see(record: tuple[Api, Api]) 
 
 async def test_includes_stay_inside(record: tuple[Api, Api]) -> None:
     everyone, a = record
-    url = "/fhir/Observation?_include=Observation:has-member&_include=Observation:subject&_include=Observation:encounter"
+    url = (
+        "/fhir/Observation?_include=Observation:has-member&_include=Observation:subject&_include=Observation:encounter"
+    )
     names = {f"{e['resource']['resourceType']}/{e['resource']['id']}" for e in (await a.get(url)).json()["entry"]}
     assert names == {"Observation/o-a", "Observation/o-cross", "Patient/a", "Encounter/e-a"}
     back = "/fhir/Observation?_id=o-a&_revinclude=Observation:has-member"
@@ -132,8 +150,16 @@ async def test_bundles_stay_inside(record: tuple[Api, Api]) -> None:
     )
     assert found.json()["entry"][0]["response"]["status"] == "201 Created"
     refused(
-        await a.transaction(entry("POST", "Observation", observation("Patient/a", hasMember=[
-            {"reference": "Observation?patient=Patient/b&_id=o-b"}]))), 412, "not-found")
+        await a.transaction(
+            entry(
+                "POST",
+                "Observation",
+                observation("Patient/a", hasMember=[{"reference": "Observation?patient=Patient/b&_id=o-b"}]),
+            )
+        ),
+        412,
+        "not-found",
+    )
 
 
 async def test_scopes_are_needed_for_every_entry(record: tuple[Api, Api]) -> None:
@@ -144,7 +170,9 @@ async def test_scopes_are_needed_for_every_entry(record: tuple[Api, Api]) -> Non
         entry("POST", "Patient", {"resourceType": "Patient"}),
     )
     refused(answer, 403, "forbidden")
-    refused(await limited.post("/fhir/Observation", observation("Patient/a"), if_none_exist="code=F01"), 403, "forbidden")
+    refused(
+        await limited.post("/fhir/Observation", observation("Patient/a"), if_none_exist="code=F01"), 403, "forbidden"
+    )
     assert await everyone.ids("Observation?code=never") == []
 
 

@@ -107,7 +107,9 @@ async def test_stop_writes_what_waits(database_url: str) -> None:
 
         for number in range(600):
             service._audit.remember(
-                audit_change(interaction="read", status=200, trace_id=str(number), context=None, own_url="http://x/fhir")
+                audit_change(
+                    interaction="read", status=200, trace_id=str(number), context=None, own_url="http://x/fhir"
+                )
             )
     async with running(database_url) as (_, client):
         assert (await Api(client).get("/fhir/AuditEvent?_summary=count")).json()["total"] == 600

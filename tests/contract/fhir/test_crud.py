@@ -97,8 +97,14 @@ async def test_deleted_and_changed_resources_leave_the_index(module_api: Api, pa
 
 async def test_history_pages_without_gap_or_repeat(module_api: Api) -> None:
     for number in range(7):
-        await module_api.create({"resourceType": "Flag", "status": "active", "code": {"text": str(number)},
-                                 "subject": {"reference": "Patient/1"}})
+        await module_api.create(
+            {
+                "resourceType": "Flag",
+                "status": "active",
+                "code": {"text": str(number)},
+                "subject": {"reference": "Patient/1"},
+            }
+        )
     seen, url = [], "/fhir/Flag/_history?_count=3"
     while url:
         page = (await module_api.get(url)).json()

@@ -61,7 +61,9 @@ async def test_acknowledged_writes_survive_a_killed_database_and_the_service_hea
             while not stop.is_set():
                 number += 1
                 name = f"w{writer}-{number}"
-                answer = await api.put(f"/fhir/Basic/{name}", {"resourceType": "Basic", "id": name, "code": {"text": name}})
+                answer = await api.put(
+                    f"/fhir/Basic/{name}", {"resourceType": "Basic", "id": name, "code": {"text": name}}
+                )
                 if answer.status_code == 201:
                     acknowledged.add(name)
                 else:
@@ -129,5 +131,3 @@ async def test_a_cancelled_request_leaves_no_open_transaction(database_url: str)
             ).fetchone()
         assert row == (0,)
         assert (await api.get("/fhir/Basic/a")).status_code == 200
-
-

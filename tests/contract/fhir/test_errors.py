@@ -66,7 +66,11 @@ async def test_depth_bomb(module_api: Api, kind: bytes) -> None:
 
 async def test_a_closed_depth_bomb_is_refused_too(module_api: Api) -> None:
     deep = b'{"extension":[' * 5_000 + b'{"url":"x"}' + b"]}" * 5_000
-    refused(await module_api.post("/fhir/Patient", b'{"resourceType":"Patient","extension":[' + deep + b"]}"), 400, "too-long")
+    refused(
+        await module_api.post("/fhir/Patient", b'{"resourceType":"Patient","extension":[' + deep + b"]}"),
+        400,
+        "too-long",
+    )
 
 
 @pytest.mark.parametrize(
@@ -78,7 +82,11 @@ async def test_a_closed_depth_bomb_is_refused_too(module_api: Api) -> None:
         ({"nonsense": 1}, "structure", "Patient.nonsense"),
         ({"name": []}, "invalid", "Patient.name"),
         ({"generalPractitioner": [{"reference": "Device/1"}]}, "value", "Patient.generalPractitioner[0].reference"),
-        ({"generalPractitioner": [{"reference": "not a reference"}]}, "value", "Patient.generalPractitioner[0].reference"),
+        (
+            {"generalPractitioner": [{"reference": "not a reference"}]},
+            "value",
+            "Patient.generalPractitioner[0].reference",
+        ),
         ({"contact": [{"gender": "x"}]}, "code-invalid", "Patient.contact[0].gender"),
         ({"communication": [{}]}, "required", "Patient.communication[0].language"),
     ],

@@ -15,18 +15,45 @@ import pytest
 from fhir_server.model.resource import parse_resource
 from fhir_server.model.validation import issues_of
 from fhir_server.search.parameters import resource_types
-from tests.contract.fhir.api import Api
 from tests.conftest import TEST_DATA
+from tests.contract.fhir.api import Api
 
 pytestmark = pytest.mark.fhir_definitions
 
 # Clinical model §6.1 and what the spine itself writes.
 MAIN_TYPES = (
     *("Patient", "Condition", "ImagingStudy", "Observation", "BodyStructure", "DiagnosticReport", "Questionnaire"),
-    *("QuestionnaireResponse", "ServiceRequest", "Task", "GuidanceResponse", "RiskAssessment", "CarePlan", "RequestGroup"),
+    *(
+        "QuestionnaireResponse",
+        "ServiceRequest",
+        "Task",
+        "GuidanceResponse",
+        "RiskAssessment",
+        "CarePlan",
+        "RequestGroup",
+    ),
     *("DetectedIssue", "Procedure", "Encounter", "Device", "DeviceUseStatement", "Appointment", "Schedule", "CareTeam"),
-    *("PractitionerRole", "Media", "DocumentReference", "Provenance", "DeviceDefinition", "AuditEvent", "Consent", "Group"),
-    *("ResearchStudy", "ResearchSubject", "List", "Library", "Practitioner", "Organization", "Endpoint", "Location", "Binary"),
+    *(
+        "PractitionerRole",
+        "Media",
+        "DocumentReference",
+        "Provenance",
+        "DeviceDefinition",
+        "AuditEvent",
+        "Consent",
+        "Group",
+    ),
+    *(
+        "ResearchStudy",
+        "ResearchSubject",
+        "List",
+        "Library",
+        "Practitioner",
+        "Organization",
+        "Endpoint",
+        "Location",
+        "Binary",
+    ),
 )
 SAMPLE_OTHERS = 100
 
@@ -97,7 +124,9 @@ async def test_examples_are_accepted_and_come_back_equal(api: Api, capsys: pytes
         assert without_server_elements(exact(read.content)) == without_server_elements(exact(body)), name
         counts[kind] += 1
     with capsys.disabled():
-        print(f"\nofficial examples: {sum(counts.values())} of {len(sample)} sampled accepted and equal, {len(counts)} types")
+        print(
+            f"\nofficial examples: {sum(counts.values())} of {len(sample)} sampled accepted and equal, {len(counts)} types"
+        )
         for line in refused:
             print("  refused", line)
     assert {line.partition(":")[0] for line in refused} <= FAULTY

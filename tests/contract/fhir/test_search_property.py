@@ -57,9 +57,7 @@ def matches_date(prefix: str, target: tuple[datetime, datetime], asked: tuple[da
 
 
 def matches_token(codings: list[tuple[str | None, str]], system: str | None, code: str, bar: bool) -> bool:
-    return any(
-        found.lower() == code.lower() and (not bar or where == system) for where, found in codings
-    )
+    return any(found.lower() == code.lower() and (not bar or where == system) for where, found in codings)
 
 
 OBSERVATIONS = st.lists(
@@ -67,9 +65,7 @@ OBSERVATIONS = st.lists(
     min_size=1,
     max_size=8,
 )  # fmt: skip
-QUERIES = st.lists(
-    st.tuples(PREFIXES, DATES, SYSTEMS, CODES, st.booleans(), st.booleans()), min_size=1, max_size=12
-)
+QUERIES = st.lists(st.tuples(PREFIXES, DATES, SYSTEMS, CODES, st.booleans(), st.booleans()), min_size=1, max_size=12)
 
 
 @pytest.fixture(scope="module")

@@ -42,8 +42,11 @@ async def test_verified_update_passes(module_api: Api) -> None:
 async def test_verified_create_by_urn_uuid_passes(module_api: Api) -> None:
     surgeon = module_api.as_("user/*.cruds", **SURGEON)
     plan = {
-        "resourceType": "CarePlan", "status": "active", "intent": "plan",
-        "subject": {"reference": "Patient/1"}, **TAGGED,
+        "resourceType": "CarePlan",
+        "status": "active",
+        "intent": "plan",
+        "subject": {"reference": "Patient/1"},
+        **TAGGED,
     }
     urn = "urn:uuid:5b3c9f5e-0000-4000-8000-000000000001"
     answer = await surgeon.transaction(

@@ -88,7 +88,13 @@ async def test_conditional_create_is_a_reference_target_and_replay_is_harmless(m
 
 async def test_replayed_bundles_at_the_same_time_write_once(module_api: Api) -> None:
     entries = [
-        entry("POST", "Patient", numbered(f"race{n}"), f"urn:uuid:{uuid.UUID(int=n)}", ifNoneExist=f"identifier=urn:t|race{n}")
+        entry(
+            "POST",
+            "Patient",
+            numbered(f"race{n}"),
+            f"urn:uuid:{uuid.UUID(int=n)}",
+            ifNoneExist=f"identifier=urn:t|race{n}",
+        )
         for n in range(4)
     ]
     answers = await asyncio.gather(

@@ -57,7 +57,7 @@ def test_existence_is_asked_of_every_type_of_the_choice() -> None:
 def test_unknown_forms_are_errors() -> None:
     for text in ("nonsense", "subject.%x", "part.code.text"):
         with pytest.raises(UnknownExpressionError):
-            branches_of(DEFINITIONS, "Thing", text, "token")
+            branches_of(DEFINITIONS, "Thing", text, "date")
 
 
 def test_unions_and_casts_are_split() -> None:

@@ -31,7 +31,9 @@ def core() -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     with tarfile.open(Path(TEST_DATA).parent / "fhir" / "core-r4.tgz") as archive:
         for member in archive:
-            if re.search(r"(SearchParameter-|StructureDefinition-|CompartmentDefinition-patient|ValueSet-)", member.name):
+            if re.search(
+                r"(SearchParameter-|StructureDefinition-|CompartmentDefinition-patient|ValueSet-)", member.name
+            ):
                 stream = archive.extractfile(member)
                 found[Path(member.name).stem] = orjson.loads(stream.read()) if stream else {}
     return found
@@ -113,14 +115,14 @@ def test_required_bindings_of_status_elements_are_enumerated() -> None:
 
 def test_reference_targets_agree() -> None:
     types, _ = _tables()
-    for name in ("Observation", "Task", "CarePlan", "DiagnosticReport", "Provenance"):
+    for name in resource_types():
         for element in core()[f"StructureDefinition-{name}"]["snapshot"]["element"]:
-            path = element["path"].split(".")
+            parent, _, leaf = element["path"].rpartition(".")
             kinds = element.get("type", [])
-            if len(path) != 2 or [k["code"] for k in kinds] != ["Reference"]:
+            if not parent or [k["code"] for k in kinds] != ["Reference"]:
                 continue
             official = sorted({url.rsplit("/", 1)[-1] for url in kinds[0].get("targetProfile", [])})
-            kind, targets = types[name][path[1]]
+            kind, targets = types[parent][leaf]
             assert kind == "r"
             assert targets == ([] if "Resource" in official else official), element["path"]
 

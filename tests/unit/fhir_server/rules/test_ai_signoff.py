@@ -25,7 +25,9 @@ def resource(status: str, *, tagged: bool = True, kind: str = "Observation") -> 
     return {"resourceType": kind, "status": status, "meta": {"tag": tags}}
 
 
-def check(old: dict[str, Any] | None, new: dict[str, Any], context: AccessContext, *provenances: dict[str, Any]) -> None:
+def check(
+    old: dict[str, Any] | None, new: dict[str, Any], context: AccessContext, *provenances: dict[str, Any]
+) -> None:
     check_signoff(old, new, f"{new['resourceType']}/1", context, provenances)
 
 
@@ -39,7 +41,9 @@ def test_nobody_else_may(context: AccessContext) -> None:
         check(None, resource("final"), context, PROVENANCE)
 
 
-@pytest.mark.parametrize(("kind", "status"), [(kind, status) for kind, all_of in SIGNED_OFF.items() for status in all_of])
+@pytest.mark.parametrize(
+    ("kind", "status"), [(kind, status) for kind, all_of in SIGNED_OFF.items() for status in all_of]
+)
 def test_every_signed_off_status_needs_provenance(kind: str, status: str) -> None:
     with pytest.raises(InvalidResourceError) as caught:
         check(None, resource(status, kind=kind), SURGEON)

@@ -21,7 +21,8 @@ def test_v1_scopes_mean_their_v2_actions() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["patient/Observation.sr", "admin/*.rs", "patient/Observation", "patient/Observation.", "launch", "", "*/*.*"]
+    "text",
+    ["patient/Observation.sr", "admin/*.rs", "patient/Observation", "patient/Observation.", "launch", "", "*/*.*"],
 )
 def test_unknown_scopes_grant_nothing(text: str) -> None:
     assert parse_scope(text) is None

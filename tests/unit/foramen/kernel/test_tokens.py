@@ -20,7 +20,8 @@ def test_a_good_token_gives_its_context() -> None:
 
 
 @pytest.mark.parametrize(
-    "claims", [{"iss": "http://elsewhere"}, {"aud": "http://elsewhere"}, {"sub": None}, {"client_id": 7}, {"exp": "soon"}]
+    "claims",
+    [{"iss": "http://elsewhere"}, {"aud": "http://elsewhere"}, {"sub": None}, {"client_id": 7}, {"exp": "soon"}],
 )
 def test_foreign_or_broken_claims_are_refused(claims: dict[str, object]) -> None:
     with pytest.raises(NotAuthenticatedError):

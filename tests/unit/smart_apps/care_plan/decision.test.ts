@@ -86,8 +86,18 @@ describe("choosing an option", () => {
   });
 
   it("wants a reason while a hold stands, even for an eligible option", () => {
-    expect(needsReason(optionOf(optionPlan("eligible")), true)).toBe(true);
+    expect(needsReason(optionOf(optionPlan("eligible")), true, "L4-L5")).toBe(true);
     expect(() => choiceBundle(choice("eligible", { held: true }))).toThrow(/reason/);
+  });
+
+  it("wants a reason for a level that the rules did not look at", () => {
+    const evaluated = optionOf({ ...optionPlan("eligible"), title: "L5-S1 椎间孔镜" });
+    expect(() => choiceBundle(choice("eligible", { option: evaluated }))).toThrow(/reason/);
+    expect(choiceBundle(choice("eligible", { option: evaluated, level: "L5-S1", title: "椎间孔镜" })).entry).toHaveLength(2);
+  });
+
+  it("refuses a title that names another level than the plan", () => {
+    expect(() => choiceBundle(choice("eligible", { title: "L5-S1 椎间孔镜" }))).toThrow(/title names L5-S1/);
   });
 
   it.each([{ title: " " }, { level: "" }, { level: "L9" }, { side: "" }])("never guesses %o", (change) => {
