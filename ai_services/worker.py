@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-from ai_services.workflow import claim, durable
+from dbos import error as dbos_error
+from sqlalchemy.exc import SQLAlchemyError
+
+from ai_services.workflow import claim, durable, spool
 from ai_services.workflow import services as worker_services
 from ai_services.workflow.claim import Claim
 from ai_services.workflow.services import Services
@@ -25,7 +28,7 @@ from foramen.kernel.log import configure_log, get_log
 from foramen.kernel.settings import Settings
 from terminology import systems
 
-_RECONCILE_S = 15.0
+_RECONCILE_S = 5.0
 _SLOWEST_POLL_S = 5.0
 _GRACE_S = 5.0
 _MAXIMUM_RUNS = 3
@@ -80,14 +83,15 @@ def _look(poll: _Poll) -> None:
             _reconcile(poll)
             poll.reconciled_at = time.monotonic()
         _take_waiting(poll)
-    except InteropError as exc:
+    except (InteropError, SQLAlchemyError, dbos_error.DBOSException) as exc:
         if poll.connected is not False:
-            poll.log.warning("record not reachable, waiting", issue_code=exc.issue_code, status=exc.status)
+            reason = exc.message if isinstance(exc, InteropError) else type(exc).__name__
+            poll.log.warning("record or database not reachable, waiting", reason=reason)
         poll.connected = False
         poll.pause_s = min(max(poll.pause_s, 0.1) * 1.5, _SLOWEST_POLL_S)
         return
     if poll.connected is False:
-        poll.log.info("record reachable again")
+        poll.log.info("record and database reachable again")
     poll.connected = True
     beat(poll.services.settings.home, "worker")
     poll.pause_s = poll.services.settings.worker_poll_s
@@ -114,7 +118,11 @@ def _start(poll: _Poll, claimed: Claim, task: claim.Resource) -> None:
     trace_id = claim.identifier_value(task, systems.IDENTIFIER_TRACE) or new_trace_id()
     poll.running[claimed.run_id] = claimed.code
     active_runs.add(claimed.run_id)
-    durable.start_run(claimed, trace_id)
+    try:
+        durable.start_run(claimed, trace_id)
+    except BaseException:
+        active_runs.discard(claimed.run_id)  # not started: the next reconciliation finds the Task and starts it
+        raise
     poll.log.info("task claimed", task_id=claimed.task_id, workflow_id=claimed.run_id, trace_id=trace_id)
 
 
@@ -140,6 +148,7 @@ def _reconcile(poll: _Poll) -> None:
 def _begin_anew(poll: _Poll, task: claim.Resource, run_id: str) -> None:
     """A run ended without answering its Task (the database failed at the wrong moment): once more, but not for ever."""
     services = poll.services
+    spool.forget(run_id)
     if run_number(run_id) < _MAXIMUM_RUNS:
         again = services.wait(claim.reclaim(services.fhir, task, next_run_id(run_id)))
         if again is not None:

@@ -141,7 +141,7 @@ class DicomWebService:
                 response = await handler(request, context, trace_id)
             except InteropError as error:
                 response = outcome_response(error)
-            except Exception:
+            except Exception:  # noqa: BLE001  the edge: the client gets a fixed text, the log the rest
                 get_log().exception("unexpected error", trace_id=trace_id, route=route.path, method=route.method)
                 response = outcome_response(unexpected_error(trace_id))
             try:
@@ -249,6 +249,6 @@ async def _keep_running(name: str, work: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
             await work()
-        except Exception:
+        except Exception:  # noqa: BLE001  logged, and the work begins again
             get_log().exception("background work failed", part=name)
         await asyncio.sleep(1.0)

@@ -58,7 +58,7 @@ class AuditTrail:
                     )
             except InteropError as error:
                 fault = error
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  the requests wait for us and must hear of it
                 get_log().exception("audit cannot be written", reason=type(error).__name__)
                 fault = UpstreamError("The audit trail cannot be written")
             for _, future in batch:

@@ -12,7 +12,6 @@ import orjson
 
 from foramen.kernel.errors import UpstreamError
 
-
 _CLOSE_S = 5.0
 
 

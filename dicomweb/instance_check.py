@@ -59,7 +59,7 @@ class RejectedInstanceError(Exception):
 
 
 class _WholeFile:
-    """A reader that notes when a value is cut off: pydicom warns and takes what was read before for the whole dataset."""
+    """A reader that notes when a value is cut off: pydicom only warns and goes on with what it has."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -117,7 +117,7 @@ def _uid(dataset: Dataset, keyword: str) -> str:
     """Return a UID that is one (PS3.5 §9.1), or nothing."""
     try:
         value = UID(str(dataset.get(keyword) or ""))
-    except Exception:
+    except Exception:  # noqa: BLE001  a value pydicom cannot decode is no UID
         return ""
     return str(value) if value.is_valid else ""
 
@@ -144,7 +144,7 @@ def _pixel_fault(dataset: Dataset, syntax: str) -> str | None:
     frames = int(dataset.get("NumberOfFrames") or 1)
     try:
         found = list(generate_frames(bytes(data), number_of_frames=frames))
-    except Exception:
+    except Exception:  # noqa: BLE001  pydicom's parser of hostile bytes raises many kinds
         return "The encapsulated pixel data is malformed"
     if len(found) < frames:
         return "The encapsulated pixel data has fewer frames than its attributes say"

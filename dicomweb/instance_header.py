@@ -124,7 +124,7 @@ def header_of(dataset: Dataset, *, has_pixel_data: bool) -> InstanceHeader:
 
 
 def json_model(dataset: Dataset, uri: str) -> dict[str, Any]:
-    """DICOM JSON model of a dataset; binary values over 1 KiB become BulkDataURIs below `uri` (relative to our base)."""
+    """DICOM JSON model of a dataset; binary values over 1 KiB become BulkDataURIs below `uri`, relative to our base."""
     paths = dict(_bulk_paths(dataset, ""))
 
     def bulk_uri(element: DataElement) -> str:
@@ -143,7 +143,7 @@ def _bulk_paths(dataset: Dataset, prefix: str) -> Iterator[tuple[int, str]]:
     for tag in list(dataset.keys()):
         try:
             element = dataset[tag]
-        except Exception:
+        except Exception:  # noqa: BLE001, S112  what cannot be decoded is left out of the model too
             continue
         name = f"{prefix}{tag:08X}"
         if element.VR == "SQ":
@@ -204,7 +204,7 @@ def _plain(value: Any) -> Any:
 def _text(dataset: Dataset, keyword: str) -> str:
     try:
         value = dataset.get(keyword)
-    except Exception:
+    except Exception:  # noqa: BLE001  pydicom raises many kinds for one broken value; absent is the honest reading
         return ""
     return "" if value is None else str(value).strip()
 

@@ -121,6 +121,7 @@ class Intake:
             log.warning("registration will be tried again", reason=error.message, attempt=arrival.attempts)
             return
         except Exception:
+            # One study that breaks our code must not stop all others; it stays due.
             await self._postpone(arrival, "exception")
             log.exception("registration failed", attempt=arrival.attempts)
             return
@@ -139,7 +140,7 @@ class Intake:
             )
 
     async def register_study(self, study_instance_uid: str, trace_id: str) -> str:
-        """Bring index and record up to what the archive holds of one study; returns the state. A replay changes nothing.
+        """Bring index and record up to what the archive holds of a study; returns its state. A replay changes nothing.
 
         Raises
         ------

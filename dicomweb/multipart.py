@@ -77,7 +77,8 @@ class _Collector:
     def on_part_begin(self) -> None:
         if len(self.parts) >= _MOST_PARTS:
             raise PayloadTooLargeError(f"More than {_MOST_PARTS} parts")
-        self.parts.append(Part(tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)))
+        body = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115  `close_parts` closes it
+        self.parts.append(Part(body))
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         self.parts[-1].body.write(memoryview(data)[start:end])

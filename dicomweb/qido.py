@@ -61,8 +61,8 @@ _INSTANCE_SQL = """
 """
 _SQL = {"study": _STUDY_SQL, "series": _SERIES_SQL, "instance": _INSTANCE_SQL}
 _STUDY_COUNTS = """
-    SELECT e.study_instance_uid, count(DISTINCT e.series_instance_uid) AS series, count(i.sop_instance_uid) AS instances,
-           array_agg(DISTINCT e.keys->'00080060'->>0) AS modalities
+    SELECT e.study_instance_uid, count(DISTINCT e.series_instance_uid) AS series,
+           count(i.sop_instance_uid) AS instances, array_agg(DISTINCT e.keys->'00080060'->>0) AS modalities
     FROM dicomweb.series e JOIN dicomweb.instance i USING (study_instance_uid, series_instance_uid)
     WHERE e.study_instance_uid = ANY($1::text[]) GROUP BY 1
 """
@@ -148,7 +148,7 @@ def parse_query(level: str, parameters: QueryParams, path: dict[str, str]) -> Qu
     Raises
     ------
     InvalidRequestError
-        An attribute that is not matched on at this level (ignoring it would return what was not asked for), or a bad value.
+        An attribute that is not matched on at this level (to ignore it would return too much), or a bad value.
     """
     query = Query()
     for name, keyword in (("study", "StudyInstanceUID"), ("series", "SeriesInstanceUID")):

@@ -1,4 +1,4 @@
-"""ONE table of the gateway's calls: method, path, handler, audit code. On ImagingStudy QIDO needs `s`, WADO `r`, STOW `c`.
+"""ONE table of the gateway's calls: method, path, handler, audit code. QIDO needs ImagingStudy `s`, WADO `r`, STOW `c`.
 
 DICOM PS3.18 Tables 10.3-1 (retrieve), 10.5.1-1 (store), 10.6.1-1 (search).
 """

@@ -221,7 +221,7 @@ def _fingerprint(dataset: Dataset) -> str:
     if "PixelData" in dataset and "Rows" in dataset:
         try:
             pixels = dataset.pixel_array
-        except Exception:
+        except Exception:  # noqa: BLE001  no codec for it (video): compare the stored bytes
             digest.update(bytes(dataset.PixelData))
         else:
             digest.update(pixels.astype(pixels.dtype.newbyteorder("<")).tobytes())

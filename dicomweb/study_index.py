@@ -219,7 +219,7 @@ class StudyIndex:
             WHERE i.study_instance_uid = $1 AND ($2::text IS NULL OR i.series_instance_uid = $2)
               AND ($3::text IS NULL OR i.sop_instance_uid = $3) AND ($4::text IS NULL OR s.patient_ref = $4)
             ORDER BY i.series_instance_uid, i.instance_number NULLS LAST, i.sop_instance_uid
-        """
+        """  # noqa: S608  `column` is one of two literals above
         limit = patient_limit(context, "r")
         async with self._database.connection() as connection:
             rows: list[asyncpg.Record] = await connection.fetch(query, study, series, instance, limit)

@@ -183,7 +183,7 @@ def _path(instance: IndexedInstance) -> str:
 
 
 def _dicom_syntax(ranges: list[MediaRange]) -> str:
-    """Transfer syntax to answer with; without a parameter the default of PS3.18 §8.7.3.5.2, Explicit VR Little Endian."""
+    """Transfer syntax to answer with; without a parameter Explicit VR Little Endian (PS3.18 §8.7.3.5.2)."""
     for item in ranges:
         if item.admits(DICOM):
             return item.transfer_syntax or str(ExplicitVRLittleEndian)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fhir_server.settings import FhirSettings
 from foramen.kernel.settings import Settings
 
 HEAD = """# Environment variables
@@ -19,8 +20,10 @@ Secrets are not settings: they are files under `FORAMEN_HOME/secrets`, made on f
 def main() -> None:
     """Write the page."""
     rows = [
-        f"| `FORAMEN_{name.upper()}` | `{'' if field.default is None else field.default}` | {field.description} |"
-        for name, field in Settings.model_fields.items()
+        f"| `{group.model_config['env_prefix']}{name.upper()}` | "
+        f"`{'' if field.default is None else field.default}` | {field.description} |"
+        for group in (Settings, FhirSettings)
+        for name, field in group.model_fields.items()
     ]
     page = Path(__file__).parents[1] / "docs" / "environment-variables.md"
     page.write_text(HEAD + "\n".join(rows) + "\n", encoding="utf-8")

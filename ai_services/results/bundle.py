@@ -16,7 +16,7 @@ from ai_services.recommendation.evaluate import evaluate
 from ai_services.recommendation.facts import collect_facts
 from ai_services.recommendation.rule_base import RuleBase
 from ai_services.results.care_plan import OptionContext, build_care_plan, build_guidance_response, build_request_group
-from ai_services.results.context import Resource, RunContext
+from ai_services.results.context import Resource, RunContext, model_of
 from ai_services.results.device import build_device
 from ai_services.results.diagnostic_report import build_diagnostic_report
 from ai_services.results.observation import build_numbering, build_observation, finding_kind
@@ -95,16 +95,20 @@ def build_results(
     superseded : unverified earlier results of the study, already changed to their closing status
     """
     builder = TransactionBuilder()
-    devices = [
-        builder.create(build_device(model), f"urn:uuid:{derived_uuid('device', model.sha256)}")
+    devices = {
+        model: builder.create(build_device(model), f"urn:uuid:{derived_uuid('device', model.sha256)}")
         for model in prediction.models
-    ]
+    }
+    leading = devices[prediction.models[0]]
     observations = [
-        (build_observation(item, prediction, context, devices[0]), context.urn(finding_kind(item)))
+        (
+            build_observation(item, prediction, context, devices[model_of(item, prediction)]),
+            context.urn(finding_kind(item)),
+        )
         for item in prediction.findings
     ]
     observations.append(
-        (build_numbering(prediction.numbering, prediction, context, devices[0]), context.urn("observation-numbering"))
+        (build_numbering(prediction.numbering, prediction, context, leading), context.urn("observation-numbering"))
     )
     references = [builder.create(resource, urn) for resource, urn in observations]
     report = builder.create(build_diagnostic_report(prediction, context, references), context.urn("report"))
@@ -112,14 +116,14 @@ def build_results(
         key=context.urn(f"options-{base.version}"),
         patient=context.patient,
         report=report,
-        device=devices[0],
+        device=leading,
         instant=context.instant,
         synthetic=context.synthetic,
     )
     options = add_options(builder, [resource for resource, _ in observations], option_context, inputs, base)
     provenance = build_provenance(
         targets=[*references, report, *options],
-        devices=devices,
+        devices=list(devices.values()),
         sources=[context.imaging_study],
         sop_instance_uids=prediction.sop_instance_uids,
         recorded=context.instant,

@@ -11,6 +11,7 @@ from ai_services.prediction import Finding, Prediction
 from ai_services.results.context import NOT_A_DEVICE_EN, NOT_A_DEVICE_ZH
 from terminology.codes import FINDINGS, LEVELS, MORPHOLOGY, PFIRRMANN
 
+_DIGITS = {"{ratio}": 2, "1": 2}
 _UNIT_TEXT = {"{ratio}": "", "1": "", "mm": " mm", "%": "%", "deg": "°"}
 
 
@@ -76,8 +77,9 @@ def _statement(finding: Finding, *, chinese: bool) -> str:
             else f"{value} (confidence {finding.confidence:.0%})"
         )
     unit = _UNIT_TEXT.get(finding.unit or "1", f" {finding.unit}")
-    margin = f"±{finding.uncertainty:.2g}" if finding.uncertainty is not None else ""
-    return f"{name} {finding.value:.3g}{margin}{unit}"
+    digits = _DIGITS.get(finding.unit or "1", 1)
+    margin = f"±{finding.uncertainty:.{digits}f}" if finding.uncertainty is not None else ""
+    return f"{name} {finding.value:.{digits}f}{margin}{unit}"
 
 
 def _name(code: str, *, chinese: bool) -> str:

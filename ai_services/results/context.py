@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ai_services.prediction import ModelIdentity
+from ai_services.prediction import Finding, ModelIdentity, Prediction
 from foramen.kernel.identifiers import derived_uid, derived_uuid
 from terminology import systems
 from terminology.codes import AI_GENERATED, SYNTHETIC
@@ -92,3 +92,8 @@ def fhir_instant(at: datetime) -> str:
 def models_version(models: Sequence[ModelIdentity]) -> str:
     """One version of a set of models: names, versions and weights."""
     return ";".join(f"{model.name} {model.version} {model.sha256[:12]}" for model in models)
+
+
+def model_of(finding: Finding, prediction: Prediction) -> ModelIdentity:
+    """The model that a finding comes from: models are listed by stage, the mask's first and the grading one last."""
+    return prediction.models[0 if finding.method == "derived" else -1]

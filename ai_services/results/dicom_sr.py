@@ -31,8 +31,8 @@ from highdicom.sr import (
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
-from ai_services.prediction import Finding, Prediction
-from ai_services.results.context import MANUFACTURER, RunContext
+from ai_services.prediction import Finding, ModelIdentity, Prediction
+from ai_services.results.context import MANUFACTURER, RunContext, model_of
 from ai_services.results.dicom_codes import (
     LUMBAR_MR,
     absent_concept,
@@ -125,10 +125,12 @@ def _group(
     segmentation: Dataset,
     context: RunContext,
 ) -> Any:  # one of highdicom's two group templates, which have no typed base
-    model = prediction.models[0]
-    algorithm = AlgorithmIdentification(name=model.name, version=model.version)
+    grading = prediction.models[-1]
+    algorithm = AlgorithmIdentification(name=grading.name, version=grading.version)
     measurements = [
-        _measurement(item, float(item.value), algorithm) for item in findings if isinstance(item.value, int | float)
+        _measurement(item, float(item.value), model_of(item, prediction))
+        for item in findings
+        if isinstance(item.value, int | float)
     ]
     evaluations = [_evaluation(item) for item in findings if not isinstance(item.value, int | float)]
     tracking = TrackingIdentifier(uid=context.uid(f"group-{level}"), identifier=f"{level or 'study'}")
@@ -158,7 +160,7 @@ def _group(
     )
 
 
-def _measurement(finding: Finding, value: float, algorithm: AlgorithmIdentification) -> Measurement:
+def _measurement(finding: Finding, value: float, model: ModelIdentity) -> Measurement:
     properties = None
     if finding.uncertainty is not None:
         half_width = round(float(finding.uncertainty), 4)
@@ -174,7 +176,7 @@ def _measurement(finding: Finding, value: float, algorithm: AlgorithmIdentificat
         name=finding_concept(finding.code),
         value=round(value, 4),
         unit=unit_code(finding.unit),
-        algorithm_id=algorithm,
+        algorithm_id=AlgorithmIdentification(name=model.name, version=model.version),
         properties=properties,
     )
 

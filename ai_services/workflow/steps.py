@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import structlog
 from dbos import DBOS
 from dbos import error as dbos_error
+from sqlalchemy.exc import SQLAlchemyError
 
 from ai_services.workflow import claim, spool
 from ai_services.workflow import services as worker_services
@@ -71,6 +72,10 @@ def _answer(task_id: str, run_id: str, trace_id: str, work: Callable[[], tuple[s
             _give_up(task_id, run_id, status, declined.reason_code, declined.text_zh, declined.text_en)
         except dbos_error.DBOSMaxStepRetriesExceeded as exhausted:
             _give_up(task_id, run_id, "failed", *_exhausted(exhausted, log))
+        except (SQLAlchemyError, dbos_error.DBOSException) as outage:
+            # The memory of the run failed, not the work: the Task stays ours and is taken up again when it is back.
+            log.warning("run interrupted", reason=type(outage).__name__)
+            raise
         except InteropError as refused:
             log.warning("task failed", issue_code=refused.issue_code, status=refused.status)
             _give_up(task_id, run_id, "failed", *_unexpected(trace_id))

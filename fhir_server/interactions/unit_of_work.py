@@ -222,10 +222,10 @@ class UnitOfWork:
     def _decide(self, place: int, operation: Operation) -> None:
         old = self._found.get(place)
         compartment = self._call.access.compartment_key(operation.resource_type, operation.action)
-        if compartment is not None and operation.method != "POST":
+        inside = compartment is None or (old is not None and compartment in old.patients)
+        if operation.method != "POST" and not inside:
             # Outside the compartment there is nothing, and nothing may be put there under a chosen id either.
-            if old is None or compartment not in old.patients:
-                raise NotFoundError(f"{operation.resource_type} not found")
+            raise NotFoundError(f"{operation.resource_type} not found")
         if operation.method == "DELETE":
             self._delete(place, operation, old)
             return

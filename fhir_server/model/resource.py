@@ -5,6 +5,7 @@ https://hl7.org/fhir/R4/json.html — decimals keep their precision, so numbers 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +18,9 @@ from foramen.kernel.errors import InvalidRequestError
 _TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _KEYS: dict[str, bytes] = {}
 _MAX_KEYS = 4096
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_INNERMOST = re.compile(rb"\{\}|\[\]")
+_NO_BRACKET = bytes(value for value in range(256) if value not in b"{}[]")
 
 
 @dataclass(slots=True)
@@ -37,6 +41,8 @@ class Resource:
 def check_depth(body: bytes, max_depth: int) -> None:
     """Refuse JSON nested deeper than `max_depth` before any parser recurses.
 
+    Strings are cut out, then what is left of brackets is peeled from the inside, one level a round.
+
     Raises
     ------
     InvalidRequestError
@@ -44,15 +50,19 @@ def check_depth(body: bytes, max_depth: int) -> None:
     """
     if body.count(b"{") + body.count(b"[") <= max_depth:
         return
-    depth = 0
-    # Strings are cut out by splitting at quotes; escaped quotes are removed first.
-    plain = body.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in body else body
-    for part in plain.split(b'"')[::2]:
-        rising = part.count(b"{") + part.count(b"[")
-        falling = part.count(b"}") + part.count(b"]")
-        if depth + rising > max_depth:
-            raise InvalidRequestError(f"The JSON is nested deeper than {max_depth} levels", issue_code="too-long")
-        depth += rising - falling
+    brackets = _STRING.sub(b"", body).translate(None, _NO_BRACKET)
+    for _ in range(max_depth):
+        peeled = _INNERMOST.sub(b"", brackets)
+        if len(peeled) == len(brackets):
+            break
+        brackets = peeled
+    # What does not close is no JSON and is refused by the parser, unless it is deep enough to trouble it.
+    if brackets.count(b"{") + brackets.count(b"[") > (0 if _is_balanced(brackets) else max_depth):
+        raise InvalidRequestError(f"The JSON is nested deeper than {max_depth} levels", issue_code="too-long")
+
+
+def _is_balanced(brackets: bytes) -> bool:
+    return b"{}" in brackets or b"[]" in brackets
 
 
 def load_json(body: bytes, max_depth: int) -> dict[str, Any]:

@@ -45,6 +45,9 @@ class GroupExtractor:
     def __init__(self, resource_type: str, group: CompositeGroup, kinds: tuple[str, ...], own_url: str) -> None:
         self._base = group_base(resource_type, group)
         self._path = group.base
+        # Without one of these elements there can be no pair.
+        last = {path.lstrip("/").partition(".")[0] for path, _ in group.parts[-1]}
+        self._needed = frozenset({group.base.partition(".")[0]} if group.base else last)
         self._parts = [
             [(path, _leaf(kind, data_type, own_url)) for path, data_type in part]
             for part, kind in zip(group.parts, kinds, strict=True)
@@ -61,6 +64,8 @@ class GroupExtractor:
 
     def extract(self, data: dict[str, Any], out: IndexValues) -> None:
         """Add the pairs of one resource to the index."""
+        if self._needed.isdisjoint(data):
+            return
         for element in _items(data, self._path) if self._path else (data,):
             last = self._part(data, element, self._parts[-1])
             if last is None:

@@ -140,12 +140,12 @@ class SearchParser:
         if parts.modifier == "missing":
             return _missing(parameter, value)
         allowed = _MODIFIERS[parameter.kind]
-        if parts.modifier is not None and parts.modifier not in allowed:
-            if not (parameter.kind == "reference" and parts.modifier in resource_types()):
-                raise InvalidRequestError(
-                    f"{parameter.code} does not support the modifier :{_shown(parts.modifier)}",
-                    issue_code="not-supported",
-                )
+        names_type = parameter.kind == "reference" and parts.modifier in resource_types()
+        if parts.modifier is not None and parts.modifier not in allowed and not names_type:
+            raise InvalidRequestError(
+                f"{parameter.code} does not support the modifier :{_shown(parts.modifier)}",
+                issue_code="not-supported",
+            )
         return self._typed(parameter, parts.modifier, self._values(name, value))
 
     def _values(self, name: str, value: str) -> list[str]:

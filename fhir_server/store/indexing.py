@@ -48,7 +48,8 @@ async def _rebuild(connection: Any, own_url: str) -> None:
     last = -(2**63)
     while True:
         records = await connection.fetch(
-            "SELECT row, type, id, content FROM fhir.resource WHERE row > $1 AND content IS NOT NULL ORDER BY row LIMIT $2",
+            "SELECT row, type, id, content FROM fhir.resource WHERE row > $1 AND content IS NOT NULL"
+            " ORDER BY row LIMIT $2",
             last,
             _PAGE,
         )

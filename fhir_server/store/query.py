@@ -254,7 +254,8 @@ class SelectionQuery:
             paths = statement.value(list(bases), "bigint[]")
             base = statement.alias("b")
             parts.append(
-                f"({self.driver}.low, {self.driver}.row) IN (SELECT {link}.low, {link}.row FROM (SELECT {resource}.key {inner.text()}) t_{link}"
+                f"({self.driver}.low, {self.driver}.row) IN (SELECT {link}.low, {link}.row"
+                f" FROM (SELECT {resource}.key {inner.text()}) t_{link}"
                 f" CROSS JOIN unnest({paths}) AS {base}(path)"
                 f" JOIN fhir.posting {link} ON {link}.hash = {base}.path # t_{link}.key)"
             )

@@ -28,7 +28,8 @@ WITH resources AS (
         $26::double precision[], $27::double precision[])
 )
 INSERT INTO fhir.posting (hash, low, row, high)
-SELECT * FROM unnest($13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[]) ORDER BY 1, 2, 3
+SELECT h, n.l, n.r, n.e FROM unnest($13::text[], $14::bigint[], $15::bigint[], $16::bigint[]) AS n(hashes, l, r, e),
+    unnest(n.hashes::bigint[]) AS h ORDER BY 1, 2, 3
 """
 _HISTORY = """
 INSERT INTO fhir.history (row, version, type, id, updated, method, patients, content)
@@ -42,7 +43,9 @@ FROM unnest($1::bigint[], $2::integer[], $3::timestamptz[], $4::text[], $5::bigi
 WHERE resource.row = n.r
 """
 _DELETE_POSTINGS = """
-DELETE FROM fhir.posting USING unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS o(h, l, r)
+DELETE FROM fhir.posting USING (
+    SELECT h, n.l, n.r FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS n(hashes, l, r),
+    unnest(n.hashes::bigint[]) AS h) o
 WHERE posting.hash = o.h AND posting.low = o.l AND posting.row = o.r
 """
 _DELETE_VALUES = """
@@ -65,12 +68,13 @@ class IndexRows:
         self.numbers: tuple[Column, Column, Column, Column] = ([], [], [], [])
 
     def add_postings(self, row: int, hashes: set[int], low: int, high: int) -> None:
-        """Add the exact values of one resource."""
-        count = len(hashes)
-        self.postings[0].extend(hashes)
-        self.postings[1].extend([low] * count)
-        self.postings[2].extend([row] * count)
-        self.postings[3].extend([high] * count)
+        """Add the exact values of one resource: all its hashes travel as one text, `{1, 2, 3}`.
+
+        A Python set of integers is written just as PostgreSQL reads an array; asyncpg would look at each one.
+        """
+        if hashes:
+            for column, value in zip(self.postings, (str(hashes), low, row, high), strict=True):
+                column.append(value)
 
     def add_values(self, row: int, values: IndexValues) -> None:
         """Add what is compared by range."""
@@ -174,9 +178,9 @@ def _difference(
     same_date = (before.low, before.high) == (after.low, after.high)
     removed = before.postings - after.postings if same_date else before.postings
     added = after.postings - before.postings if same_date else after.postings
-    gone[0].extend(removed)
-    gone[1].extend([before.low] * len(removed))
-    gone[2].extend([change.row] * len(removed))
+    if removed:
+        for column, value in zip(gone, (str(removed), before.low, change.row), strict=True):
+            column.append(value)
     index.add_postings(change.row, added, after.low, after.high)
     if (before.dates, before.strings, before.numbers) != (after.dates, after.strings, after.numbers):
         refilled.append(change.row)

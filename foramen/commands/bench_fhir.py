@@ -29,6 +29,7 @@ from foramen.kernel.embedded_postgres import start_postgres, stop_postgres
 from foramen.kernel.settings import Settings
 from foramen.kernel.tokens import ALGORITHM, TOKEN_TYPE, TokenVerifier
 from foramen.supervisor.ports import free_port
+from terminology.systems import FINDING, OBSERVATION_CATEGORY, UCUM
 
 HISTORY = Path("docs/benchmarks/history.jsonl")
 _PATIENTS = 100
@@ -38,7 +39,6 @@ _REQUESTS = 2000
 _CONNECTIONS = 16
 _REPEATS = 3
 _CODES = [f"F{number:02d}" for number in range(1, 22)]
-_SYSTEM = "https://foramen.example/fhir/CodeSystem/finding"
 
 
 def _observation(chooser: random.Random) -> dict[str, Any]:
@@ -46,11 +46,11 @@ def _observation(chooser: random.Random) -> dict[str, Any]:
     return {
         "resourceType": "Observation",
         "status": "preliminary",
-        "category": [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/observation-category", "code": "imaging"}]}],
-        "code": {"coding": [{"system": _SYSTEM, "code": chooser.choice(_CODES), "display": "SYNTHETIC"}]},
+        "category": [{"coding": [{"system": OBSERVATION_CATEGORY, "code": "imaging"}]}],
+        "code": {"coding": [{"system": FINDING, "code": chooser.choice(_CODES), "display": "SYNTHETIC"}]},
         "subject": {"reference": f"Patient/b{chooser.randrange(_PATIENTS)}"},
         "effectiveDateTime": f"{day}T10:00:00Z",
-        "valueQuantity": {"value": round(chooser.uniform(1, 20), 2), "unit": "mm", "system": "http://unitsofmeasure.org",
+        "valueQuantity": {"value": round(chooser.uniform(1, 20), 2), "unit": "mm", "system": UCUM,
                           "code": "mm"},
         "device": {"reference": "Device/bench"},
         "derivedFrom": [{"reference": f"ImagingStudy/b{chooser.randrange(_PATIENTS)}"}],
@@ -124,7 +124,7 @@ async def _figures(clients: list[_Client]) -> dict[str, list[float]]:
         await _check(client, "GET", f"/fhir/Observation/{chooser.choice(ids)}", b"", 200)
 
     async def find(client: _Client, _: int) -> None:
-        query = f"patient=b{chooser.randrange(_PATIENTS)}&code={_SYSTEM}|{chooser.choice(_CODES)}&date=ge2023"
+        query = f"patient=b{chooser.randrange(_PATIENTS)}&code={FINDING}|{chooser.choice(_CODES)}&date=ge2023"
         await _check(client, "GET", f"/fhir/Observation?{query}", b"", 200)
 
     async def newest(client: _Client, _: int) -> None:

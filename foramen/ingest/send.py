@@ -79,19 +79,21 @@ def _context(dataset: Dataset) -> tuple[str, str]:
     return str(dataset.SOPClassUID), str(dataset.file_meta.TransferSyntaxUID)
 
 
-def _no_delay(event: Any) -> None:
-    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
 def _send_batch(batch: list[Dataset], host: str, port: int, called: str, calling: str) -> Iterable[Outcome]:
     entity = AE(ae_title=calling)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = _TIMEOUT_S
     entity.connection_timeout = 5.0
     for sop_class, syntax in dict.fromkeys(_context(dataset) for dataset in batch):
         entity.add_requested_context(sop_class, syntax)
-    association = entity.associate(host, port, ae_title=called, evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay)])
+    connected: list[bool] = []
+
+    def opened(event: Any) -> None:
+        connected.append(True)
+        event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    association = entity.associate(host, port, ae_title=called, evt_handlers=[(evt.EVT_CONN_OPEN, opened)])
     if not association.is_established:
-        reason = _refusal(association, host, port)
+        reason = _refusal(association, f"{host}:{port}", connected=bool(connected))
         yield from (Outcome(str(dataset.SOPInstanceUID), reason) for dataset in batch)
         return
     try:
@@ -102,12 +104,12 @@ def _send_batch(batch: list[Dataset], host: str, port: int, called: str, calling
             association.release()
 
 
-def _refusal(association: Any, host: str, port: int) -> str:
+def _refusal(association: Any, address: str, *, connected: bool) -> str:
+    if not connected:
+        return f"nobody answers at {address}"
     if association.is_rejected:
-        return f"{host}:{port} rejected the association (AE title?)"
-    if association.acceptor.primitive is None and not association.is_aborted:
-        return f"nobody answers at {host}:{port}"
-    return f"{host}:{port} does not speak DICOM or broke off the association"
+        return f"{address} rejected the association (AE title?)"
+    return f"{address} accepts none of what is to be sent, or does not speak DICOM"
 
 
 def _store(association: Any, dataset: Dataset) -> str:

@@ -19,6 +19,8 @@ before it belongs to studies that had time to become stable). Orthanc forgets at
 unstable, so the first sweep starts at `floor` and takes every new instance for an arrival.
 """
 
+from __future__ import annotations
+
 import collections
 import json
 import os
@@ -27,6 +29,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Mapping
 
 import orthanc
 
@@ -40,7 +43,7 @@ _PARENT = {"Study": "", "Series": "/study", "Instance": "/study"}
 _FOLDER = {"Study": "studies", "Series": "series", "Instance": "instances"}
 
 
-def write_durably(path, content):
+def write_durably(path: str, content: dict) -> None:
     """Write a small JSON file so that it is either wholly there or not at all, also after a crash."""
     staged = f"{path}.tmp"
     with open(staged, "w", encoding="utf-8") as file:
@@ -58,17 +61,17 @@ def write_durably(path, content):
 class Outbox:
     """Arrivals that the gateway has not confirmed yet: one small file each, UIDs only."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: str) -> None:
         self.folder = folder
         os.makedirs(folder, mode=0o700, exist_ok=True)
 
-    def put(self, study_instance_uid):
+    def put(self, study_instance_uid: str) -> None:
         """Keep one arrival; on return it is on disk."""
         name = f"{time.time_ns():020d}-{uuid.uuid4().hex}.json"
         content = {"studyInstanceUID": study_instance_uid, "traceId": uuid.uuid4().hex}
         write_durably(os.path.join(self.folder, name), content)
 
-    def pending(self):
+    def pending(self) -> list:
         """Paths of unconfirmed arrivals, oldest first."""
         names = sorted(name for name in os.listdir(self.folder) if name.endswith(".json") and name[0].isdigit())
         return [os.path.join(self.folder, name) for name in names]
@@ -77,7 +80,7 @@ class Outbox:
 class Checkpoint:
     """How far Orthanc's change log has been worked through."""
 
-    def __init__(self, folder, settle_s):
+    def __init__(self, folder: str, settle_s: float) -> None:
         self.path = os.path.join(folder, "checkpoint.json")
         self.settle_s = settle_s
         self.swept = self.floor = 0
@@ -89,7 +92,7 @@ class Checkpoint:
         except (OSError, ValueError, KeyError, TypeError):
             self.swept = self.floor = 0
 
-    def advance(self, swept, now):
+    def advance(self, swept: int, now: float) -> None:
         """Move `swept` on, and `floor` to what was swept `settle_s` ago; write when something changed."""
         before = (self.swept, self.floor)
         self.swept = swept
@@ -101,13 +104,13 @@ class Checkpoint:
         if (self.swept, self.floor) != before:
             write_durably(self.path, {"swept": self.swept, "floor": self.floor})
 
-    def restart(self):
+    def restart(self) -> None:
         """Begin again at zero: the archive's change log is shorter than we remember (it was emptied)."""
         self.swept = self.floor = 0
         self._passed.clear()
 
 
-def rest_get(path):
+def rest_get(path: str) -> dict | None:
     """GET of Orthanc's own REST API, in process; None when the resource is gone."""
     try:
         return json.loads(orthanc.RestApiGet(path))
@@ -116,7 +119,7 @@ def rest_get(path):
         return None
 
 
-def study_uid_of(change):
+def study_uid_of(change: dict) -> str | None:
     """Study Instance UID of the study a change belongs to, or None when it was deleted since."""
     level = change["ResourceType"]
     study = rest_get(f"/{_FOLDER[level]}/{change['ID']}{_PARENT[level]}")
@@ -126,7 +129,7 @@ def study_uid_of(change):
 class Notifier:
     """The thread that sweeps the change log and delivers the outbox."""
 
-    def __init__(self, url, secret_file, folder, settle_s=SETTLE_S):
+    def __init__(self, url: str, secret_file: str, folder: str, settle_s: float = SETTLE_S) -> None:
         self.url, self.secret_file = url, secret_file
         self.outbox = Outbox(folder)
         self.checkpoint = Checkpoint(folder, settle_s)
@@ -134,21 +137,21 @@ class Notifier:
         self._thread = threading.Thread(target=self._run, name="notify_stable_study", daemon=True)
         self._back_off_s, self._retry_at = 0.0, 0.0
 
-    def start(self):
+    def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
-    def wake(self):
+    def wake(self) -> None:
         """Called inside Orthanc's callback: enqueue only, REST calls in there can deadlock."""
         self._wake.set()
 
-    def stop(self):
+    def stop(self) -> None:
         """End the thread; what is undelivered stays on disk."""
         self._stop.set()
         self._wake.set()
         self._thread.join(timeout=5)
 
-    def sweep(self, *, recover=False):
+    def sweep(self, *, recover: bool = False) -> None:
         """Put the studies of new changes into the outbox, then move the checkpoint on.
 
         With `recover` (once, at start) from `floor` on and for every new instance; otherwise for stable studies alone.
@@ -173,7 +176,7 @@ class Notifier:
             self.outbox.put(uid)
         self.checkpoint.advance(since, time.monotonic())
 
-    def deliver(self):
+    def deliver(self) -> bool:
         """Post what lies in the outbox. Returns whether everything was confirmed."""
         complete = True
         for path in self.outbox.pending():
@@ -185,7 +188,7 @@ class Notifier:
                 complete = False
         return complete
 
-    def _post(self, path):
+    def _post(self, path: str) -> bool:
         try:
             with open(path, "rb") as file:
                 body = file.read()
@@ -201,7 +204,7 @@ class Notifier:
             orthanc.LogInfo(f"notify_stable_study: the gateway does not answer ({type(exc).__name__}); will try again")
         return False
 
-    def _run(self):
+    def _run(self) -> None:
         recover = True
         while not self._stop.is_set():
             try:
@@ -216,13 +219,13 @@ class Notifier:
             self._wake.wait(min(wait_s, SWEEP_S))
             self._wake.clear()
 
-    def _schedule(self, complete):
+    def _schedule(self, complete: bool) -> None:
         """Back off after a failure: 0.5 s, 1 s, ... 60 s, for ever; none after success."""
         self._back_off_s = 0.0 if complete else min(max(FIRST_BACK_OFF_S, 2 * self._back_off_s), LONGEST_BACK_OFF_S)
         self._retry_at = time.monotonic() + self._back_off_s
 
 
-def main(environment=os.environ):
+def main(environment: Mapping = os.environ) -> Notifier | None:
     """Register the callback; without its settings the plug-in stays silent and says so."""
     names = ("FORAMEN_NOTIFY_URL", "FORAMEN_NOTIFY_SECRET_FILE", "FORAMEN_OUTBOX_DIR")
     missing = [name for name in names if not environment.get(name)]
@@ -231,7 +234,7 @@ def main(environment=os.environ):
         return None
     notifier = Notifier(*(environment[name] for name in names))
 
-    def on_change(change_type, level, resource_id):
+    def on_change(change_type: int, _level: int, _resource_id: str) -> None:
         if change_type == orthanc.ChangeType.STABLE_STUDY:
             notifier.wake()
         elif change_type == orthanc.ChangeType.ORTHANC_STARTED:

@@ -11,7 +11,8 @@ export interface ReportRecord {
   report: fhir4.DiagnosticReport;
   observations: fhir4.Observation[];
   study: fhir4.ImagingStudy | undefined;
-  device: fhir4.Device | undefined;
+  /** Every model that made a finding of the report. */
+  devices: fhir4.Device[];
   /** Newest first. */
   provenance: fhir4.Provenance[];
   studyInstanceUid: string | undefined;
@@ -61,13 +62,13 @@ export async function loadRecord(session: Session, patientId: string, reportId: 
     studyId ? session.fhir.read("ImagingStudy", studyId) : undefined,
     session.fhir.search("Provenance", [["target", `DiagnosticReport/${reportId}`], ["_count", "50"]]),
   ]);
-  const deviceId = observations.map((item) => idOf(item.device, "Device")).find((id) => id !== undefined);
-  const device = deviceId ? await session.fhir.read("Device", deviceId) : undefined;
+  const deviceIds = new Set(observations.flatMap((item) => idOf(item.device, "Device") ?? []));
+  const devices = await Promise.all([...deviceIds].map((id) => session.fhir.read("Device", id)));
   return {
     report,
     observations,
     study,
-    device,
+    devices,
     provenance: resourcesOf(provenance, "Provenance").sort((a, b) => Date.parse(b.recorded) - Date.parse(a.recorded)),
     studyInstanceUid: studyInstanceUid(study?.identifier),
     sourceSeriesUid: seriesUid(report, SYSTEM.EXTENSION_SOURCE_SERIES),
@@ -81,6 +82,12 @@ export function modelText(device: fhir4.Device | undefined): string | undefined 
   const name = device.deviceName?.[0]?.name ?? device.modelNumber ?? "";
   const version = device.version?.[0]?.value;
   return [name, version].filter(Boolean).join(" ") || undefined;
+}
+
+/** The model that made one finding. */
+export function modelOf(devices: fhir4.Device[], observation: fhir4.Observation): string | undefined {
+  const id = idOf(observation.device, "Device");
+  return modelText(devices.find((device) => device.id === id));
 }
 
 /** What a clinician calls the source series: its description, else its number. */

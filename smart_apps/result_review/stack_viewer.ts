@@ -150,8 +150,11 @@ export class StackViewer {
       target.set(labelmap);
     }
     tools.segmentation.removeAllSegmentations();
+    // Named here, because a segment that Cornerstone does not know of cannot be hidden.
+    const segments = Object.fromEntries(overlay.segments.map(({ number, label }) => [number, { segmentIndex: number, label }]));
+    const data = { imageIds: derived.map((image) => image.imageId) };
     tools.segmentation.addSegmentations([
-      { segmentationId: SEGMENTATION, representation: { type: LABELMAP, data: { imageIds: derived.map((image) => image.imageId) } } },
+      { segmentationId: SEGMENTATION, representation: { type: LABELMAP, data }, config: { segments } },
     ]);
     tools.segmentation.addLabelmapRepresentationToViewport(VIEWPORT, [{ segmentationId: SEGMENTATION, type: LABELMAP }]);
     for (const segment of overlay.segments) this.colour(segment.number, [...colourOf(segment), 255]);

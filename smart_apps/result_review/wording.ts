@@ -2,17 +2,19 @@
 import { FINDINGS, MORPHOLOGY, PFIRRMANN, SYSTEM } from "@client/codes";
 import type { AiValueDetails } from "@client/components/AiValue";
 import { quantityText } from "@client/format";
-import { displayOf } from "@client/i18n";
+import { displayOf, ownLanguageLine } from "@client/i18n";
 import { codeOf } from "@client/resource";
 import i18next from "i18next";
 import { type Finding, unitText } from "./findings";
 
 export interface Context {
-  model: string | undefined;
+  /** Model that made a finding: one report may hold findings of several. */
+  model: (observation: fhir4.Observation) => string | undefined;
   source: string | undefined;
   verifiedBy: string | undefined;
 }
 
+const LEVEL_BEGINS = /([。.])\s*(?=(?:(?:T1[0-2]|L[1-6])-(?:T12|L[1-6]|S1)|全片|Study)[：:])/g;
 const ROMAN: Record<string, string> = { "1": "I", "2": "II", "3": "III", "4": "IV", "5": "V" };
 
 function valueText(observation: fhir4.Observation): { value: string; unit?: string | undefined } {
@@ -45,6 +47,11 @@ function isNotable(observation: fhir4.Observation): boolean {
   return Number(codeOf(observation.valueCodeableConcept, SYSTEM.PFIRRMANN) ?? 0) >= 4;
 }
 
+/** The conclusion in the language of the screen, one line per level. */
+export function conclusionText(conclusion: string): string {
+  return ownLanguageLine(conclusion).replace(LEVEL_BEGINS, "$1\n");
+}
+
 export function findingName(finding: Finding): string {
   return FINDINGS[finding.code] ? displayOf(FINDINGS, finding.code) : (finding.observation.code.text ?? finding.code);
 }
@@ -57,7 +64,7 @@ export function detailsOf(finding: Finding, context: Context): AiValueDetails {
     ...valueText(observation),
     confidence: finding.confidence,
     uncertainty: finding.uncertainty,
-    model: context.model,
+    model: context.model(observation),
     time: observation.issued ?? observation.effectiveDateTime ?? observation.meta?.lastUpdated,
     source: context.source,
     method: observation.method?.text,

@@ -1,4 +1,5 @@
 /** Patients: search on the server, page by page. */
+import { SearchOutlined } from "@ant-design/icons";
 import { Nothing, Problem } from "@client/components/Problem";
 import { linkOf, resourcesOf } from "@client/fhir";
 import { ageYears } from "@client/format";
@@ -34,8 +35,9 @@ export function PatientPanel({ session, open }: { session: Session; open: Open }
   const empty = term.trim() ? t("portal.noMatch", { term: term.trim() }) : t("portal.noPatients");
   return (
     <Card size="small" title={t("portal.patients")} className="panel" data-testid="patient-panel">
-      <Input.Search
+      <Input
         allowClear
+        prefix={<SearchOutlined aria-hidden />}
         placeholder={t("portal.searchHint")}
         aria-label={t("portal.searchHint")}
         value={text}

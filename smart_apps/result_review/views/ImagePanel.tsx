@@ -86,6 +86,8 @@ export default function ImagePanel({ session, source, focus }: ImagePanelProps) 
     if (!drawn || !viewer.current) return;
     const number = focus ? (focus.segmentNumber ?? segmentOfLevel(drawn, focus.level)) : undefined;
     viewer.current.highlight(drawn, number);
+    // Who asks for a level wants to see it, hidden or not.
+    if (number !== undefined) setHidden((before) => (before.has(number) ? new Set([...before].filter((item) => item !== number)) : before));
     const key = number === undefined ? undefined : largestSlice(drawn, number);
     const target = key === undefined ? undefined : viewer.current.indexOf(key);
     if (target !== undefined) void viewer.current.goTo(target);

@@ -3,14 +3,14 @@ import { SolutionOutlined } from "@ant-design/icons";
 import { OpenAppButton } from "@client/components/OpenAppButton";
 import { StatusTag, statusWord } from "@client/components/StatusTag";
 import { dateTime } from "@client/format";
-import { ownLanguageLine } from "@client/i18n";
 import { isAiGenerated } from "@client/resource";
 import type { Session } from "@client/session";
 import { Alert, Select, Tag } from "antd";
 import { useMemo } from "react";
 import { useTranslation } from "react-i18next";
 import { generalFindings, type LevelRow, numberingConfident } from "../findings";
-import { modelText, type ReportRecord, sourceText, type Verification, verificationsOf } from "../record";
+import { modelOf, modelText, type ReportRecord, sourceText, type Verification, verificationsOf } from "../record";
+import { conclusionText } from "../wording";
 import { DecisionBar } from "./DecisionBar";
 import { FindingsTable } from "./FindingsTable";
 import type { Focus } from "./ReviewWorkspace";
@@ -33,7 +33,7 @@ export function SidePanel(props: SidePanelProps) {
   const verifications = useMemo(() => verificationsOf(record.provenance), [record.provenance]);
   const latest = verifications[0];
   const context = {
-    model: modelText(record.device),
+    model: (observation: fhir4.Observation) => modelOf(record.devices, observation),
     source: sourceText(record),
     verifiedBy: latest ? `${latest.who} ${dateTime(latest.when)}` : undefined,
   };
@@ -52,7 +52,7 @@ export function SidePanel(props: SidePanelProps) {
           </div>
           {reports.length > 1 ? <ReportChooser reports={reports} value={report.id} onChoose={onChoose} /> : null}
           <dl className="facts">
-            <Fact label={t("ai.model")} value={context.model} />
+            <Fact label={t("ai.model")} value={record.devices.flatMap((device) => modelText(device) ?? []).join("; ")} />
             <Fact label={t("ai.time")} value={dateTime(report.issued ?? report.effectiveDateTime)} />
             <Fact label={t("ai.source")} value={context.source} />
             <Fact label={t("review.study")} value={[record.study?.description, dateTime(record.study?.started)].filter(Boolean).join(" · ")} />
@@ -74,9 +74,9 @@ export function SidePanel(props: SidePanelProps) {
           )}
         </section>
         <section>
-          <h2>{t("review.report")}</h2>
+          <h2>{t(report.status === "amended" || report.status === "corrected" ? "review.reportAmended" : "review.report")}</h2>
           <p className="conclusion" data-testid="conclusion">
-            {report.conclusion ? ownLanguageLine(report.conclusion) : t("review.noConclusion")}
+            {report.conclusion ? conclusionText(report.conclusion) : t("review.noConclusion")}
           </p>
         </section>
         <Decisions verifications={verifications} />

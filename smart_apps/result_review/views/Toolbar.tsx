@@ -44,7 +44,7 @@ export function Toolbar({ tool, onTool, onWindow, onReset, index, count, onIndex
       <Segmented<DragTool> size="small" options={options} value={tool} onChange={onTool} disabled={disabled} />
       <Select<Preset>
         size="small"
-        style={{ width: 128 }}
+        style={{ width: 148 }}
         value={null as unknown as Preset}
         placeholder={t("review.presets")}
         aria-label={t("review.presets")}

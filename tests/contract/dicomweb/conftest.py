@@ -1,4 +1,4 @@
-"""The gateway with everything real around it: Orthanc with its plug-in, PostgreSQL, FHIR server, authorization server, HTTP."""
+"""The gateway with everything real around it: Orthanc and its plug-in, PostgreSQL, FHIR and authorization server."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ async def gateway(orthanc: Orthanc, module_database_url: str) -> AsyncIterator[G
         record = FhirClient(f"{settings.internal_origin}/fhir", record_http)
         yield Gateway(service, http, record, orthanc, fhir)
     for part in (service, fhir, identity):
-        await part.stop()
-    server.stop()
-    await asyncio.wait([serving], timeout=5)
+        t=time.monotonic(); await part.stop(); print("STOP", part, time.monotonic()-t)
+    t=time.monotonic(); server.stop()
+    await asyncio.wait([serving], timeout=5); print("SERVER", time.monotonic()-t)
     serving.cancel()

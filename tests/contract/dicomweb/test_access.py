@@ -61,7 +61,9 @@ async def test_each_route_anonymous_expired_forged_wrong_scope_then_success(gate
 
 
 @pytest.mark.parametrize(
-    "route", [route for route in ROUTES if route.method == "GET" and "{study}" in route.path], ids=lambda route: route.path
+    "route",
+    [route for route in ROUTES if route.method == "GET" and "{study}" in route.path],
+    ids=lambda route: route.path,
 )
 async def test_another_patients_study_is_as_absent_as_an_unknown_one(gateway: Gateway, two_patients, route):
     _, other = two_patients

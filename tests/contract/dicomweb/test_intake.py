@@ -48,7 +48,11 @@ async def test_a_study_sent_by_c_store_becomes_imaging_study_and_task(gateway: G
     assert resource["started"] == "2026-01-05"
     assert resource["numberOfInstances"] == 3
     (entry,) = resource["series"]
-    assert (entry["uid"], entry["modality"]["code"], entry["numberOfInstances"]) == (datasets[0].SeriesInstanceUID, "MR", 3)
+    assert (entry["uid"], entry["modality"]["code"], entry["numberOfInstances"]) == (
+        datasets[0].SeriesInstanceUID,
+        "MR",
+        3,
+    )
     assert resource["meta"]["tag"] == [codes.SYNTHETIC.coding()]
     assert task["status"] == "requested"
     assert task["intent"] == "order"
@@ -79,7 +83,9 @@ async def test_two_registrations_at_once_write_one_task(gateway: Gateway):
     await gateway.add_patient("SYN-63", "p63")
     (dataset,) = series(1, seed=63, patient_id="SYN-63")
     await gateway.store(dataset)
-    results = await asyncio.gather(*(gateway.register(dataset.StudyInstanceUID) for _ in range(5)), return_exceptions=True)
+    results = await asyncio.gather(
+        *(gateway.register(dataset.StudyInstanceUID) for _ in range(5)), return_exceptions=True
+    )
     assert any(item is None for item in results)
     assert len(await gateway.tasks(dataset.StudyInstanceUID)) == 1
     assert len(await gateway.imaging_studies(dataset.StudyInstanceUID)) == 1

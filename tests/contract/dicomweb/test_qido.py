@@ -111,7 +111,8 @@ async def test_fuzzy_matching_is_refused_in_words(gateway: Gateway, three: list[
 
 
 @pytest.mark.parametrize(
-    "query", ["Nonsense=1", "Rows=3", "SeriesDescription=x", "limit=-1", "limit=x", "StudyDate=a-b", "includefield=Nonsense"]
+    "query",
+    ["Nonsense=1", "Rows=3", "SeriesDescription=x", "limit=-1", "limit=x", "StudyDate=a-b", "includefield=Nonsense"],
 )
 async def test_what_cannot_be_matched_on_is_400_and_never_ignored(gateway: Gateway, three: list[str], query: str):
     answer = await gateway.http.get(f"/studies?{query}", headers=gateway.reader)

@@ -52,7 +52,8 @@ async def test_other_pixels_under_a_stored_uid_are_refused_and_the_original_stay
     answer = await gateway.store(other)
     assert answer.status_code == 409
     assert _reasons(answer.json()) == [FailureReason.DUPLICATE_SOP_INSTANCE]
-    url = f"/studies/{original.StudyInstanceUID}/series/{original.SeriesInstanceUID}/instances/{original.SOPInstanceUID}/frames/1"
+    series_url = f"/studies/{original.StudyInstanceUID}/series/{original.SeriesInstanceUID}"
+    url = f"{series_url}/instances/{original.SOPInstanceUID}/frames/1"
     frame = await gateway.get(url, accept="application/octet-stream")
     assert frame.content == original.PixelData
 
@@ -100,7 +101,11 @@ async def test_an_unknown_transfer_syntax_is_named_as_the_reason(gateway: Gatewa
     ("body", "content_type", "status"),
     [
         (b"{}", "application/json", 415),
-        (multipart(b"x", content_type="text/plain"), 'multipart/related; type="text/plain"; boundary=test-boundary', 415),
+        (
+            multipart(b"x", content_type="text/plain"),
+            'multipart/related; type="text/plain"; boundary=test-boundary',
+            415,
+        ),
         (multipart(b"x")[:-20], MULTIPART, 400),
         (b"garbage", MULTIPART, 400),
         (b"", 'multipart/related; type="application/dicom"', 400),

@@ -1,4 +1,4 @@
-"""Real GE, Siemens and Philips series: stored, registered, found, described and decoded, whatever their transfer syntax."""
+"""Real GE, Siemens and Philips series: stored, registered, found, described and decoded in any transfer syntax."""
 
 from __future__ import annotations
 
@@ -38,9 +38,7 @@ async def test_a_vendors_series_by_c_store(gateway: Gateway, test_data: Path, fo
     datasets = await asyncio.to_thread(load, test_data / "dicom" / folder)
     assert len(datasets) == count
     settings = gateway.orthanc.settings
-    outcomes = await asyncio.to_thread(
-        send_instances, datasets, "127.0.0.1", settings.dicom_port, settings.dicom_aet
-    )
+    outcomes = await asyncio.to_thread(send_instances, datasets, "127.0.0.1", settings.dicom_port, settings.dicom_aet)
     assert {item.reason for item in outcomes} == {""}
     study = datasets[0].StudyInstanceUID
     (task,) = await gateway.until(lambda: gateway.tasks(study), timeout_s=40)
@@ -88,7 +86,9 @@ async def test_one_siemens_image_in_seven_transfer_syntaxes_shows_the_same_pixel
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-async def test_the_same_image_in_another_lossless_transfer_syntax_is_the_same_instance(gateway: Gateway, test_data: Path):
+async def test_the_same_image_in_another_lossless_transfer_syntax_is_the_same_instance(
+    gateway: Gateway, test_data: Path
+):
     datasets = await asyncio.to_thread(load, test_data / "dicom" / "siemens_transfer_syntaxes")
     before = None
     for dataset in datasets:

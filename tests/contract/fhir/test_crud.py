@@ -30,7 +30,10 @@ async def test_content_comes_back_byte_for_byte(module_api: Api) -> None:
 
 
 async def test_pretty_printed_input_loses_white_space_only(module_api: Api) -> None:
-    pretty = b'{\n  "resourceType": "Basic",\n  "code": {\n    "text": "a  b\\n"\n  },\n  "extension": [ {"url": "http://e.org", "valueDecimal": 2.50} ]\n}'
+    pretty = (
+        b'{\n  "resourceType": "Basic",\n  "code": {\n    "text": "a  b\\n"\n  },\n'
+        b'  "extension": [ {"url": "http://e.org", "valueDecimal": 2.50} ]\n}'
+    )
     created = await module_api.post("/fhir/Basic", pretty)
     assert created.status_code == 201
     assert b'"code":{"text":"a  b\\n"},"extension":[{"url":"http://e.org","valueDecimal":2.50}]' in created.content

@@ -1,4 +1,5 @@
 """What was acknowledged survives a killed PostgreSQL; without a database the answer is 503, and it heals by itself."""
+# ruff: noqa: ASYNC110 - waits for another process, which sets no event
 
 from __future__ import annotations
 

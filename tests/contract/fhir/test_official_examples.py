@@ -1,4 +1,5 @@
 """The official R4 examples: accepted by the server, and equal when they come back."""
+# ruff: noqa: T201, E501 - counts are printed on purpose
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """Search: every kind of parameter, modifier, chain and page, on resources of the main types."""
+# ruff: noqa: E501 - one resource a line reads better
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A thin in-memory FHIR record, written to the contract, for unit tests of the intake alone; the contract tests use the real one."""
+"""A thin in-memory FHIR record for unit tests of the intake alone; the contract tests use the real one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ class RecordDouble:
 
     def add(self, resource: dict[str, Any]) -> dict[str, Any]:
         stored = resource | {"id": resource.get("id", uuid.uuid4().hex)}
-        stored["meta"] = stored.get("meta", {}) | {"versionId": str(int(stored.get("meta", {}).get("versionId", 0)) + 1)}
+        stored["meta"] = stored.get("meta", {}) | {
+            "versionId": str(int(stored.get("meta", {}).get("versionId", 0)) + 1)
+        }
         self.resources[f"{stored['resourceType']}/{stored['id']}"] = stored
         return stored
 
@@ -42,7 +44,9 @@ class RecordDouble:
         if self.down:
             raise httpx.ConnectError("refused", request=request)
         if self.faults:
-            return httpx.Response(self.faults.pop(0), json={"resourceType": "OperationOutcome", "issue": [{"code": "conflict"}]})
+            return httpx.Response(
+                self.faults.pop(0), json={"resourceType": "OperationOutcome", "issue": [{"code": "conflict"}]}
+            )
         parts = request.url.path.removeprefix("/fhir").strip("/").split("/")
         if request.method == "GET":
             found = self._search(parts[0], parse_qsl(request.url.query.decode()))
@@ -76,7 +80,9 @@ class RecordDouble:
             if request["method"] == "PUT":
                 current = self.resources[request["url"]]
                 if request["ifMatch"] != f'W/"{current["meta"]["versionId"]}"':
-                    return httpx.Response(412, json={"resourceType": "OperationOutcome", "issue": [{"code": "conflict"}]})
+                    return httpx.Response(
+                        412, json={"resourceType": "OperationOutcome", "issue": [{"code": "conflict"}]}
+                    )
                 writes.append(resource | {"meta": current["meta"] | resource.get("meta", {})})
                 continue
             name, _, value = request["ifNoneExist"].partition("=")

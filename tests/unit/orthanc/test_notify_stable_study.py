@@ -30,13 +30,13 @@ class FakeOrthanc(types.ModuleType):
         self.log: list[str] = []
         self.LogInfo = self.LogWarning = self.LogError = self.log.append
 
-    def RegisterOnChangeCallback(self, callback) -> None:  # noqa: N802
+    def RegisterOnChangeCallback(self, callback) -> None:
         self.callback = callback
 
     def add(self, kind: str, level: str, orthanc_id: str) -> None:
         self.changes.append({"ChangeType": kind, "ResourceType": level, "ID": orthanc_id, "Seq": len(self.changes) + 1})
 
-    def RestApiGet(self, path: str) -> bytes:  # noqa: N802
+    def RestApiGet(self, path: str) -> bytes:
         if path == "/changes?last":
             return json.dumps({"Last": len(self.changes)}).encode()
         if path.startswith("/changes?since="):
@@ -58,7 +58,7 @@ class Receiver:
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:  # noqa: N802
+            def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 receiver.received.append((self.headers["Authorization"], body))
                 self.send_response(statuses.pop(0) if statuses else 202)
@@ -106,7 +106,11 @@ def test_without_settings_it_says_so_and_stays_silent(orthanc: FakeOrthanc):
 
 
 def test_it_needs_the_standard_library_alone():
-    imported = {line.split()[1].split(".")[0] for line in PLUGIN.read_text().splitlines() if line.startswith(("import ", "from "))}
+    imported = {
+        line.split()[1].split(".")[0]
+        for line in PLUGIN.read_text().splitlines()
+        if line.startswith(("import ", "from "))
+    }
     assert imported - {"orthanc"} <= set(sys.stdlib_module_names)
     assert "GNU General Public License" in PLUGIN.read_text()[:1200]
 
@@ -149,7 +153,9 @@ def test_nobody_listens(orthanc: FakeOrthanc, secret: Path, tmp_path: Path):
     assert len(one.outbox.pending()) == 1
 
 
-def test_a_stable_study_missed_in_a_crash_is_found_in_the_change_log(orthanc: FakeOrthanc, secret: Path, tmp_path: Path):
+def test_a_stable_study_missed_in_a_crash_is_found_in_the_change_log(
+    orthanc: FakeOrthanc, secret: Path, tmp_path: Path
+):
     module = load(orthanc)
     one = notifier(module, "http://127.0.0.1:9/", secret, tmp_path / "outbox")
     one.sweep(recover=True)
@@ -160,7 +166,9 @@ def test_a_stable_study_missed_in_a_crash_is_found_in_the_change_log(orthanc: Fa
     assert json.loads(Path(path).read_text())["studyInstanceUID"] == "1.2.2"
 
 
-def test_a_study_that_was_still_unstable_when_orthanc_died_is_an_arrival(orthanc: FakeOrthanc, secret: Path, tmp_path: Path):
+def test_a_study_that_was_still_unstable_when_orthanc_died_is_an_arrival(
+    orthanc: FakeOrthanc, secret: Path, tmp_path: Path
+):
     module = load(orthanc)
     one = notifier(module, "http://127.0.0.1:9/", secret, tmp_path / "outbox")
     orthanc.add("NewInstance", "Instance", "i1")

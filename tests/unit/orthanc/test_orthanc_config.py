@@ -30,7 +30,12 @@ def test_template_and_settings_are_merged(settings: Settings, tmp_path: Path):
     assert config["TcpNoDelay"] is True
     assert config["StorageCompression"] is config["OverwriteInstances"] is config["RemoteAccessAllowed"] is False
     assert config["AuthenticationEnabled"] is True
-    assert [config[f"DicomAlwaysAllow{name}"] for name in ("Store", "Find", "Get", "Move")] == [True, False, False, False]
+    assert [config[f"DicomAlwaysAllow{name}"] for name in ("Store", "Find", "Get", "Move")] == [
+        True,
+        False,
+        False,
+        False,
+    ]
     (password,) = config["RegisteredUsers"].values()
     assert len(password) >= 32
     assert not any("gdcm" in plugin.lower() for plugin in config["Plugins"])
@@ -47,5 +52,5 @@ def test_nobody_else_may_read_it_and_a_repeat_keeps_the_password(settings: Setti
 
 def test_a_missing_plug_in_is_named(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(orthanc_config, "PLUGIN_FOLDERS", (tmp_path,))
-    with pytest.raises(orthanc_config.OrthancPluginMissingError, match="libOrthancDicomWeb.so"):
+    with pytest.raises(orthanc_config.OrthancPluginMissingError, match=r"libOrthancDicomWeb\.so"):
         orthanc_config.write_orthanc_config(settings, tmp_path / "orthanc")

@@ -71,9 +71,7 @@ def test_what_does_not_exist_is_404(browser: TestClient, path: str) -> None:
     ("accept", "encoding", "body"),
     [("gzip, br", "br", b"brotli"), ("gzip", "gzip", b"gzip"), ("br;q=0", None, b"plain"), ("", None, b"plain")],
 )
-def test_assets_come_in_the_best_encoding(
-    browser: TestClient, accept: str, encoding: str | None, body: bytes
-) -> None:
+def test_assets_come_in_the_best_encoding(browser: TestClient, accept: str, encoding: str | None, body: bytes) -> None:
     with browser.stream("GET", "/apps/assets/app-1a2b.js", headers={"Accept-Encoding": accept}) as response:
         assert b"".join(response.iter_raw()) == body
     assert response.headers.get("content-encoding") == encoding

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from fhir.resources.R4B import get_fhir_model_class
 from fhirkit import validate
 
-from ai_services.prediction import Finding, Numbering
+from ai_services.prediction import Finding, ModelIdentity, Numbering
 from ai_services.recommendation.rule_base import load_rule_base
 from ai_services.results.bundle import ClinicalInputs, build_options, build_results
 from ai_services.results.care_plan import OptionContext
@@ -174,3 +175,12 @@ def test_a_finding_without_any_level_stands_last() -> None:
     made = bundle(made=prediction(items=(Finding("F01", "L4-L5", "normal", confidence=0.9), absent)))
     text = of_type(made, "DiagnosticReport")[0]["conclusion"]
     assert text.index("L4-L5") < text.index("全片")
+
+
+def test_a_grade_names_the_grading_model_and_a_measurement_the_one_of_the_mask() -> None:
+    grading = ModelIdentity("lumbar-grading", "0.3.0", "cd" * 32)
+    made = bundle(made=replace(prediction(), models=(prediction().models[0], grading)))
+    names = {entry["fullUrl"]: entry["resource"].get("deviceName") for entry in made["entry"]}
+    by_code = {item["code"]["coding"][0]["code"]: item["device"]["reference"] for item in of_type(made, "Observation")}
+    assert names[by_code["F01"]][0]["name"] == "lumbar-grading"
+    assert names[by_code["F13"]][0]["name"] == "lumbar-segmentation"

@@ -16,7 +16,7 @@ import pytest
 
 from terminology import systems
 from tests.builders.installation import Installation, installation, wait_for
-from tests.builders.prediction import findings
+from tests.builders.prediction import findings, source_datasets
 
 pytestmark = pytest.mark.system
 ONCE = {
@@ -112,12 +112,11 @@ def test_own_results_do_not_start_another_run(system: Installation, start_worker
     assert worker.started_runs == 1
 
 
-@pytest.mark.parametrize("slow_s", ["3"])
 def test_kill_9_in_the_middle_is_finished_after_a_restart_and_nothing_is_written_twice(
-    system: Installation, start_worker: StartWorker, slow_s: str
+    system: Installation, start_worker: StartWorker
 ) -> None:
     study = system.new_study()
-    first = start_worker(SLOW_S=slow_s)
+    first = start_worker(SLOW_S="30")
     wait_for(lambda: first.started_runs == 1, 30, "the run")
     first.kill()
     assert system.task(study)["status"] == "in-progress"
@@ -243,8 +242,6 @@ def test_a_task_cancelled_by_a_person_is_left_alone(system: Installation, start_
 
 
 def test_a_grown_study_supersedes_what_nobody_verified(system: Installation, start_worker: StartWorker) -> None:
-    from tests.builders.prediction import source_datasets
-
     study = system.new_study()
     start_worker()
     first = report_of(system, system.ended_task(study))

@@ -1,4 +1,5 @@
 """Splicing `id` and `meta` into the bytes of a resource."""
+# ruff: noqa: E501 - exact bytes
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
 """Dates as ranges."""
+# ruff: noqa: E501 - tables
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -55,7 +57,7 @@ def test_each_precision_contains_the_finer_one(moment: datetime) -> None:
     text = moment.isoformat(timespec="microseconds")
     forms = [text[:4], text[:7], text[:10], text[:19] + "Z", text[:23] + "Z", text[:26] + "Z"]
     ranges = [date_range(form) for form in forms]
-    for outer, inner in zip(ranges, ranges[1:], strict=False):
+    for outer, inner in pairwise(ranges):
         assert outer is not None
         assert inner is not None
         assert outer[0] <= inner[0] < inner[1] <= outer[1]

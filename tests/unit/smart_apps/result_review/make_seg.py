@@ -1,6 +1,6 @@
 """Writes seg_binary.dcm and seg_expected.json: a SYNTHETIC segmentation by highdicom, to be read back by the app.
 
-Run once from the project folder: `python tests/unit/smart_apps/result_review/make_seg.py`; test_seg_fixture.py compares.
+From the project folder: `python tests/unit/smart_apps/result_review/make_seg.py`; test_seg_fixture.py checks it.
 """
 
 from __future__ import annotations
@@ -86,9 +86,7 @@ def build() -> Segmentation:
 
 def expected() -> dict[str, Any]:
     """What the app must read."""
-    slices = [
-        {"sop": f"{ROOT}.3.{index + 1}", "pixels": plane.ravel().tolist()} for index, plane in enumerate(mask())
-    ]
+    slices = [{"sop": f"{ROOT}.3.{index + 1}", "pixels": plane.ravel().tolist()} for index, plane in enumerate(mask())]
     return {"rows": ROWS, "columns": COLUMNS, "labels": list(LABELS), "slices": slices}
 
 
