@@ -109,10 +109,13 @@ class DicomWebService:
 
     async def stop(self) -> None:
         """Stop the background work; what is undone lies in the database."""
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=10)
+        pending, rounds = set(self._tasks), 10
+        while pending and rounds:
+            # More than once: before Python 3.12 a library's `wait_for` can swallow a cancellation.
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=1.0)
+            rounds -= 1
         self._tasks = []
         await self._archive.close()
         if self._fhir_given is None:

@@ -82,6 +82,7 @@ def build_care_plan(assessment: OptionAssessment, facts: FactSet, base: RuleBase
         "extension": [
             {"url": systems.EXTENSION_VERDICT, "valueCode": assessment.verdict},
             *(_rule_extension(spoken) for spoken in assessment.spoken),
+            *_open_rules(assessment, base),
             *_missing(assessment, base),
             *(_figure_extension(figure) for figure in option.figures),
         ],
@@ -171,6 +172,32 @@ def _rule_extension(spoken: Spoken) -> dict[str, Any]:
     ]
     parts += [{"url": "source", "valueString": source} for source in rule.sources]
     return {"url": systems.EXTENSION_RULES, "extension": parts}
+
+
+def _open_rules(assessment: OptionAssessment, base: RuleBase) -> list[dict[str, Any]]:
+    """List the rules that could still speak against the option once a fact is known: silence is no approval."""
+    rendered = []
+    for opened in assessment.open_rules:
+        effects = [
+            effect.effect
+            for effect in opened.rule.effects
+            if assessment.option in effect.options and effect.effect in ("C", "RC") and not effect.about_path
+        ]
+        if not effects:
+            continue
+        parts = [
+            {"url": "rule", "valueCode": opened.rule.id},
+            {"url": "effect", "valueCode": effects[0]},
+            {"url": "stance", "valueCode": "open"},
+            {"url": "text", "valueString": f"{opened.rule.text.zh} {opened.rule.text.en}"},
+            {"url": "verification", "valueCode": opened.rule.verification},
+        ]
+        for name in sorted(opened.missing):
+            label = base.facts[name].label
+            parts.append({"url": "missing", "valueString": f"{label.zh} {label.en}"})
+        parts += [{"url": "source", "valueString": source} for source in opened.rule.sources]
+        rendered.append({"url": systems.EXTENSION_RULES, "extension": parts})
+    return rendered
 
 
 def _figure_extension(figure: Figure) -> dict[str, Any]:

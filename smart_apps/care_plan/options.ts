@@ -4,7 +4,8 @@ import { codeOf, extensionsOf, idOf } from "@client/resource";
 
 export const VERDICTS = ["eligible", "relatively-contraindicated", "not-assessable", "contraindicated"] as const;
 export type Verdict = (typeof VERDICTS)[number];
-export type Stance = "for" | "against" | "note";
+/** `open`: a rule that could still speak against the option once a missing fact is known. */
+export type Stance = "for" | "against" | "open" | "note";
 export type Verification = "sourced" | "unverified" | "policy";
 
 export interface Rule {
@@ -15,6 +16,8 @@ export interface Rule {
   text: string;
   sources: string[];
   verification: Verification;
+  /** Facts an open rule waits for. */
+  missing: string[];
 }
 
 /** A published figure: about the cited group of patients, never about this patient. */
@@ -50,7 +53,7 @@ function parts(extension: fhir4.Extension, url: string): string[] {
 }
 
 function stanceOf(value: string | undefined): Stance {
-  return value === "for" || value === "against" ? value : "note";
+  return value === "for" || value === "against" || value === "open" ? value : "note";
 }
 
 /** Whatever does not say that it is sourced is shown as unverified: the doubt is the safe default. */
@@ -66,6 +69,7 @@ function ruleOf(extension: fhir4.Extension): Rule {
     text: part(extension, "text")?.valueString ?? "",
     sources: parts(extension, "source"),
     verification: verificationOf(part(extension, "verification")?.valueCode),
+    missing: parts(extension, "missing"),
   };
 }
 

@@ -24,6 +24,7 @@ const VERDICT_LOOK: Record<Verdict, { icon: typeof CheckCircleOutlined; color: s
 const STANCES: { stance: Stance; icon: typeof CheckCircleOutlined }[] = [
   { stance: "for", icon: PlusCircleOutlined },
   { stance: "against", icon: MinusCircleOutlined },
+  { stance: "open", icon: QuestionCircleOutlined },
   { stance: "note", icon: InfoCircleOutlined },
 ];
 const BADGE = { sourced: "green", unverified: "orange", policy: "geekblue" } as const;
@@ -41,6 +42,7 @@ export function OptionCard({ option, chosen, mayChoose, asOverride, onChoose }: 
   const { t } = useTranslation();
   const look = VERDICT_LOOK[option.verdict];
   const Icon = look.icon;
+  const open = option.rules.filter((rule) => rule.stance === "open").length;
   const names = OPTIONS[option.code];
   const first = names ? displayOf(OPTIONS, option.code) : (option.plan.title ?? option.code);
   const second = names ? (isChinese() ? names.display : names.zh) : "";
@@ -53,9 +55,16 @@ export function OptionCard({ option, chosen, mayChoose, asOverride, onChoose }: 
           </h3>
           <div className="second-language">{second}</div>
         </div>
-        <Tag color={look.color} icon={<Icon aria-hidden />}>
-          {t(`plan.verdict.${option.verdict}`)}
-        </Tag>
+        <div className="verdict">
+          <Tag color={look.color} icon={<Icon aria-hidden />}>
+            {t(`plan.verdict.${option.verdict}`)}
+          </Tag>
+          {open > 0 ? (
+            <Tag color="warning" icon={<QuestionCircleOutlined aria-hidden />} data-testid="open-rules">
+              {t("plan.open", { count: open })}
+            </Tag>
+          ) : null}
+        </div>
       </header>
       {option.plan.description ? <p className="option-description">{ownLanguageLine(option.plan.description)}</p> : null}
       {STANCES.map(({ stance, icon }) => (
@@ -84,16 +93,42 @@ export function OptionCard({ option, chosen, mayChoose, asOverride, onChoose }: 
 function Rules({ stance, icon: Icon, rules }: { stance: Stance; icon: typeof CheckCircleOutlined; rules: Rule[] }) {
   const { t } = useTranslation();
   if (rules.length === 0) return null;
+  const title = (
+    <>
+      <Icon aria-hidden /> {t(`plan.stance.${stance}`)}
+    </>
+  );
+  if (stance === "open") {
+    return (
+      <details className="rules open">
+        <summary>
+          {title} ({rules.length})
+        </summary>
+        <RuleList rules={rules} />
+      </details>
+    );
+  }
   return (
     <div className={`rules ${stance}`}>
-      <h4>
-        <Icon aria-hidden /> {t(`plan.stance.${stance}`)}
-      </h4>
+      <h4>{title}</h4>
+      <RuleList rules={rules} />
+    </div>
+  );
+}
+
+function RuleList({ rules }: { rules: Rule[] }) {
+  const { t } = useTranslation();
+  return (
       <ul>
         {rules.map((rule) => (
           <li key={rule.id + rule.effects.join()}>
             <Tag className="rule-id">{[rule.id, ...rule.effects].join(" ")}</Tag>
             <Bilingual text={rule.text} />
+            {rule.missing.length > 0 ? (
+              <span className="rule-missing">
+                {t("plan.missingInputs")} {rule.missing.map((text) => <Bilingual key={text} text={text} />)}
+              </span>
+            ) : null}
             <span className="rule-source">
               {rule.sources.length > 0 ? <cite>{rule.sources.join(" ")}</cite> : null}
               <Tag color={BADGE[rule.verification]} className="badge">
@@ -103,7 +138,6 @@ function Rules({ stance, icon: Icon, rules }: { stance: Stance; icon: typeof Che
           </li>
         ))}
       </ul>
-    </div>
   );
 }
 

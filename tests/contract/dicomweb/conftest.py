@@ -129,7 +129,7 @@ async def gateway(orthanc: Orthanc, module_database_url: str) -> AsyncIterator[G
         record = FhirClient(f"{settings.internal_origin}/fhir", record_http)
         yield Gateway(service, http, record, orthanc, fhir)
     for part in (service, fhir, identity):
-        t=time.monotonic(); await part.stop(); print("STOP", part, time.monotonic()-t)
-    t=time.monotonic(); server.stop()
-    await asyncio.wait([serving], timeout=5); print("SERVER", time.monotonic()-t)
+        await part.stop()
+    server.stop()
+    await asyncio.wait([serving], timeout=5)
     serving.cancel()

@@ -20,12 +20,13 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 @pytest.mark.parametrize(
     "name",
-    ["MR_small.dcm", "MR_small_RLE.dcm", "JPEG2000.dcm", "MR_small_jp2klossless.dcm", "JPGExtended.dcm", "image_dfl.dcm",
-     "MR_small_bigendian.dcm", "MR_small_jpeg_ls_lossless.dcm",
-     "liver_1frame.dcm", "SC_rgb_jpeg_dcmtk.dcm"],
-)  # fmt: skip
+    [
+        *("MR_small", "MR_small_RLE", "MR_small_bigendian", "MR_small_jp2klossless", "MR_small_jpeg_ls_lossless"),
+        *("JPEG2000", "JPGExtended", "SC_rgb_jpeg_dcmtk", "image_dfl", "liver_1frame", "test-SR"),
+    ],
+)
 def test_instances_of_many_kinds_pass(name: str):
-    path = get_testdata_file(name, download=False)
+    path = get_testdata_file(f"{name}.dcm", download=False)
     if path is None:
         pytest.fail(f"pydicom brings no {name}")
     with open(path, "rb") as file:

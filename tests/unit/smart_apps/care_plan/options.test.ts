@@ -43,6 +43,11 @@ it("reads rules with all their sources; what does not claim a source counts as u
   expect(rules[1]).toMatchObject({ id: "R42", stance: "note", sources: [], verification: "unverified" });
 });
 
+it("keeps apart the rules that could still speak against, with the facts they wait for", () => {
+  const open = rule({ url: "rule", valueCode: "R07" }, { url: "effect", valueCode: "C" }, { url: "stance", valueCode: "open" }, { url: "missing", valueString: "神经根 root" }, { url: "verification", valueCode: "sourced" });
+  expect(optionOf(plan("O06", "eligible", [open])).rules).toMatchObject([{ id: "R07", stance: "open", effects: ["C"], missing: ["神经根 root"] }]);
+});
+
 it("shows a rule with two effects once", () => {
   const twice = ["E", "PREF+"].map((effect) =>
     rule({ url: "rule", valueCode: "R09" }, { url: "effect", valueCode: effect }, { url: "stance", valueCode: "for" }, { url: "text", valueString: "same" }),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import psutil
 import psycopg
 import pytest
 
+from foramen.kernel.embedded_postgres import start_postgres, stop_postgres
 from terminology import systems
 from tests.builders.installation import Installation, installation, wait_for
 from tests.builders.prediction import findings, source_datasets
@@ -317,3 +320,27 @@ def test_an_idle_worker_is_small(system: Installation, start_worker: StartWorker
     wait_for(lambda: (system.settings.home / "run" / "worker").exists(), 20, "the heartbeat")
     resident_mb = psutil.Process(worker.process.pid).memory_info().rss / 1e6
     assert resident_mb < 150
+
+
+def test_database_down_in_the_middle_is_survived(tmp_path: Path) -> None:
+    """The record and the memory of the run are gone at once; both come back, and the study is answered once."""
+    folder = Path(tempfile.mkdtemp(prefix="foramen-test-pg-"))
+    folder.chmod(0o755)
+    url = start_postgres(folder / "data")
+    try:
+        with installation(tmp_path, url) as system:
+            study = system.new_study()
+            worker = WorkerProcess(system, tmp_path / "runs", SLOW_S="2", ATTEMPTS="20")
+            try:
+                wait_for(lambda: worker.started_runs == 1, 60, "the run")
+                stop_postgres(folder / "data")
+                with pytest.raises(AssertionError):
+                    wait_for(lambda: worker.process.poll() is not None, 4, "nothing: the worker stays")
+                start_postgres(folder / "data")
+                assert system.ended_task(study, 120)["status"] == "completed"
+                assert system.results(study) == ONCE
+            finally:
+                worker.stop()
+    finally:
+        stop_postgres(folder / "data")
+        shutil.rmtree(folder, ignore_errors=True)
