@@ -110,8 +110,16 @@ REGISTRATION_REASONS = {
     for code, display, zh in (
         ("no-patient-id", "The images carry no Patient ID", "影像中没有患者 ID"),
         ("no-issuer", "The images do not say who issued their Patient ID", "影像未注明患者 ID 的签发机构"),
-        ("no-patient-match", "No patient in the record has this Patient ID and issuer", "病历中没有与该患者 ID 和签发机构一致的患者"),
-        ("ambiguous-patient-match", "Several patients in the record have this Patient ID", "病历中有多名患者使用该患者 ID"),
+        (
+            "no-patient-match",
+            "No patient in the record has this Patient ID and issuer",
+            "病历中没有与该患者 ID 和签发机构一致的患者",
+        ),
+        (
+            "ambiguous-patient-match",
+            "Several patients in the record have this Patient ID",
+            "病历中有多名患者使用该患者 ID",
+        ),
         ("conflicting-patient-id", "The series of the study name different patients", "同一检查的序列对应不同的患者"),
         ("superseded", "Newer images of the study replaced this request", "该检查已有新影像，本任务已被取代"),
     )

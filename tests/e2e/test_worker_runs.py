@@ -49,7 +49,7 @@ class WorkerProcess:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.builders.worker_process"],
                 env={**system.environment, "RUNS_FILE": str(runs), **environment},
-                cwd=Path(__file__).parents[4],
+                cwd=Path(__file__).parents[2],
                 stdout=log,
                 stderr=log,
             )
