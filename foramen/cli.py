@@ -85,6 +85,15 @@ def worker() -> None:
 
 
 @app.command()
+def archive() -> None:
+    """Run the private Orthanc alone, in this process's place (containers)."""
+    from foramen.supervisor.orthanc_process import orthanc_process
+
+    command, environment = orthanc_process(get_settings())
+    os.execve(command[0], command, {**os.environ, **environment})  # noqa: S606  Orthanc itself, no shell
+
+
+@app.command()
 def migrate() -> None:
     """Bring the database up to date and register our own clients."""
     from foramen.app import migrate as migrate_all

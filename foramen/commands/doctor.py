@@ -15,8 +15,8 @@ from rich.table import Table
 
 from foramen.kernel.embedded_postgres import postgres_pid
 from foramen.kernel.settings import Settings, get_settings
+from foramen.supervisor.orthanc_process import ORTHANC_PROGRAMS
 from foramen.supervisor.ports import holder, is_free
-from foramen.supervisor.supervisor import ORTHANC_PROGRAMS
 
 _PLUGINS = Path("/usr/share/orthanc/plugins")
 _MINIMUM_FREE_BYTES = 2_000_000_000

@@ -12,7 +12,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from pathlib import Path
 from typing import IO
 
 from foramen.kernel.embedded_postgres import postgres_pid, start_postgres, stop_postgres
@@ -20,11 +19,10 @@ from foramen.kernel.errors import ConflictError, UpstreamError
 from foramen.kernel.heartbeat import heartbeat_file
 from foramen.kernel.secret_files import read_or_create_secret
 from foramen.kernel.settings import Settings
-from foramen.supervisor.orthanc_config import orthanc_environment, write_orthanc_config
+from foramen.supervisor.orthanc_process import orthanc_process
 from foramen.supervisor.part import Part
 from foramen.supervisor.ports import free_port, is_free, require_free
 
-ORTHANC_PROGRAMS = ("/usr/sbin/Orthanc", "/usr/local/sbin/Orthanc", "/usr/bin/Orthanc")
 _TICK_S = 0.1
 _BEAT_S = 2.0
 
@@ -191,14 +189,11 @@ class Supervisor:
         return environment
 
     def _orthanc_part(self) -> Part:
-        program = next((path for path in ORTHANC_PROGRAMS if Path(path).exists()), None)
-        if program is None:
-            raise UpstreamError("Orthanc is not installed: apt install orthanc orthanc-dicomweb orthanc-python")
-        config = write_orthanc_config(self.settings, self.home / "orthanc")
+        command, environment = orthanc_process(self.settings)
         return Part(
             "orthanc",
-            [program, str(config)],
-            orthanc_environment(self.settings, self.home / "orthanc"),
+            command,
+            environment,
             self.home / "logs" / "orthanc.log",
             lambda: _answers(f"{self.settings.archive_url}/system", self._orthanc_credentials()),
         )
