@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from collections.abc import MutableMapping
+from pathlib import Path
 from typing import Any
 
 import structlog
 
+_DEEPEST_FRAMES = 8
 _ALLOWED_FIELDS = frozenset(
     (
         *("event", "level", "timestamp", "trace_id", "service", "exception", "reason", "part", "pid", "port", "state"),
@@ -24,6 +27,17 @@ def _keep_allowed(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMa
     return {key: value for key, value in event.items() if key in _ALLOWED_FIELDS}
 
 
+def _place_of_exception(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Write an exception as its class and where it came from; its message may quote values of a person."""
+    given = event.pop("exc_info", None)
+    error = given if isinstance(given, BaseException) else sys.exc_info()[1] if given else None
+    if error is not None:
+        frames = traceback.extract_tb(error.__traceback__)[-_DEEPEST_FRAMES:]
+        places = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
+        event["exception"] = f"{type(error).__module__}.{type(error).__qualname__} at " + " < ".join(reversed(places))
+    return event
+
+
 def configure_log(level: str, service: str) -> None:
     """Set up logging of this process: JSON lines on standard error."""
     structlog.configure(
@@ -31,7 +45,7 @@ def configure_log(level: str, service: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
+            _place_of_exception,
             _keep_allowed,
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ],

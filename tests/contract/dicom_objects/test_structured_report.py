@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from io import BytesIO
 from pathlib import Path
 
 import highdicom
-import pytest
 from pydicom.dataset import Dataset
 
 from ai_services.results.dicom_seg import build_segmentation
@@ -91,7 +89,6 @@ def fields(item: object) -> dict[str, object]:
     return {name: getattr(item, name) for name in type(item).__slots__}  # type: ignore[attr-defined]
 
 
-@pytest.mark.skipif(shutil.which("dsr2xml") is None, reason="dcmtk is not installed")
 def test_dcmtk_reads_it_as_a_report(tmp_path: Path) -> None:
     path = tmp_path / "sr.dcm"
     path.write_bytes(written(build()))

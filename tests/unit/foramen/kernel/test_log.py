@@ -17,3 +17,19 @@ def test_unknown_fields_are_dropped() -> None:
     assert '"resource_type": "Patient"' in result.stderr
     assert "ZHANG" not in result.stderr
     assert "1970" not in result.stderr
+
+
+def test_an_exception_is_named_without_its_message() -> None:
+    code = """
+from foramen.kernel.log import configure_log, get_log
+configure_log('INFO', 'test')
+def read_patient():
+    raise ValueError('ZHANG^SAN is not a date')
+try:
+    read_patient()
+except ValueError:
+    get_log().error('failed', exc_info=True)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "builtins.ValueError at <string>:5 read_patient" in result.stderr
+    assert "ZHANG" not in result.stderr
