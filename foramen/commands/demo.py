@@ -6,12 +6,16 @@ import asyncio
 import os
 import secrets
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import httpx
 import typer
 
 from foramen.kernel.errors import InteropError
 from foramen.kernel.settings import Settings
+
+if TYPE_CHECKING:
+    from foramen.demo.studies import DemoStudy
 
 USERNAME = "surgeon"
 PASSWORD = "foramen-demo"  # noqa: S105  the demonstration's own, printed on the screen; no other mode has a default
@@ -39,15 +43,12 @@ def run(settings: Settings, *, check: bool) -> int:
 
 
 async def _fill(settings: Settings, *, check: bool) -> bool:
-    """Make the account, load the cohort, send the studies."""
-    from foramen.demo.cohort import ISSUER, ORGANIZATION, PRACTITIONER, cohort_bundle, demo_patients
-    from foramen.demo.journey import Journey, print_table
-    from foramen.demo.studies import main_study, vendor_studies
+    """Make the account, load the cohort, send the studies; for a check, do the whole job. False when a stage failed."""
+    from foramen.demo.cohort import ISSUER, ORGANIZATION, PRACTITIONER
+    from foramen.demo.studies import fresh, main_study, phantom_study, vendor_studies
     from foramen.identity.app import ensure_user
     from foramen.identity.operator_token import operator_token
-    from foramen.ingest.send import send_instances
     from foramen.kernel.database_url import database_url
-    from foramen.kernel.fhir_client import FhirClient
 
     url = database_url(settings)
     password = secrets.token_urlsafe(12) if check else PASSWORD
@@ -56,23 +57,42 @@ async def _fill(settings: Settings, *, check: bool) -> bool:
     )
     token = operator_token(settings, url, "system/*.cruds", expires_in_s=3600)
     study = main_study(settings.test_data, ISSUER)
-    others = vendor_studies(settings.test_data) if check else []
-    # The main study's patient comes first: that one has complete clinical inputs.
-    patients = demo_patients([study.patient_id, *(item.patient_id for item in others)])
-    authored = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    headers = {"Authorization": f"Bearer {token}"}
-    async with httpx.AsyncClient(headers=headers, timeout=60) as http:
-        await FhirClient(settings.fhir_base, http).transaction(cohort_bundle(patients, authored))
-    typer.echo(f"  cohort     {len(patients)} SYNTHETIC patients")
     if check:
+        from foramen.demo.journey import Journey, print_table
+
+        salt = secrets.token_hex(8)
+        others = [fresh(item, salt) for item in vendor_studies(settings.test_data)]
+        await _load_cohort(settings, token, [study, *others])
         journey = Journey(settings, token, USERNAME, password, typer.echo)
-        good = await journey.run(study, others)
+        good = await journey.run(fresh(study, salt), others)
         print_table(journey.stages)
         return good
+    # The first patient's clinical inputs are complete, the second's are missing; the third is not in the record at all.
+    second, unknown = phantom_study(ISSUER, seed=2), phantom_study(ISSUER, seed=3)
+    await _load_cohort(settings, token, [study, second])
+    for item in (study, second, unknown):
+        await _send(settings, item)
+    return True
+
+
+async def _load_cohort(settings: Settings, token: str, studies: list[DemoStudy]) -> None:
+    """Write the cohort in one transaction, with a patient for each study; the first study's patient comes first."""
+    from foramen.demo.cohort import cohort_bundle, demo_patients
+    from foramen.kernel.fhir_client import FhirClient
+
+    patients = demo_patients([study.patient_id for study in studies])
+    authored = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=60) as http:
+        await FhirClient(settings.fhir_base, http).transaction(cohort_bundle(patients, authored))
+    typer.echo(f"  cohort     {len(patients)} SYNTHETIC patients")
+
+
+async def _send(settings: Settings, study: DemoStudy) -> None:
+    from foramen.ingest.send import send_instances
+
     typer.echo(f"  study      sending {len(study.instances)} instances: {study.name}")
     outcomes = await asyncio.to_thread(
         send_instances, study.instances, settings.host, settings.dicom_port, settings.dicom_aet
     )
     if not all(outcome.stored for outcome in outcomes):
         raise InteropError("The demo study was not stored; see the log of orthanc")
-    return True

@@ -158,10 +158,8 @@ class Journey:
     async def _published(
         self, record: FhirClient, http: httpx.AsyncClient, study: DemoStudy, task: dict[str, Any]
     ) -> tuple[dict[str, Any], str]:
-        reports = await record.search("DiagnosticReport", [("imaging-study", task["focus"]["reference"])]) or []
-        if not reports:
-            references = [item["valueReference"]["reference"] for item in task.get("output", [])]
-            reports = [await record.read(item) for item in references if item.startswith("DiagnosticReport/")]
+        references = [item.get("valueReference", {}).get("reference", "") for item in task.get("output", [])]
+        reports = [await record.read(item) for item in references if item.startswith("DiagnosticReport/")]
         if not reports or reports[0]["status"] != "partial":
             raise StageError("no partial DiagnosticReport")
         response = await http.get(
@@ -200,7 +198,8 @@ class Journey:
         self, record: FhirClient, surgeon: Surgeon, tokens: dict[str, Any], report: dict[str, Any], patient: str
     ) -> tuple[None, str]:
         drafts = await record.search("CarePlan", [("subject", f"Patient/{patient}"), ("status", "draft")])
-        options = [plan for plan in drafts if plan["intent"] == "option"]
+        basis = {"reference": f"DiagnosticReport/{report['id']}"}
+        options = [plan for plan in drafts if plan["intent"] == "option" and basis in plan["supportingInfo"]]
         if len(options) < 3:
             raise StageError(f"only {len(options)} options")
         chosen = next((plan for plan in options if _verdict(plan) == "eligible"), None)

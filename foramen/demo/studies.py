@@ -80,6 +80,12 @@ def vendor_studies(test_data: Path) -> list[DemoStudy]:
     return studies
 
 
+def fresh(study: DemoStudy, salt: str) -> DemoStudy:
+    """Return the same images as a new study, so that a check can be repeated on one installation."""
+    instances = _under_identity(study.instances, study.patient_id, salt)
+    return DemoStudy(study.name, study.patient_id, str(instances[0].StudyInstanceUID), instances)
+
+
 def _spacing_mm(affine_lps: object) -> tuple[float, float, float]:
     import numpy as np
 
@@ -99,13 +105,14 @@ def _read(file: Path) -> Dataset | None:
         return None
 
 
-def _under_identity(instances: list[Dataset], patient_id: str) -> list[Dataset]:
+def _under_identity(instances: list[Dataset], patient_id: str, salt: str = "") -> list[Dataset]:
     first_study = str(instances[0].StudyInstanceUID)
+    key = (patient_id, salt)
     for dataset in instances:
         dataset.PatientID, dataset.IssuerOfPatientID = patient_id, "DEMO"
         dataset.PatientName = f"SYNTHETIC^{patient_id}"
-        dataset.StudyInstanceUID = derived_uid("demo-study", patient_id, first_study)
-        dataset.SeriesInstanceUID = derived_uid("demo-series", patient_id, str(dataset.SeriesInstanceUID))
-        dataset.SOPInstanceUID = derived_uid("demo-instance", patient_id, str(dataset.SOPInstanceUID))
+        dataset.StudyInstanceUID = derived_uid("demo-study", *key, first_study)
+        dataset.SeriesInstanceUID = derived_uid("demo-series", *key, str(dataset.SeriesInstanceUID))
+        dataset.SOPInstanceUID = derived_uid("demo-instance", *key, str(dataset.SOPInstanceUID))
         dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     return instances
