@@ -17,6 +17,7 @@ from pydicom import Dataset, dcmread
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement
 
+from dicomweb.dicom_json import dicom_json
 from foramen.kernel.errors import InvalidResourceError
 
 STUDY_KEYWORDS = (
@@ -130,9 +131,7 @@ def json_model(dataset: Dataset, uri: str) -> dict[str, Any]:
     def bulk_uri(element: DataElement) -> str:
         return f"{uri}/bulkdata/{paths[id(element)]}"
 
-    model: dict[str, Any] = dataset.to_json_dict(
-        bulk_data_threshold=BULK_THRESHOLD_BYTES, bulk_data_element_handler=bulk_uri, suppress_invalid_tags=True
-    )
+    model = dicom_json(dataset, bulk_uri, BULK_THRESHOLD_BYTES)
     if "00080005" in model:
         model["00080005"] = {"vr": "CS", "Value": ["ISO_IR 192"]}  # JSON is UTF-8 (PS3.18 §F.2)
     return model

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dicomweb.archive import Archive
+from dicomweb.dicom_json import dicom_json
 from dicomweb.instance_check import FailureReason, RejectedInstanceError, parse_instance
 from dicomweb.instance_header import InstanceHeader, header_of
 from dicomweb.multipart import Part, boundary_of, close_parts, read_parts
@@ -226,6 +227,6 @@ def _fingerprint(dataset: Dataset) -> str:
         else:
             digest.update(pixels.astype(pixels.dtype.newbyteorder("<")).tobytes())
     else:
-        model = dataset.to_json_dict(suppress_invalid_tags=True)
+        model = dicom_json(dataset)
         digest.update(orjson.dumps(model, option=orjson.OPT_SORT_KEYS, default=str))
     return digest.hexdigest()
