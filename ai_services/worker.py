@@ -30,6 +30,8 @@ from terminology import systems
 
 _RECONCILE_S = 5.0
 _SLOWEST_POLL_S = 5.0
+_STARTING_S = 60.0
+_STARTING_POLL_S = 0.25
 _GRACE_S = 5.0
 _MAXIMUM_RUNS = 3
 
@@ -41,6 +43,7 @@ class _Poll:
     services: Services
     log: Any
     connected: bool | None = None
+    began_at: float = field(default_factory=time.monotonic)
     pause_s: float = 0.0
     reconciled_at: float = float("-inf")
     running: dict[str, str] = field(default_factory=dict)
@@ -88,7 +91,8 @@ def _look(poll: _Poll) -> None:
             reason = exc.message if isinstance(exc, InteropError) else type(exc).__name__
             poll.log.warning("record or database not reachable, waiting", reason=reason)
         poll.connected = False
-        poll.pause_s = min(max(poll.pause_s, 0.1) * 1.5, _SLOWEST_POLL_S)
+        starting = time.monotonic() - poll.began_at < _STARTING_S
+        poll.pause_s = _STARTING_POLL_S if starting else min(max(poll.pause_s, 0.1) * 1.5, _SLOWEST_POLL_S)
         return
     if poll.connected is False:
         poll.log.info("record and database reachable again")

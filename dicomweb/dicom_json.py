@@ -1,7 +1,8 @@
 """DICOM JSON model of a dataset, element by element (PS3.18 Annex F); what cannot be written is left out, not guessed.
 
-pydicom's own `suppress_invalid_tags` switches strict reading on for the whole process while it runs. Two threads at once
-can leave it on for good, and other threads meanwhile refuse what they should read with a warning. So the loop is ours.
+pydicom's own `suppress_invalid_tags` switches strict reading on for the whole process while it runs. Two threads at
+once can leave it on for good, and other threads meanwhile refuse what they should read with a warning. So the loop is
+ours.
 """
 
 from __future__ import annotations

@@ -64,6 +64,7 @@ def demo_command(
 @app.command()
 def serve(
     only: Annotated[str | None, typer.Option(help="identity, fhir, dicomweb or apps; all without it.")] = None,
+    migrate: Annotated[bool, typer.Option(help="Bring the database up to date first.")] = False,
 ) -> None:
     """Run the web process alone."""
     from foramen.app import SERVICES
@@ -71,7 +72,7 @@ def serve(
 
     if only is not None and only not in SERVICES:
         raise typer.BadParameter(f"choose one of {', '.join(SERVICES)}", param_hint="--only")
-    serve_web(get_settings(), only)
+    serve_web(get_settings(), only, migrate=migrate)
 
 
 @app.command()

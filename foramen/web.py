@@ -9,11 +9,19 @@ from granian.constants import Interfaces
 from granian.server.embed import Server
 
 from foramen.app import create
+from foramen.app import migrate as migrate_all
+from foramen.kernel.heartbeat import beat
 from foramen.kernel.settings import Settings
 
 
-def serve(settings: Settings, only: str | None = None) -> None:
-    """Serve until SIGTERM or SIGINT; open requests are finished first."""
+def serve(settings: Settings, only: str | None = None, *, migrate: bool = False) -> None:
+    """Serve until SIGTERM or SIGINT; open requests are finished first.
+
+    With `migrate` the database is brought up to date first, in this process: its imports are paid once.
+    """
+    if migrate:
+        migrate_all(settings)
+        beat(settings.home, "migrations")
     asyncio.run(_serve(settings, only))
 
 

@@ -119,7 +119,7 @@ def _stop(process: subprocess.Popen[str]) -> None:
 def _resident_mb(process: subprocess.Popen[str]) -> float:
     wanted = ("serve", "worker")
     children = psutil.Process(process.pid).children(recursive=True)
-    roots = [child for child in children if child.cmdline()[-1:] and child.cmdline()[-1] in wanted]
+    roots = [child for child in children if set(wanted) & set(child.cmdline())]
     family = {member for root in roots for member in (root, *root.children(recursive=True))}
     return sum(member.memory_info().rss for member in family) / 2**20
 

@@ -8,7 +8,6 @@ import secrets
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import httpx
 import typer
 
 from foramen.kernel.errors import InteropError
@@ -77,6 +76,8 @@ async def _fill(settings: Settings, *, check: bool) -> bool:
 
 async def _load_cohort(settings: Settings, token: str, studies: list[DemoStudy]) -> None:
     """Write the cohort in one transaction, with a patient for each study; the first study's patient comes first."""
+    import httpx
+
     from foramen.demo.cohort import cohort_bundle, demo_patients
     from foramen.kernel.fhir_client import FhirClient
 

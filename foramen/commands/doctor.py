@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from foramen.kernel.embedded_postgres import postgres_pid
 from foramen.kernel.settings import Settings, get_settings
@@ -34,6 +32,9 @@ class Check:
 
 def doctor() -> None:
     """Check this machine and this installation; exit 1 when something required is missing."""
+    from rich.console import Console
+    from rich.table import Table
+
     checks = inspect(get_settings())
     table = Table("", "part", "finding", box=None, pad_edge=False)
     for check in checks:

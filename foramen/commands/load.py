@@ -7,18 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import httpx
 import orjson
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
-from foramen.kernel.database_url import database_url
-from foramen.kernel.fhir_client import error_of
-from foramen.kernel.outcome import FHIR_JSON
 from foramen.kernel.settings import Settings, get_settings
+
+if TYPE_CHECKING:
+    import httpx
 
 BATCH_SIZE = 200
 
@@ -27,7 +24,11 @@ def load(
     paths: Annotated[list[Path], typer.Argument(help="Files or folders: .json (resource or Bundle), .ndjson.")],
 ) -> None:
     """Load FHIR resources into the running server; resources with an id keep it, so a repeat changes nothing twice."""
+    from rich.console import Console
+    from rich.progress import Progress
+
     from foramen.identity.operator_token import operator_token
+    from foramen.kernel.database_url import database_url
 
     settings = get_settings()
     token = operator_token(settings, database_url(settings), "system/*.cruds", expires_in_s=3600)
@@ -59,6 +60,10 @@ def _files(path: Path) -> list[Path]:
 
 
 def _client(settings: Settings, token: str) -> httpx.Client:
+    import httpx
+
+    from foramen.kernel.outcome import FHIR_JSON
+
     headers = {"Authorization": f"Bearer {token}", "Content-Type": FHIR_JSON, "Accept": FHIR_JSON}
     return httpx.Client(base_url=f"{settings.internal_origin}/fhir", headers=headers, timeout=300)
 
@@ -98,6 +103,8 @@ def _entry(resource: dict[str, Any]) -> dict[str, Any]:
 
 
 def _post_bundle(client: httpx.Client, name: str, bundle: dict[str, Any]) -> tuple[int, list[str]]:
+    from foramen.kernel.fhir_client import error_of
+
     if bundle.get("type") in ("transaction", "batch"):
         response = client.post("", content=orjson.dumps(bundle))
         if response.status_code >= 400:
@@ -108,6 +115,8 @@ def _post_bundle(client: httpx.Client, name: str, bundle: dict[str, Any]) -> tup
 
 
 def _post_batch(client: httpx.Client, resources: list[tuple[str, dict[str, Any]]]) -> tuple[int, list[str]]:
+    from foramen.kernel.fhir_client import error_of
+
     if not resources:
         return 0, []
     bundle = {"resourceType": "Bundle", "type": "batch", "entry": [_entry(item) for _, item in resources]}

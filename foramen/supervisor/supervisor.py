@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import fcntl
-import os
 import signal
-import subprocess
 import sys
 import time
 import urllib.error
@@ -133,34 +131,29 @@ class Supervisor:
         began = time.monotonic()
         if self.settings.orthanc_url is None:
             self._launch(self._orthanc_part())
-        migration = subprocess.run(
-            [sys.executable, "-m", "foramen", "migrate"],
-            env={**os.environ, **self._environment()},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if migration.returncode != 0:
-            raise UpstreamError(f"The migrations failed:\n{migration.stderr.strip()[-2000:]}")
-        self._status("migrations", f"done       {time.monotonic() - began:5.1f} s")
-        self._launch(self._web_part())
+        migrations = heartbeat_file(self.home, "migrations")
+        migrations.unlink(missing_ok=True)
+        web = self._web_part()
+        self._launch(web)
         self._launch(self._worker_part())
+        self._await(web, migrations.exists)
+        self._status("migrations", f"done       {time.monotonic() - began:5.1f} s")
         for part in self.parts:
-            self._await_ready(part)
+            self._await(part, part.is_ready)
+            part.ready = True
+            pid = part.process.pid if part.process else 0
+            self._status(part.name, f"ready      {time.monotonic() - part.started_at:5.1f} s  (pid {pid})")
 
     def _launch(self, part: Part) -> None:
         part.start()
         self.parts.append(part)
 
-    def _await_ready(self, part: Part, timeout_s: float = 60.0) -> None:
+    def _await(self, part: Part, condition: Callable[[], bool], timeout_s: float = 90.0) -> None:
         deadline = time.monotonic() + timeout_s
-        while not part.is_ready():
+        while not condition():
             if part.poll() is not None or time.monotonic() > deadline or self._stopping:
                 raise UpstreamError(f"{part.name} did not start; see {part.log_file}")
             time.sleep(0.05)
-        part.ready = True
-        pid = part.process.pid if part.process else 0
-        self._status(part.name, f"ready      {time.monotonic() - part.started_at:5.1f} s  (pid {pid})")
 
     def _watch_part(self, part: Part, now: float) -> None:
         if part.process is None:
@@ -205,7 +198,7 @@ class Supervisor:
     def _web_part(self) -> Part:
         return Part(
             "web",
-            [sys.executable, "-m", "foramen", "serve"],
+            [sys.executable, "-m", "foramen", "serve", "--migrate"],
             self._environment(),
             self.home / "logs" / "web.log",
             lambda: _answers(f"{self.settings.internal_origin}/readyz"),
