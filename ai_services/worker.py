@@ -108,7 +108,7 @@ def _take_waiting(poll: _Poll) -> None:
     idle = set(durable.KINDS) - set(poll.running.values())
     if not idle:
         return
-    for task in services.wait(claim.waiting_tasks(services.fhir)):
+    for task in services.wait(claim.waiting_tasks(services.fhir, idle)):
         code = claim.code_of(task)
         if code not in idle:
             continue

@@ -184,8 +184,19 @@ def match_keys(level: dict[str, Any]) -> dict[str, list[str]]:
 def _level(model: dict[str, Any], keywords: tuple[str, ...]) -> dict[str, Any]:
     tags = {tag_of(keyword): dictionary_VR(keyword) for keyword in keywords}
     level = {tag: model.get(tag, {"vr": vr}) for tag, vr in tags.items()}
-    plain: dict[str, Any] = orjson.loads(orjson.dumps(level, default=_plain))
+    plain: dict[str, Any] = _without_nul(orjson.loads(orjson.dumps(level, default=_plain)))
     return plain
+
+
+def _without_nul(value: Any) -> Any:
+    """Drop NUL, which some devices pad with and jsonb refuses: one odd text must not keep a study out of the index."""
+    if isinstance(value, str):
+        return value.replace("\0", "")
+    if isinstance(value, list):
+        return [_without_nul(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _without_nul(item) for key, item in value.items()}
+    return value
 
 
 def _plain(value: Any) -> Any:
@@ -205,11 +216,12 @@ def _text(dataset: Dataset, keyword: str) -> str:
         value = dataset.get(keyword)
     except Exception:  # noqa: BLE001  pydicom raises many kinds for one broken value; absent is the honest reading
         return ""
-    return "" if value is None else str(value).strip()
+    return "" if value is None else str(value).replace("\0", "").strip()
 
 
 def _integer(dataset: Dataset, keyword: str) -> int | None:
     try:
-        return int(_text(dataset, keyword))
+        number = int(_text(dataset, keyword))
     except ValueError:
         return None
+    return number if -(2**31) <= number < 2**31 else None  # IS, PS3.5 Table 6.2-1

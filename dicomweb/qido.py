@@ -155,6 +155,8 @@ def parse_query(level: str, parameters: QueryParams, path: dict[str, str]) -> Qu
         if name in path:
             _match(query, level, tag_of(keyword), path[name])
     for name, value in parameters.multi_items():
+        if "\0" in value:
+            raise InvalidRequestError(f"{name} holds a character that no attribute can hold")
         match name:
             case "limit":
                 query.limit = min(_whole_number(name, value), LARGEST_PAGE)

@@ -17,8 +17,9 @@ from dicomweb.study_index import IndexedSeries, IndexedStudy
 from foramen.kernel.identifiers import derived_uuid
 from terminology import codes, systems
 
-_OPEN = ("requested", "on-hold")
-"""States of a Task nobody works on yet: a newer input set takes its place."""
+_OPEN = ("requested", "on-hold", "in-progress")
+"""States of a Task that is not done: a newer input set takes its place. A worker that is at it notices and stops, so
+that an older result never arrives after, and so in place of, the newer one."""
 
 
 @dataclass(frozen=True, slots=True)

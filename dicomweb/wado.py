@@ -196,6 +196,8 @@ def _frame_numbers(text: str, frames: int) -> list[int]:
     numbers = [int(part) for part in text.split(",")]
     if not all(1 <= number <= frames for number in numbers):
         raise NotFoundError("No such frame")
+    if len(set(numbers)) < len(numbers):
+        raise InvalidRequestError("A frame may be asked for once in a request")
     return numbers
 
 

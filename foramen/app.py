@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from foramen.identity.app import IdentityService
 from foramen.kernel.database_url import database_url as resolve_database_url
 from foramen.kernel.log import configure_log, get_log
 from foramen.kernel.settings import Settings, get_settings
@@ -83,7 +84,7 @@ def create(settings: Settings | None = None, only: str | None = None) -> ASGIApp
     """
     settings = settings or get_settings()
     configure_log(settings.log_level, "web")
-    services, routes = _build_services(settings, resolve_database_url(settings), only)
+    identity, services, routes = _build_services(settings, resolve_database_url(settings), only)
 
     async def readyz(_: Request) -> Response:
         states = await asyncio.gather(*(service.ready() for service in services.values()), return_exceptions=True)
@@ -94,10 +95,14 @@ def create(settings: Settings | None = None, only: str | None = None) -> ASGIApp
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         for service in services.values():
             await service.start()
+        if "identity" not in services:
+            identity.watch_revocations()
         get_log().info("web started", count=len(services))
         yield
         for service in reversed(services.values()):
             await service.stop()
+        if "identity" not in services:
+            await identity.stop()
 
     health: list[BaseRoute] = [
         Route("/healthz", _healthz),
@@ -109,9 +114,8 @@ def create(settings: Settings | None = None, only: str | None = None) -> ASGIApp
 
 def _build_services(
     settings: Settings, database_url: str, only: str | None
-) -> tuple[dict[str, Service], list[BaseRoute]]:
+) -> tuple[IdentityService, dict[str, Service], list[BaseRoute]]:
     """Build the wanted services and their routes; identity always exists, as it holds the verifier's key."""
-    from foramen.identity.app import IdentityService
 
     def wanted(name: str) -> bool:
         return only is None or only == name
@@ -140,7 +144,7 @@ def _build_services(
         from smart_apps.server import build_app
 
         routes.append(Mount("/", build_app(settings)))
-    return services, routes
+    return identity, services, routes
 
 
 def _endpoint(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:

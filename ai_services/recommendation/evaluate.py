@@ -219,9 +219,11 @@ def _score(item: OptionAssessment, base: RuleBase) -> float:
 
 
 def _blocked_reason(assessments: tuple[OptionAssessment, ...], base: RuleBase) -> Text | None:
-    left = [item for item in assessments if item.verdict != "contraindicated" and item.available]
+    left = [item for item in assessments if _rankable(item)]
     if len(left) >= base.ranking.minimum_options:
         return None
+    waiting = [item for item in assessments if item.verdict == "not-assessable" and item.available]
+    facts = sorted({name for item in waiting for opened in item.open_rules for name in opened.missing})
     reasons: dict[str, Text] = {}
     for item in assessments:
         for one in item.spoken:
@@ -229,7 +231,10 @@ def _blocked_reason(assessments: tuple[OptionAssessment, ...], base: RuleBase) -
                 reasons.setdefault(one.rule.id, one.rule.text)
     zh = "；".join(f"{rule}：{text.zh}" for rule, text in reasons.items())
     en = "; ".join(f"{rule}: {text.en}" for rule, text in reasons.items())
-    return Text(f"仅余 {len(left)} 个非禁忌方案。{zh}", f"Only {len(left)} options are left. {en}")
+    if facts:
+        zh += f"；另有 {len(waiting)} 个方案缺少资料：{'、'.join(base.facts[name].label.zh for name in facts)}"
+        en += f"; {len(waiting)} more wait for: {', '.join(base.facts[name].label.en for name in facts)}"
+    return Text(f"仅余 {len(left)} 个可评估的非禁忌方案。{zh}", f"Only {len(left)} assessed options are left. {en}")
 
 
 def _if_corrected(facts: Facts, base: RuleBase, tally: _Tally) -> dict[str, Verdict] | None:

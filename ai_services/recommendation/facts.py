@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 from ai_services.recommendation.conditions import Facts, FactValue, OneOf
@@ -17,6 +17,11 @@ from terminology import systems
 from terminology.codes import LEVELS
 
 Resource = Mapping[str, Any]
+
+RED_FLAG_VALID_DAYS = 14
+"""POLICY, to be confirmed: answers to the red flags older than this are asked again ("new" means < 14 days, §2.2)."""
+LEAST_CONFIDENCE = 0.5
+"""POLICY, to be confirmed: below this an unsigned morphology does not choose the index level."""
 
 _USABLE = ("preliminary", "final", "amended", "corrected")
 _ANSWERED = ("completed", "amended")
@@ -85,12 +90,14 @@ def collect_facts(
     patient : for the limits of the intended use (age)
     """
     usable = [item for item in observations if item.get("status") in _USABLE]
-    answers = _newest_answers(questionnaire_responses)
+    answers = _newest_answers(questionnaire_responses, today)
     level, choice = _index_level(usable, answers)
     facts: dict[str, FactValue] = {"clinician.override": False}
     for name, value in answers.values.items():
         _accept_answer(name, value, base.facts.get(name), facts, answers.notes)
-    if level is not None:
+    if level is None:
+        facts["mri.quality"] = "missing"  # R04 holds: nothing was found at a level that anybody named
+    else:
         facts["level"] = level
         facts.update(_level_facts([item for item in usable if _level_of(item) == level], base))
     facts.update(_study_facts(usable, base))
@@ -113,7 +120,18 @@ def _level_of(observation: Resource) -> str | None:
     return None
 
 
-def _newest_answers(responses: Iterable[Resource]) -> _Answers:
+def _authored(response: Resource) -> datetime:
+    """When it was answered, as an instant: texts of different time zones do not sort."""
+    for text in (response.get("authored"), response.get("meta", {}).get("lastUpdated")):
+        try:
+            moment = datetime.fromisoformat(str(text).replace("Z", "+00:00"))
+        except ValueError:
+            continue
+        return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return datetime.min.replace(tzinfo=UTC)
+
+
+def _newest_answers(responses: Iterable[Resource], today: date) -> _Answers:
     complete = [
         item
         for item in responses
@@ -122,9 +140,25 @@ def _newest_answers(responses: Iterable[Resource]) -> _Answers:
     ]
     answers = _Answers()
     if complete:
-        newest = max(complete, key=lambda item: (item.get("authored", ""), item.get("meta", {}).get("lastUpdated", "")))
+        newest = max(complete, key=_authored)
         _flatten(newest.get("item", []), answers.values)
+        if (today - _authored(newest).date()).days > RED_FLAG_VALID_DAYS:
+            _forget_red_flags(answers)
     return answers
+
+
+def _forget_red_flags(answers: _Answers) -> None:
+    """Old answers to the red flags count as unanswered: "no" then is not "no" now (clinical model §2.2)."""
+    old = [name for name in answers.values if name.startswith("redflag.")]
+    for name in old:
+        del answers.values[name]
+    if old:
+        answers.notes.append(
+            Text(
+                f"红旗征的回答已超过 {RED_FLAG_VALID_DAYS} 天，按未回答处理，请重新询问。",
+                f"The red flags were asked over {RED_FLAG_VALID_DAYS} days ago and count as unanswered: ask again.",
+            )
+        )
 
 
 def _flatten(items: Iterable[Resource], into: dict[str, Any]) -> None:
@@ -301,6 +335,13 @@ def _index_level(observations: Sequence[Resource], answers: _Answers) -> tuple[s
         )
     worst = max(candidates)
     level = LEVELS[worst[2]]
+    sure = _confidence_at(level, observations)
+    if sure is not None and sure < LEAST_CONFIDENCE:
+        return None, Text(
+            f"未确定责任节段：{level} 形态最重，但模型置信度仅 {sure:.0%}，请医生指定节段。",
+            f"No index level: {level} shows the worst morphology, but with a confidence of {sure:.0%} only; "
+            "a clinician must name the level.",
+        )
     alike = sum(1 for item in candidates if item[0] == worst[0])
     tie_zh = "（多个节段形态同级，取退变更重、再取更低者）" if alike > 1 else ""
     tie_en = " (several levels alike: the more degenerated, then the lower one)" if alike > 1 else ""
@@ -308,6 +349,17 @@ def _index_level(observations: Sequence[Resource], answers: _Answers) -> tuple[s
         f"责任节段 {level} 按形态最重的节段暂定{tie_zh}，请医生确认。",
         f"Index level {level} was taken as the level with the worst morphology{tie_en}; a clinician must confirm it.",
     )
+
+
+def _confidence_at(level: str, observations: Sequence[Resource]) -> float | None:
+    """Confidence of the model in the morphology of a level; None once a person has signed it."""
+    for item in observations:
+        if finding_code(item) == "F01" and _level_of(item) == level and item.get("status") == "preliminary":
+            for component in item.get("component", []):
+                codes = {coding.get("code") for coding in component.get("code", {}).get("coding", [])}
+                if "confidence" in codes:
+                    return float(component["valueQuantity"]["value"])
+    return None
 
 
 def _intended_use(patient: Resource | None, today: date) -> tuple[Text, ...]:

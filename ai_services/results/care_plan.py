@@ -181,7 +181,7 @@ def _open_rules(assessment: OptionAssessment, base: RuleBase) -> list[dict[str, 
         effects = [
             effect.effect
             for effect in opened.rule.effects
-            if assessment.option in effect.options and effect.effect in ("C", "RC") and not effect.about_path
+            if assessment.option in effect.options and effect.effect in ("C", "RC", "HOLD") and not effect.about_path
         ]
         if not effects:
             continue

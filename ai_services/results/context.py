@@ -35,6 +35,7 @@ class RunContext:
     trace_id : follows the study through every room
     recorded_at : aware time that is stored with the run, so that a replay writes the same time
     synthetic : whether the study is labelled SYNTHETIC
+    study_started : FHIR dateTime of the examination, None where the images do not say
     """
 
     study_instance_uid: str
@@ -46,6 +47,7 @@ class RunContext:
     trace_id: str
     recorded_at: datetime
     synthetic: bool
+    study_started: str | None = None
 
     def uid(self, kind: str) -> str:
         """DICOM UID of one object of this run."""
@@ -67,6 +69,11 @@ class RunContext:
     def instant(self) -> str:
         """`recorded_at` as a FHIR instant."""
         return fhir_instant(self.recorded_at)
+
+    @property
+    def effective(self) -> str:
+        """When what was found was true: the time of the examination, else that of the run."""
+        return self.study_started or self.instant
 
     @property
     def meta(self) -> dict[str, Any]:

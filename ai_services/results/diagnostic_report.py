@@ -33,7 +33,7 @@ def build_diagnostic_report(prediction: Prediction, context: RunContext, observa
         "category": [{"coding": [_CATEGORY]}],
         "code": {"coding": [LOINC_MR_LUMBAR], "text": "腰椎磁共振 AI 分析"},
         "subject": {"reference": context.patient},
-        "effectiveDateTime": context.instant,
+        "effectiveDateTime": context.effective,
         "issued": context.instant,
         "result": [{"reference": reference} for reference in observations],
         "imagingStudy": [{"reference": context.imaging_study}],

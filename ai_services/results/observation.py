@@ -76,7 +76,7 @@ def _base(code: str, kind: str, prediction: Prediction, context: RunContext, dev
         "category": [{"coding": [{"system": systems.OBSERVATION_CATEGORY, "code": "imaging", "display": "Imaging"}]}],
         "code": known.concept() if known else {"coding": [{"system": systems.FINDING, "code": code}], "text": code},
         "subject": {"reference": context.patient},
-        "effectiveDateTime": context.instant,
+        "effectiveDateTime": context.effective,
         "issued": context.instant,
         "device": {"reference": device},
         "derivedFrom": [{"reference": context.imaging_study}],

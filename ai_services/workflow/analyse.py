@@ -58,6 +58,10 @@ def begin(task_id: str, run_id: str) -> Study:
         if not study_instance_uid or not input_hash or focus is None or patient is None:
             raise PipelineError("incomplete-task", "the Task names no study or no patient", "任务未指明检查或患者")
         imaging_study = await services.fhir.read(focus)
+        if imaging_study["subject"].get("reference") != patient:
+            raise PipelineError(
+                "patient-mismatch", "the Task and the ImagingStudy name different patients", "任务与检查的患者不一致"
+            )
         tags = {tag.get("code") for tag in imaging_study.get("meta", {}).get("tag", [])}
         return {
             "study_instance_uid": study_instance_uid,
@@ -67,6 +71,7 @@ def begin(task_id: str, run_id: str) -> Study:
             "trace_id": identifier_value(task, systems.IDENTIFIER_TRACE) or new_trace_id(),
             "recorded_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "synthetic": "SYNTHETIC" in tags,
+            "study_started": imaging_study.get("started"),
         }
 
     return services.wait(read())
@@ -159,6 +164,7 @@ def run_context(study: Study, prediction: Prediction) -> RunContext:
         trace_id=study["trace_id"],
         recorded_at=datetime.fromisoformat(study["recorded_at"]),
         synthetic=study["synthetic"],
+        study_started=study.get("study_started"),
     )
 
 

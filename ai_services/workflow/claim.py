@@ -5,6 +5,7 @@ https://hl7.org/fhir/R4/task.html#statemachine: requested → in-progress → co
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -32,9 +33,10 @@ class Claim:
     code: str
 
 
-async def waiting_tasks(fhir: FhirClient) -> list[Resource]:
-    """The first Tasks that nobody has taken, the oldest first."""
-    parameters = [("status", "requested"), ("code", _CODES), ("_sort", "authored-on"), ("_count", str(_WAITING))]
+async def waiting_tasks(fhir: FhirClient, kinds: Iterable[str]) -> list[Resource]:
+    """The first Tasks of some kinds that nobody has taken, the oldest first."""
+    wanted = ",".join(f"{systems.TASK_CODE}|{kind}" for kind in sorted(kinds))
+    parameters = [("status", "requested"), ("code", wanted), ("_sort", "authored-on"), ("_count", str(_WAITING))]
     waiting = []
     async for task in fhir.search_pages("Task", parameters):
         waiting.append(task)

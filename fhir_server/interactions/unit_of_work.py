@@ -15,7 +15,7 @@ import asyncpg
 import orjson
 
 from fhir_server.audit.record import audit_change
-from fhir_server.interactions.operations import Operation, Result, query_pairs
+from fhir_server.interactions.operations import Operation, Result, check_type, query_pairs
 from fhir_server.model.references import conditional_references, rewrite_references
 from fhir_server.model.resource import Resource
 from fhir_server.rules.ai_signoff import SIGNED_OFF, check_signoff
@@ -194,6 +194,7 @@ class UnitOfWork:
 
     async def _conditional_target(self, connection: Any, text: str) -> bytes:
         resource_type, _, query = text.partition("?")
+        check_type(resource_type)
         found = await self._one_match(connection, resource_type, query)
         if found is None:
             raise PreconditionError("A conditional reference matches nothing", issue_code="not-found")
@@ -249,7 +250,7 @@ class UnitOfWork:
 
     def _check_compartment(self, operation: Operation, change: Change, compartment: int) -> None:
         created_patient = operation.resource_type == "Patient" and change.previous is None
-        if created_patient or compartment not in change.patient_keys:
+        if created_patient or set(change.patient_keys) != {compartment}:
             raise ForbiddenError("The token may write into its own patient's record only")
 
     @staticmethod

@@ -18,8 +18,10 @@ SIGNED_OFF = {
     "DiagnosticReport": frozenset({"preliminary", "final", "amended", "corrected", "appended"}),
     "CarePlan": frozenset({"active", "completed"}),
     "RiskAssessment": frozenset({"final", "amended", "corrected"}),
+    "RequestGroup": frozenset({"active", "completed"}),
 }
 _RETRACTED = "entered-in-error"
+_CLOSED = frozenset({"cancelled", "revoked", _RETRACTED})
 
 
 def is_ai_generated(resource: dict[str, Any] | None) -> bool:
@@ -72,7 +74,13 @@ def check_signoff(
     if not is_ai_generated(new):
         return
     status = new.get("status")
-    needs_person = status in SIGNED_OFF.get(resource_type, ()) or (status == _RETRACTED and resource_type in SIGNED_OFF)
+    if (old or {}).get("status") in _CLOSED and status in SIGNED_OFF.get(resource_type, ()):
+        raise _refusal("It was superseded or withdrawn and cannot be signed off", f"{resource_type}.status")
+    signed = SIGNED_OFF.get(resource_type, frozenset())
+    unsigns = is_ai_generated(old) and (old or {}).get("status") in signed
+    needs_person = (
+        unsigns or status in SIGNED_OFF.get(resource_type, ()) or (status == _RETRACTED and resource_type in SIGNED_OFF)
+    )
     if not needs_person:
         return
     practitioner = context.practitioner

@@ -36,6 +36,7 @@ _COMPLETE: dict[str, Answer] = {
     "redflag.other": "none",
     "exam.motor": 4,
     "side": "left",
+    "index_level": "L4-L5",
     "concord": True,
     "duration_weeks": 14,
     "conservative.weeks": 10,

@@ -86,7 +86,7 @@ def save_account(
     patient: str | None = None,
     institution: str | None = None,
 ) -> Account:
-    """Create an account or overwrite it, with a new password; open sessions of the account end.
+    """Create an account or overwrite it, with a new password; whatever access the account had ends.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def save_account(
     }
     statement = insert(tables.account).values(name=name, created_at=utc_now(), **values)
     connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
-    connection.execute(delete(tables.session).where(tables.session.c.account == name))
+    _end_access(connection, name)  # whoever knew the old password loses what it gave
     account = find_account(connection, name)
     if account is None:  # cannot be: it was written in this transaction
         raise NotFoundError("The account is gone")
@@ -146,6 +146,11 @@ def disable_account(connection: Connection, name: str) -> None:
     changed = connection.execute(update(tables.account).where(tables.account.c.name == name).values(disabled=True))
     if changed.rowcount == 0:
         raise NotFoundError("There is no such account")
+    _end_access(connection, name)
+
+
+def _end_access(connection: Connection, name: str) -> None:
+    """End an account's sessions, refresh tokens and access tokens."""
     connection.execute(delete(tables.session).where(tables.session.c.account == name))
     now = utc_now()
     families = select(tables.token_family.c.family).where(tables.token_family.c.account == name)

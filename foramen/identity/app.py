@@ -6,7 +6,9 @@ SMART App Launch 2.2 on Authlib and joserfc: https://hl7.org/fhir/smart-app-laun
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 
 import httpx
 from starlette.applications import Starlette
@@ -25,6 +27,7 @@ from foramen.identity.passwords import password_matches
 from foramen.identity.revocation_list import RevocationAwareVerifier, watch
 from foramen.identity.routes import Endpoint, handler, routes
 from foramen.identity.signing import TokenSigner
+from foramen.kernel.log import get_log
 from foramen.kernel.secret_files import read_or_create_secret
 from foramen.kernel.settings import Settings
 from foramen.kernel.tokens import TokenVerifier
@@ -42,7 +45,7 @@ class IdentityService:
         self._signer = TokenSigner(settings)
         self._verifier = RevocationAwareVerifier(self._signer.key_set(), settings.issuer, settings.origin)
         self._database = IdentityDatabase(database_url)
-        self._http = httpx.AsyncClient(timeout=10, transport=transport)
+        self._http = httpx.AsyncClient(timeout=10, transport=transport, trust_env=False)
         self._audit = AuditDelivery(self._database, self._signer, self._http, f"{settings.internal_origin}/fhir")
         self._env = Environment(
             settings=settings,
@@ -62,12 +65,16 @@ class IdentityService:
         """Start background work: audit delivery, the revocation list, cleaning."""
         # The hash for unknown names is made once, here, so that the first unknown name takes no longer than others.
         await asyncio.to_thread(password_matches, None, "")
-        longest_s = self._settings.access_token_s
-        self._tasks = [
-            asyncio.create_task(self._audit.run(), name="identity audit delivery"),
-            asyncio.create_task(watch(self._verifier, self._database, longest_s), name="identity revocations"),
-            asyncio.create_task(keep_house(self._database), name="identity housekeeping"),
+        self.watch_revocations()
+        self._tasks += [
+            asyncio.create_task(_keep_running(self._audit.run), name="identity audit delivery"),
+            asyncio.create_task(_keep_running(partial(keep_house, self._database)), name="identity housekeeping"),
         ]
+
+    def watch_revocations(self) -> None:
+        """Keep the verifier's revocation list fresh: in every process that verifies tokens, mounted or not."""
+        follow = partial(watch, self._verifier, self._database, self._settings.access_token_s)
+        self._tasks.append(asyncio.create_task(_keep_running(follow), name="identity revocations"))
 
     async def stop(self) -> None:
         """Stop background work and close connections; what is in the outbox stays there and is sent next time."""
@@ -95,6 +102,16 @@ class IdentityService:
     async def smart_configuration(self, request: Request) -> Response:
         """`/fhir/.well-known/smart-configuration`."""
         return await self._smart(request)
+
+
+async def _keep_running(work: Callable[[], Awaitable[None]], pause_s: float = 1.0) -> None:
+    """Start background work again when it ends by a fault: nothing else would notice that it is gone."""
+    while True:
+        try:
+            await work()
+        except Exception:  # noqa: BLE001  whatever it was, revocation and audit must go on
+            get_log().exception("background work failed", part="identity")
+        await asyncio.sleep(pause_s)
 
 
 def _document(function: discovery.Document) -> Endpoint:

@@ -33,7 +33,7 @@ _APPS: dict[str, tuple[str, str, str, str]] = {
         "结果复核",
         "Result review",
         f"launch {_SIGN_IN} patient/*.rs user/*.rs user/Observation.u user/DiagnosticReport.u user/Provenance.c "
-        "user/ImagingStudy.rs user/Task.rus",
+        "user/ImagingStudy.rs user/Task.crus",
     ),
     "care-plan": (
         "/apps/care-plan/",

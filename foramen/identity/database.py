@@ -42,6 +42,19 @@ def transaction(database_url: str) -> Iterator[Connection]:
         engine.dispose()
 
 
+_AWAY = ("57P01", "57P02", "57P03")  # admin shutdown, crash shutdown, cannot connect now (starting, in recovery)
+
+
+def _is_away(error: DBAPIError) -> bool:
+    """Whether PostgreSQL is stopping, starting or recovering: it will be back."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if getattr(cause, "sqlstate", None) in _AWAY:
+            return True
+        cause = cause.__cause__ or getattr(cause, "orig", None)
+    return False
+
+
 class IdentityDatabase:
     """The pool of the web process."""
 
@@ -70,7 +83,7 @@ class IdentityDatabase:
         except (OperationalError, InterfaceError, PoolTimeoutError, OSError, TimeoutError) as exc:
             raise UpstreamError("The database does not answer", headers={"Retry-After": "2"}) from exc
         except DBAPIError as exc:
-            if not exc.connection_invalidated:
+            if not (exc.connection_invalidated or _is_away(exc)):
                 raise
             raise UpstreamError("The database does not answer", headers={"Retry-After": "2"}) from exc
         except asyncpg.PostgresError as exc:  # raised while connecting: shutting down, starting, too many connections

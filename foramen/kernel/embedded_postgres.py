@@ -33,8 +33,13 @@ def postgres_pid(folder: Path) -> int | None:
         first_line = (folder / "postmaster.pid").read_text(encoding="utf-8").splitlines()[0]
     except (FileNotFoundError, PermissionError, IndexError):
         return None
-    pid = int(first_line)
-    return pid if psutil.pid_exists(pid) else None
+    try:
+        process = psutil.Process(int(first_line))
+        # A stale file may name a pid that somebody else has by now (power loss, containers): look who it is.
+        ours = process.name() == "postgres" and str(folder.resolve()) in process.cmdline()
+    except (psutil.NoSuchProcess, psutil.AccessDenied, ValueError):
+        return None
+    return process.pid if ours and process.status() != psutil.STATUS_ZOMBIE else None
 
 
 def stop_postgres(folder: Path, timeout_s: float = 10.0) -> None:

@@ -60,6 +60,8 @@ def orthanc_environment(settings: Settings, folder: Path) -> dict[str, str]:
         "FORAMEN_NOTIFY_URL": f"{settings.internal_origin}/dicom-web/-/study-arrived",
         "FORAMEN_NOTIFY_SECRET_FILE": str((settings.home / "secrets" / "notify").resolve()),
         "FORAMEN_OUTBOX_DIR": str((folder / "outbox").resolve()),
+        # Longer than a study takes to count as stable, or a crash in between would lose its notification.
+        "FORAMEN_SETTLE_S": str(max(30, 3 * settings.stable_study_s)),
     }
 
 

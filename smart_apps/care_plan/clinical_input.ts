@@ -141,3 +141,22 @@ export function answersOf(response: fhir4.QuestionnaireResponse | undefined): An
   }
   return answers;
 }
+
+/** The newest response that was completed; drafts and withdrawn ones do not count. */
+export function latestResponse(responses: fhir4.QuestionnaireResponse[]): fhir4.QuestionnaireResponse | undefined {
+  const time = (response: fhir4.QuestionnaireResponse) => Date.parse(response.authored ?? response.meta?.lastUpdated ?? "") || 0;
+  return responses.filter(({ status }) => status === "completed" || status === "amended").sort((a, b) => time(b) - time(a))[0];
+}
+
+/** How long an answer about a red flag may be taken over into the form: it has to be asked anew after that. */
+export const RED_FLAG_DAYS = 14;
+const DAY_MS = 86_400_000;
+
+/** Answers the form starts with, and whether old red flag answers were left out. A response without a time counts as old. */
+export function prefillOf(response: fhir4.QuestionnaireResponse | undefined, now: number = Date.now()): { answers: Answers; stale: boolean } {
+  const answers = answersOf(response);
+  const authored = Date.parse(response?.authored ?? "");
+  if (now - authored <= RED_FLAG_DAYS * DAY_MS) return { answers, stale: false };
+  const kept = Object.entries(answers).filter(([id]) => !id.startsWith("redflag."));
+  return { answers: Object.fromEntries(kept), stale: kept.length < Object.keys(answers).length };
+}

@@ -2,9 +2,10 @@
  * Stage 8, decide: clinical inputs, the choice of an option and its undoing, each as ONE FHIR transaction. Pure.
  * An option does not turn into a plan: the plan is a new CarePlan based on it. https://hl7.org/fhir/R4/request.html, clinical model §6.3
  */
-import { LEVELS, OPTIONS, RECOMMEND_OPTIONS, SYSTEM } from "@client/codes";
+import { LEVELS, OPTIONS, SYSTEM } from "@client/codes";
+import { recommendTask } from "@client/recommend_task";
 import { type Answers, itemsOf } from "./clinical_input";
-import type { Option } from "./options";
+import { numberingUnsure, type Option } from "./options";
 
 export interface Practitioner {
   reference: string;
@@ -83,7 +84,7 @@ export function otherLevel(option: Option, level: string): boolean {
 
 /** Whether this choice goes against the rule base, or beyond what it looked at, and so needs a reason. */
 export function needsReason(option: Option, held: boolean, level: string): boolean {
-  return held || option.verdict !== "eligible" || otherLevel(option, level);
+  return held || option.verdict !== "eligible" || numberingUnsure(option) || otherLevel(option, level);
 }
 
 function newPlan(choice: Choice): fhir4.CarePlan {
@@ -199,25 +200,19 @@ export function inputBundle(save: InputSave): fhir4.Bundle {
     author: save.practitioner,
     item: itemsOf(save.answers),
   };
-  const task: fhir4.Task = {
-    resourceType: "Task",
-    ...tagged(save.synthetic),
-    status: "requested",
-    intent: "order",
-    code: { coding: [{ system: SYSTEM.TASK_CODE, code: RECOMMEND_OPTIONS, display: "Recommend options" }], text: "更新治疗方案建议" },
-    focus: { reference: `DiagnosticReport/${save.reportId}` },
-    for: subject,
-    authoredOn: save.recorded,
-    lastModified: save.recorded,
-    requester: save.practitioner,
-    input: [{ type: { text: "QuestionnaireResponse" }, valueReference: { reference: save.fullUrl } }],
-  };
   return {
     resourceType: "Bundle",
     type: "transaction",
     entry: [
       { fullUrl: save.fullUrl, resource: response, request: { method: "POST", url: "QuestionnaireResponse" } },
-      { resource: task, request: { method: "POST", url: "Task" } },
+      recommendTask({
+        reportId: save.reportId,
+        subject,
+        requester: save.practitioner,
+        recorded: save.recorded,
+        synthetic: save.synthetic,
+        answers: save.fullUrl,
+      }),
     ],
   };
 }

@@ -136,3 +136,8 @@ export function holdsOf(group: fhir4.RequestGroup): Hold[] {
 export function missingInputs(group: fhir4.RequestGroup): string[] {
   return extensionsOf(group, SYSTEM.EXTENSION_MISSING_INPUT).flatMap((extension) => extension.valueString ?? []);
 }
+
+/** Rule R18 spoke: the vertebrae were not counted reliably, so the level of this option is not sure (hazard H02). */
+export function numberingUnsure(option: Option): boolean {
+  return option.rules.some((rule) => rule.id === "R18" && rule.stance !== "open");
+}

@@ -1,7 +1,9 @@
 /** Reads what the care plan screen needs, for the launch patient only. */
 import { RECOMMEND_OPTIONS, SYSTEM } from "@client/codes";
 import { resourcesOf } from "@client/fhir";
+import { newestOpen, sortReports } from "@client/reports";
 import type { Session } from "@client/session";
+import { latestResponse } from "./clinical_input";
 import { type Hold, holdsOf, missingInputs, type Option, optionOf, planIds } from "./options";
 
 export interface Recommendation {
@@ -9,7 +11,7 @@ export interface Recommendation {
   options: Option[];
   holds: Hold[];
   missing: string[];
-  /** Report the options are based on; else the newest one that was not rejected. */
+  /** Report the options are based on; else the newest one that was neither superseded nor rejected. */
   report: fhir4.DiagnosticReport | undefined;
   /** A report that is newer than the one the options rest on. */
   newerReport: boolean;
@@ -51,17 +53,17 @@ async function optionsOf(session: Session, patientId: string, group: fhir4.Reque
 }
 
 export async function loadRecommendation(session: Session, patientId: string): Promise<Recommendation> {
-  const [group, reports] = await Promise.all([
+  const [group, unsorted] = await Promise.all([
     newestGroup(session, patientId),
     session.fhir.all("DiagnosticReport", [
       ["patient", patientId],
       ["_count", "50"],
     ]),
   ]);
-  reports.sort((a, b) => time(b, b.issued, b.effectiveDateTime) - time(a, a.issued, a.effectiveDateTime));
+  const reports = sortReports(unsorted);
   const options = group ? await optionsOf(session, patientId, group) : [];
   const basis = reports.find((report) => report.id === options[0]?.reportId);
-  const newest = reports.find((report) => report.status !== "entered-in-error");
+  const newest = newestOpen(reports);
   return {
     group,
     options,
@@ -88,14 +90,14 @@ export async function loadPlans(session: Session, patientId: string): Promise<Pl
   return { plans, provenance };
 }
 
-/** The last answers for this patient. */
+/** The last answers for this patient that were completed. */
 export async function loadInputs(session: Session, patientId: string): Promise<fhir4.QuestionnaireResponse | null> {
   const responses = await session.fhir.all("QuestionnaireResponse", [
     ["patient", patientId],
     ["questionnaire", SYSTEM.INTAKE_QUESTIONNAIRE],
     ["_count", "50"],
   ]);
-  return responses.sort((a, b) => time(b, b.authored) - time(a, a.authored))[0] ?? null;
+  return latestResponse(responses) ?? null;
 }
 
 /** The newest request for fresh options. */

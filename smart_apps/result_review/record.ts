@@ -1,8 +1,10 @@
 /** Reads what one review needs from the record, for the launch patient only. */
 import { SYSTEM } from "@client/codes";
 import { resourcesOf } from "@client/fhir";
+import { sortReports } from "@client/reports";
 import { extensionsOf, idOf, studyInstanceUid, uidOf } from "@client/resource";
 import type { Session } from "@client/session";
+import i18next from "i18next";
 import { observationsOf } from "./findings";
 
 const LUMBAR_MR_REPORT = "24968-0";
@@ -20,15 +22,14 @@ export interface ReportRecord {
   segmentationSeriesUid: string | undefined;
 }
 
-/** Reports of the patient, newest first. */
+/** Reports of the patient, newest examination first. */
 export async function loadReports(session: Session, patientId: string): Promise<fhir4.DiagnosticReport[]> {
   const reports = await session.fhir.all("DiagnosticReport", [
     ["patient", patientId],
     ["code", `http://loinc.org|${LUMBAR_MR_REPORT}`],
     ["_count", "50"],
   ]);
-  const time = (report: fhir4.DiagnosticReport) => report.issued ?? report.effectiveDateTime ?? report.meta?.lastUpdated ?? "";
-  return reports.sort((a, b) => Date.parse(time(b)) - Date.parse(time(a)));
+  return sortReports(reports);
 }
 
 function seriesUid(report: fhir4.DiagnosticReport, url: string): string | undefined {
@@ -55,13 +56,15 @@ async function observationsFor(session: Session, patientId: string, report: fhir
 
 export async function loadRecord(session: Session, patientId: string, reportId: string): Promise<ReportRecord> {
   const report = await session.fhir.read("DiagnosticReport", reportId);
-  if (idOf(report.subject, "Patient") !== patientId) throw new Error("The report belongs to another patient");
+  if (idOf(report.subject, "Patient") !== patientId) throw new Error(i18next.t("review.reportOfAnother"));
   const studyId = idOf(report.imagingStudy?.[0], "ImagingStudy");
   const [observations, study, provenance] = await Promise.all([
     observationsFor(session, patientId, report),
     studyId ? session.fhir.read("ImagingStudy", studyId) : undefined,
     session.fhir.search("Provenance", [["target", `DiagnosticReport/${reportId}`], ["_count", "50"]]),
   ]);
+  // Images of another patient must never stand beside these findings.
+  if (study && idOf(study.subject, "Patient") !== patientId) throw new Error(i18next.t("review.studyOfAnother"));
   const deviceIds = new Set(observations.flatMap((item) => idOf(item.device, "Device") ?? []));
   const devices = await Promise.all([...deviceIds].map((id) => session.fhir.read("Device", id)));
   return {

@@ -17,6 +17,15 @@ export function dateTime(value: string | undefined): string {
   return format.format(date);
 }
 
+/** The calendar day alone. */
+export function dateOnly(value: string | undefined): string {
+  if (!value) return "";
+  const date = new Date(value);
+  if (Number.isNaN(date.getTime())) return value;
+  const format = new Intl.DateTimeFormat(isChinese() ? "zh-CN" : "en-GB", { year: "numeric", month: "2-digit", day: "2-digit" });
+  return format.format(date);
+}
+
 /** "3 minutes ago", counted from `now`. */
 export function ago(value: string | undefined, now: number = Date.now()): string {
   if (!value) return "";

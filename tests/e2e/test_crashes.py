@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from datetime import UTC, datetime
 
 import httpx
 import pytest
@@ -19,7 +20,10 @@ pytestmark = pytest.mark.system
 
 def prepare(client: httpx.Client, study: DemoStudy) -> str:
     people = demo_patients([study.patient_id])[:1]
-    assert client.post("/fhir", json=cohort_bundle(people, "2026-01-01T00:00:00Z")).status_code == 200
+    assert (
+        client.post("/fhir", json=cohort_bundle(people, datetime.now(UTC).isoformat(timespec="seconds"))).status_code
+        == 200
+    )
     return people[0].logical_id
 
 

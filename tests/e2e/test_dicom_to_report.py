@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ def analysed(system: System) -> str:
         stdin=PASSWORD + "\n",
     )
     with system.client() as client:
-        answer = client.post("/fhir", json=cohort_bundle(people, "2026-01-01T00:00:00Z"))
+        answer = client.post("/fhir", json=cohort_bundle(people, datetime.now(UTC).isoformat(timespec="seconds")))
         assert answer.status_code == 200, answer.text
         outcomes = send_instances(study.instances, "127.0.0.1", system.dicom_port, "FORAMEN")
         assert all(outcome.stored for outcome in outcomes)

@@ -47,6 +47,10 @@ NOT_COMPUTABLE: tuple[tuple[str, str, tuple[str, str]], ...] = (
 )
 
 
+FEWEST_SLICES = 5
+"""POLICY: fewer sagittal slices do not cover the canal, so nothing is called seen well."""
+
+
 def level_findings(
     level: str,
     segment_number: int,
@@ -54,9 +58,11 @@ def level_findings(
     height_index: Measured | None,
     canal: Measured | None,
     slice_mm: float,
+    slice_count: int,
 ) -> list[Finding]:
-    """Findings of one level whose disc was found."""
-    quality: FindingQuality = "low_resolution" if slice_mm > LOW_RESOLUTION_SLICE_MM else "ok"
+    """Findings of one level whose disc was found; coarse or few slices say so in `quality`."""
+    coarse = slice_mm > LOW_RESOLUTION_SLICE_MM or slice_count < FEWEST_SLICES
+    quality: FindingQuality = "low_resolution" if coarse else "ok"
     return [
         Finding(
             code="F01",

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ai_services.pipelines.lumbar_mr.crop import DiscPose
+from ai_services.pipelines.lumbar_mr.postprocess import PITCH_RANGE_MM
 from ai_services.pipelines.lumbar_mr.preprocess import WORKING_SPACING_MM
 
 HEIGHT_POSITIONS = (0.10, 0.50, 0.90)
@@ -77,6 +78,11 @@ def disc_heights_mm(section: Section, number: int, pose: DiscPose) -> tuple[floa
     return heights[0], heights[1], heights[2]
 
 
+def _is_next(other: NDArray[np.float64], middle: NDArray[np.float64]) -> bool:
+    """Whether two discs are one body apart; with a missed disc between them the height would be of two bodies."""
+    return PITCH_RANGE_MM[0] <= float(np.linalg.norm(other - middle)) <= PITCH_RANGE_MM[1]
+
+
 def disc_height_index(section: Section, number: int, pose: DiscPose, neighbours: tuple[int, ...]) -> Measured | None:
     """DHI = mean of three disc heights / mean mid-height of the neighbouring bodies (F13).
 
@@ -101,7 +107,7 @@ def disc_height_index(section: Section, number: int, pose: DiscPose, neighbours:
     for other in neighbours:
         other_middle = _middle(section, other, pose)
         other_heights = disc_heights_mm(section, other, _moved(pose, section, other))
-        if other_middle is not None and other_heights is not None:
+        if other_middle is not None and other_heights is not None and _is_next(other_middle, middle):
             bodies.append(float(np.linalg.norm(other_middle - middle)) - (heights[1] + other_heights[1]) / 2)
     if not bodies or min(bodies) < 10:
         return None

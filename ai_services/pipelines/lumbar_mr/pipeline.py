@@ -187,6 +187,7 @@ def _findings(
             disc_height_index(section, number, pose, neighbours),
             canal_diameter_mm(section, CANAL_SEGMENT, pose),
             slice_mm,
+            len(oriented_mask),
         )
         reported.append(disc.level)
     for level in levels_without(reported):

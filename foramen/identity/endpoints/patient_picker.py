@@ -95,7 +95,9 @@ def _fhir(env: Environment, account: Account) -> FhirClient:
         fhir_user=account.fhir_user,
         institution=account.institution,
     )
-    http = httpx.AsyncClient(headers={"Authorization": f"Bearer {token.text}"}, timeout=10, transport=env.transport)
+    http = httpx.AsyncClient(
+        headers={"Authorization": f"Bearer {token.text}"}, timeout=10, transport=env.transport, trust_env=False
+    )
     return FhirClient(f"{env.settings.internal_origin}/fhir", http)
 
 

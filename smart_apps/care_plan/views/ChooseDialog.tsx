@@ -10,7 +10,7 @@ import { type ReactNode, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { type Answers, SIDES } from "../clinical_input";
 import { choiceBundle, needsReason, otherLevel } from "../decision";
-import type { Option } from "../options";
+import { numberingUnsure, type Option } from "../options";
 
 interface ChooseProps {
   session: Session;
@@ -106,6 +106,7 @@ export function ChooseDialog({ session, patient, option, held, answers, current,
         <span className="option-code">{option.code}</span> {displayOf(OPTIONS, option.code)}
       </p>
       <Warnings>
+      {numberingUnsure(option) ? <Alert type="error" showIcon title={t("plan.numberingUnsure")} data-testid="numbering-unsure" /> : null}
       {current ? <Alert type="info" showIcon title={t("plan.replaces", { title: current.title ?? "" })} /> : null}
       {held || option.verdict !== "eligible" ? <Alert type="warning" showIcon title={t(held ? "plan.overrideHold" : "plan.override")} /> : null}
       {mismatch ? <Alert type="warning" showIcon title={t("plan.otherLevel", { level: option.level ?? "" })} /> : null}

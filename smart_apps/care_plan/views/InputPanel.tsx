@@ -9,7 +9,7 @@ import { useMutation } from "@tanstack/react-query";
 import { Alert, App, Button, Tag } from "antd";
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
-import { type Answers, answersOf, FACTS, GROUPS } from "../clinical_input";
+import { type Answers, FACTS, GROUPS, prefillOf, RED_FLAG_DAYS } from "../clinical_input";
 import { inputBundle } from "../decision";
 import { isRunning, type Recommendation } from "../record";
 import { FactField } from "./FactField";
@@ -26,7 +26,8 @@ interface InputPanelProps {
 export function InputPanel({ session, patientId, saved, recommendation, task, onSaved }: InputPanelProps) {
   const { t } = useTranslation();
   const { message } = App.useApp();
-  const [answers, setAnswers] = useState<Answers>(() => answersOf(saved ?? undefined));
+  const [start] = useState(() => prefillOf(saved ?? undefined));
+  const [answers, setAnswers] = useState<Answers>(() => start.answers);
   const [dirty, setDirty] = useState(false);
   const { report } = recommendation;
   const running = isRunning(task);
@@ -70,6 +71,11 @@ export function InputPanel({ session, patientId, saved, recommendation, task, on
             <legend>
               {group.id === "redflags" ? <WarningFilled aria-hidden /> : null} {isChinese() ? group.zh : group.display}
             </legend>
+            {group.id === "redflags" && start.stale ? (
+              <p className="muted" data-testid="stale-redflags">
+                {t("plan.staleRedFlags", { days: RED_FLAG_DAYS })}
+              </p>
+            ) : null}
             {group.facts.map((fact) => (
               <div key={fact.id} className="fact">
                 <label htmlFor={`fact-${fact.id}`}>

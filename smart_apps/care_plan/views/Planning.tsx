@@ -44,7 +44,8 @@ function PatientPlanning({ session, patientId }: { session: Session; patientId: 
     queryFn: () => loadRecommendTask(session, patientId),
     refetchInterval: (query) => (isRunning(query.state.data) ? POLL_MS : false),
   });
-  const running = isRunning(task.data);
+  // Until it is known whether fresh options are on their way, none may be chosen: signing a report asks for them too.
+  const running = task.isPending || isRunning(task.data);
   const wasRunning = useRef(false);
   useEffect(() => {
     if (wasRunning.current && !running) void client.invalidateQueries({ queryKey: ["recommendation"] });

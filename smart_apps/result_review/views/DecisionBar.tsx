@@ -59,6 +59,13 @@ export function DecisionBar({ session, patient, record, onDecided }: DecisionBar
       </div>
     );
   }
+  if (status === "cancelled") {
+    return (
+      <div className="decision-bar">
+        <Alert type="info" showIcon title={t("review.supersededNote")} data-testid="superseded" />
+      </div>
+    );
+  }
   const settled = ["final", "amended", "corrected", "appended"].includes(status);
   const mayDecide = user.reference !== undefined;
   return (

@@ -1,6 +1,7 @@
 /** The dialogue in which a clinician signs: patient shown again, levels checked, reason given. */
 import { MORPHOLOGY, PFIRRMANN, SYSTEM } from "@client/codes";
 import { displayOf } from "@client/i18n";
+import { isClosed } from "@client/reports";
 import { codeOf, patientIdentifier, patientName } from "@client/resource";
 import { Alert, Checkbox, Form, Input, Modal, Select } from "antd";
 import { useMemo, useState } from "react";
@@ -159,6 +160,7 @@ function AmendCell({ row, code, choices, onChange }: { row: LevelRow; code: Edit
     <Select<string>
       className={choices[id] ? "edited-select" : ""}
       style={{ width: "100%" }}
+      disabled={isClosed(observation)}
       {...(value ? { value } : {})}
       placeholder={t("ai.cannotAssess")}
       aria-label={`${row.level} ${t(`review.column.${code}`)}`}

@@ -3,6 +3,7 @@ import { ArrowLeftOutlined } from "@ant-design/icons";
 import { AppFrame } from "@client/components/AppFrame";
 import { PatientBanner } from "@client/components/PatientBanner";
 import { Nothing, Problem } from "@client/components/Problem";
+import { newestOpen } from "@client/reports";
 import { isSynthetic, isSyntheticPatient } from "@client/resource";
 import type { Session } from "@client/session";
 import { useQuery } from "@tanstack/react-query";
@@ -26,7 +27,7 @@ export function Review({ session }: { session: Session }) {
     queryFn: () => loadReports(session, patientId ?? ""),
     enabled: patientId !== undefined,
   });
-  const newest = reports.data?.find((report) => report.status !== "entered-in-error") ?? reports.data?.[0];
+  const newest = newestOpen(reports.data ?? []) ?? reports.data?.[0];
   const reportId = chosen ?? newest?.id;
   const record = useQuery({
     queryKey: ["record", patientId, reportId],

@@ -2,7 +2,8 @@
 import { SolutionOutlined } from "@ant-design/icons";
 import { OpenAppButton } from "@client/components/OpenAppButton";
 import { StatusTag, statusWord } from "@client/components/StatusTag";
-import { dateTime } from "@client/format";
+import { dateOnly, dateTime } from "@client/format";
+import { newestOpen } from "@client/reports";
 import { isAiGenerated } from "@client/resource";
 import type { Session } from "@client/session";
 import { Alert, Select, Tag } from "antd";
@@ -53,7 +54,7 @@ export function SidePanel(props: SidePanelProps) {
           {reports.length > 1 ? <ReportChooser reports={reports} value={report.id} onChoose={onChoose} /> : null}
           <dl className="facts">
             <Fact label={t("ai.model")} value={record.devices.flatMap((device) => modelText(device) ?? []).join("; ")} />
-            <Fact label={t("ai.time")} value={dateTime(report.issued ?? report.effectiveDateTime)} />
+            <Fact label={t("ai.time")} value={dateTime(report.issued)} />
             <Fact label={t("ai.source")} value={context.source} />
             <Fact label={t("review.study")} value={[record.study?.description, dateTime(record.study?.started)].filter(Boolean).join(" · ")} />
           </dl>
@@ -97,9 +98,17 @@ function Fact({ label, value }: { label: string; value: string | undefined }) {
 
 function ReportChooser({ reports, value, onChoose }: { reports: fhir4.DiagnosticReport[]; value: string | undefined; onChoose: (id: string) => void }) {
   const { t } = useTranslation();
-  const options = reports.map((report, index) => ({
+  const newest = newestOpen(reports);
+  const options = reports.map((report) => ({
     value: report.id ?? "",
-    label: `${dateTime(report.issued ?? report.effectiveDateTime)} · ${statusWord(t, report.status)}${index === 0 ? ` · ${t("review.newest")}` : ""}`,
+    label: [
+      report.effectiveDateTime ? t("review.examined", { date: dateOnly(report.effectiveDateTime) }) : "",
+      report.issued ? t("review.analysed", { time: dateTime(report.issued) }) : "",
+      statusWord(t, report.status),
+      report === newest ? t("review.newest") : "",
+    ]
+      .filter(Boolean)
+      .join(" · "),
   }));
   return (
     <Select

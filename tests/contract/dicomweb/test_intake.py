@@ -105,7 +105,7 @@ async def test_a_study_that_grows_gets_a_new_task_and_the_waiting_one_is_cancell
     assert resource["numberOfInstances"] == 2
 
 
-async def test_a_task_that_is_worked_on_is_left_alone_when_the_study_grows(gateway: Gateway):
+async def test_a_task_that_is_worked_on_is_superseded_when_the_study_grows(gateway: Gateway):
     await gateway.add_patient("SYN-65", "p65")
     first, second = series(2, seed=65, patient_id="SYN-65")
     study = first.StudyInstanceUID
@@ -115,7 +115,7 @@ async def test_a_task_that_is_worked_on_is_left_alone_when_the_study_grows(gatew
     await gateway.record.update(task | {"status": "in-progress"}, if_match=task["meta"]["versionId"])
     await gateway.store(second)
     await gateway.register(study)
-    assert sorted(item["status"] for item in await gateway.tasks(study)) == ["in-progress", "requested"]
+    assert sorted(item["status"] for item in await gateway.tasks(study)) == ["cancelled", "requested"]
 
 
 async def test_our_own_results_are_listed_but_start_no_run(gateway: Gateway):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -152,3 +153,32 @@ def test_a_missing_other_sequence_does_not_spoil_the_level() -> None:
 def test_children_are_outside_the_intended_use() -> None:
     assert facts(observations()).notes == ()
     assert "18" in facts(observations(), patient={"birthDate": "2012-01-01"}).notes[0].en
+
+
+def test_without_an_index_level_the_rules_hold() -> None:
+    normal = [item for item in findings() if item.code != "F01"]
+    found = facts(observations(*normal))
+    assert found.index_level is None
+    assert found.facts["mri.quality"] == "missing"
+
+
+def test_the_newest_answers_are_newest_by_the_clock_not_by_their_text() -> None:
+    older = response("2026-11-20T09:00:00+08:00", redflag__ces=False)
+    newer = response("2026-11-20T02:00:00.000Z", redflag__ces=True)
+    assert facts(observations(), newer, older).facts["redflag.ces"] is True
+
+
+def test_old_answers_to_the_red_flags_are_asked_again() -> None:
+    found = facts(observations(), response("2026-10-01", redflag__ces=False, diabetes=True))
+    assert "redflag.ces" not in found.facts
+    assert found.facts["diabetes"] is True
+    assert any("重新询问" in note.zh for note in found.notes)
+
+
+def test_an_unsure_morphology_does_not_choose_the_level() -> None:
+    unsure = [replace(item, confidence=0.07) if item.code == "F01" and item.value else item for item in findings()]
+    found = facts(observations(*unsure))
+    assert found.index_level is None
+    assert "7%" in found.level_choice.zh
+    signed = [{**item, "status": "final"} for item in observations(*unsure)]
+    assert facts(signed).index_level == "L4-L5"

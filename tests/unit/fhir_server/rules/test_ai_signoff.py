@@ -69,3 +69,21 @@ def test_what_is_not_of_an_ai_is_free() -> None:
 
 def test_tag_of_another_system_is_not_ours() -> None:
     check(None, {**resource("final"), "meta": {"tag": [{"system": "urn:x", "code": "AI-GENERATED"}]}}, SERVICE)
+
+
+@pytest.mark.parametrize("status", ["preliminary", "cancelled", "registered"])
+def test_what_a_person_signed_is_not_unsigned_by_a_service(status: str) -> None:
+    with pytest.raises(InvalidResourceError):
+        check(resource("final"), resource(status), SERVICE)
+    check(resource("final"), resource(status), SURGEON, PROVENANCE)
+
+
+@pytest.mark.parametrize("old", ["cancelled", "entered-in-error"])
+def test_what_was_superseded_or_withdrawn_cannot_be_signed(old: str) -> None:
+    with pytest.raises(InvalidResourceError, match="superseded"):
+        check(resource(old), resource("final"), SURGEON, PROVENANCE)
+
+
+def test_a_list_of_options_is_not_activated_by_a_service() -> None:
+    with pytest.raises(InvalidResourceError):
+        check(None, resource("active", kind="RequestGroup"), SERVICE)

@@ -96,6 +96,19 @@ describe("choosing an option", () => {
     expect(choiceBundle(choice("eligible", { option: evaluated, level: "L5-S1", title: "椎间孔镜" })).entry).toHaveLength(2);
   });
 
+  it("wants a reason while the vertebrae are not counted reliably (R18)", () => {
+    const url = `${BASE}/StructureDefinition/rule-verdict`;
+    const withRule = (stance: string) => {
+      const plan = optionPlan("eligible");
+      const rule = { url, extension: [{ url: "rule", valueCode: "R18" }, { url: "stance", valueCode: stance }] };
+      return optionOf({ ...plan, extension: [...(plan.extension ?? []), rule] });
+    };
+    expect(needsReason(withRule("note"), false, "L4-L5")).toBe(true);
+    expect(needsReason(withRule("against"), false, "L4-L5")).toBe(true);
+    expect(needsReason(withRule("open"), false, "L4-L5")).toBe(false);
+    expect(() => choiceBundle(choice("eligible", { option: withRule("note") }))).toThrow(/reason/);
+  });
+
   it("refuses a title that names another level than the plan", () => {
     expect(() => choiceBundle(choice("eligible", { title: "L5-S1 椎间孔镜" }))).toThrow(/title names L5-S1/);
   });

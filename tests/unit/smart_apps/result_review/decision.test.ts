@@ -22,7 +22,7 @@ function observation(id: string, status: fhir4.Observation["status"] = "prelimin
 function decision(change: Partial<Decision> = {}): Decision {
   return {
     kind: "verify",
-    report: { resourceType: "DiagnosticReport", id: "r", meta: META, status: "partial", code: { text: "MR" }, conclusion: "AI text" },
+    report: { resourceType: "DiagnosticReport", id: "r", meta: META, status: "partial", code: { text: "MR" }, subject: { reference: "Patient/1" }, conclusion: "AI text" },
     observations: [observation("a"), observation("b")],
     reason: "",
     practitioner: { reference: "Practitioner/7", display: "Dr Wang" },
@@ -45,6 +45,7 @@ describe("verify", () => {
       ["PUT", "Observation/a", 'W/"1"'],
       ["PUT", "Observation/b", 'W/"1"'],
       ["POST", "Provenance", undefined],
+      ["POST", "Task", undefined],
     ]);
     const written = resources(bundle);
     expect(written["DiagnosticReport/r"]).toMatchObject({ status: "final", meta: META, resultsInterpreter: [{ reference: "Practitioner/7" }] });
@@ -68,6 +69,30 @@ describe("verify", () => {
     expect(written["Observation/b"]).toMatchObject({ status: "final" });
   });
 
+  it.each(["cancelled", "entered-in-error"] as const)("leaves an observation alone that is %s", (status) => {
+    const written = resources(decisionBundle(decision({ observations: [observation("a", status), observation("b")] })));
+    expect(Object.keys(written)).not.toContain("Observation/a");
+    expect(written["Observation/b"]).toMatchObject({ status: "final" });
+  });
+
+  it.each(["cancelled", "entered-in-error"] as const)("refuses a report that is %s, whatever the decision", (status) => {
+    const report = { ...decision().report, status };
+    for (const kind of ["verify", "amend", "reject"] as const) {
+      expect(() => decisionBundle(decision({ kind, report, reason: "why" }))).toThrow(/superseded/);
+    }
+  });
+
+  it("asks for fresh options on the signed findings", () => {
+    expect(resources(decisionBundle(decision()))["Task"]).toMatchObject({
+      meta: { tag: [{ code: "SYNTHETIC" }] },
+      status: "requested",
+      code: { coding: [{ code: "recommend-options" }] },
+      focus: { reference: "DiagnosticReport/r" },
+      for: { reference: "Patient/1" },
+      requester: { reference: "Practitioner/7" },
+    });
+  });
+
   it("refuses a resource without a version, which could overwrite somebody's work", () => {
     const { meta: _, ...report } = decision().report;
     expect(() => decisionBundle(decision({ report: { ...report, resourceType: "DiagnosticReport" } }))).toThrow(/version/);
@@ -85,6 +110,23 @@ describe("amend", () => {
     expect(changed.component?.map((item) => item.code.coding?.[0]?.code)).toEqual(["segment-number"]);
     expect(written["Observation/b"]).toMatchObject({ status: "final" });
     expect(written["DiagnosticReport/r"]).toMatchObject({ status: "amended", conclusion: "new" });
+  });
+
+  it("says that a person set the value: no method of the model, no expected value, the person as performer", () => {
+    const expected = { code: { coding: [{ system: "https://foramen.example/fhir/CodeSystem/component", code: "expected" }] }, valueQuantity: { value: 2.1 } };
+    const before = { ...observation("a"), method: { text: "network" } };
+    before.component = [...(before.component ?? []), expected];
+    const written = resources(decisionBundle(decision({ kind: "amend", observations: [before, observation("b")], amendments, reason: "why" })));
+    const changed = written["Observation/a"] as fhir4.Observation;
+    expect(changed).not.toHaveProperty("method");
+    expect(changed.component?.map((item) => item.code.coding?.[0]?.code)).toEqual(["segment-number"]);
+    expect(changed.performer).toEqual([{ reference: "Practitioner/7", display: "Dr Wang" }]);
+    expect(written["Observation/b"]).not.toHaveProperty("performer");
+  });
+
+  it("does not revive an observation that was superseded", () => {
+    const observations = [observation("a", "cancelled")];
+    expect(() => decisionBundle(decision({ kind: "amend", observations, amendments, reason: "why" }))).toThrow(/cannot be amended/);
   });
 
   it("gives a value to what the model could not assess", () => {
@@ -106,6 +148,7 @@ describe("reject", () => {
     const written = resources(decisionBundle(decision({ kind: "reject", reason: "wrong numbering", observations: [observation("a", "final")] })));
     expect(written["DiagnosticReport/r"]).toMatchObject({ status: "entered-in-error" });
     expect(written["DiagnosticReport/r"]).not.toHaveProperty("resultsInterpreter");
+    expect(written).not.toHaveProperty("Task");
     expect(written["Observation/a"]).toMatchObject({ status: "entered-in-error" });
     expect(() => decisionBundle(decision({ kind: "reject" }))).toThrow(/reason/);
   });
