@@ -15,8 +15,10 @@ from fhir_server.app import FhirService, migrate
 from foramen.kernel.fhir_client import FhirClient
 from foramen.kernel.settings import Settings
 from terminology import systems
-from terminology.codes import ANALYSE_STUDY
+from terminology.codes import ANALYSE_STUDY, RECOMMEND_OPTIONS
 from tests.builders.tokens import ORIGIN, bearer, verifier
+
+KINDS = (ANALYSE_STUDY.code, RECOMMEND_OPTIONS.code)
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ def new_task(**changes: Any) -> dict[str, Any]:
 
 async def test_only_one_of_two_workers_gets_a_task(fhir: FhirClient) -> None:
     await fhir.create(new_task())
-    waiting = (await claim.waiting_tasks(fhir))[0]
+    waiting = (await claim.waiting_tasks(fhir, KINDS))[0]
     first = await claim.claim(fhir, waiting, "worker-a")
     second = await claim.claim(fhir, waiting, "worker-b")
     assert first is not None
@@ -54,14 +56,23 @@ async def test_only_one_of_two_workers_gets_a_task(fhir: FhirClient) -> None:
     assert claim.owner_of(stored) == "worker-a"
     assert claim.run_of(stored) == first.run_id
     assert stored["identifier"][0]["value"] == "1.2.3|abc"
-    assert await claim.waiting_tasks(fhir) == []
+    assert await claim.waiting_tasks(fhir, KINDS) == []
 
 
 async def test_the_oldest_waits_first_and_other_codes_are_not_ours(fhir: FhirClient) -> None:
     await fhir.create(new_task(authoredOn="2026-11-22T09:00:00Z", description="younger"))
     await fhir.create(new_task(authoredOn="2026-11-22T08:00:00Z", description="older"))
     await fhir.create(new_task(code={"text": "something else"}))
-    assert [task["description"] for task in await claim.waiting_tasks(fhir)] == ["older", "younger"]
+    assert [task["description"] for task in await claim.waiting_tasks(fhir, KINDS)] == ["older", "younger"]
+
+
+async def test_a_kind_that_is_busy_does_not_hide_the_other(fhir: FhirClient) -> None:
+    for _ in range(25):
+        await fhir.create(new_task(authoredOn="2026-11-22T08:00:00Z"))
+    wanted = {"coding": [RECOMMEND_OPTIONS.coding()]}
+    await fhir.create(new_task(authoredOn="2026-11-22T09:00:00Z", code=wanted, description="options"))
+    found = await claim.waiting_tasks(fhir, [RECOMMEND_OPTIONS.code])
+    assert [task["description"] for task in found] == ["options"]
 
 
 async def test_progress_and_last_word_need_the_claim(fhir: FhirClient) -> None:
