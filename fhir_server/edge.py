@@ -14,28 +14,17 @@ from starlette.types import Receive, Scope, Send
 
 from fhir_server.access.policy import Access
 from fhir_server.audit.record import audit_change
-from fhir_server.interactions.operations import check_type
-from fhir_server.interactions.responses import check_accept
-from fhir_server.model.references import LOGICAL_ID
-from fhir_server.routes import ROUTES, Route
+from fhir_server.formats.negotiation import PLAIN, Format, negotiate, render
+from fhir_server.routing import Target, find
 from fhir_server.server import Call, Server
 from foramen.kernel.access_context import AccessContext
-from foramen.kernel.errors import InteropError, InvalidRequestError, NotFoundError, NotSupportedError, UpstreamError
+from foramen.kernel.errors import InteropError, InvalidRequestError, UpstreamError
 from foramen.kernel.http_edge import authenticate, trace_id_of
 from foramen.kernel.log import get_log
 from foramen.kernel.outcome import outcome_response, unexpected_error
 from foramen.kernel.tokens import TokenVerifier
 
 _MAX_QUERY = 64 * 1024
-
-
-def _shape(path: str) -> tuple[str, ...]:
-    return tuple(part for part in path.split("/") if part)
-
-
-_TABLE: dict[tuple[str, ...], dict[str, Route]] = {}
-for _route in ROUTES:
-    _TABLE.setdefault(_shape(_route.path), {})[_route.method] = _route
 
 
 class Edge:
@@ -58,23 +47,28 @@ class Edge:
         context: AccessContext | None = None
         call: Call | None = None
         audit_code = "read" if request.method == "GET" else "update"
+        wanted = PLAIN
         try:
             parts = self._parts(request)
-            if parts == ["metadata"] and request.method == "GET":
-                audit_code = "capabilities"
-                check_accept(request)
-                call = Call(self._server, request, _NOBODY, trace_id, "", audit_code)
-                return await _TABLE[("metadata",)]["GET"].handler(call)
-            context = authenticate(request, self._verifier)
-            call = self._call(request, parts, context, trace_id)
+            if parts == ["metadata"]:
+                context, audit_code = _NOBODY, "capabilities"
+            else:
+                context = authenticate(request, self._verifier)
+            target = find(parts, request.method)
+            call = self._call(request, target, context, trace_id)
             audit_code = call.audit_code
-            check_accept(request)
+            wanted = negotiate(request)
             if len(request.scope["query_string"]) > _MAX_QUERY:
                 raise InvalidRequestError("The query is too long", issue_code="too-long")
-            response = await _TABLE[self._shape_of(parts)][request.method].handler(call)
+            self._check_scope(target, context)
+            response = await target.route.handler(call)
         except Exception as exc:  # noqa: BLE001 - the last line: nothing of the fault may reach the client
-            return await self._refuse(exc, call, context, trace_id, audit_code)
-        return await self._audited(response, call, context, trace_id)
+            return await self._refuse(exc, call, context, trace_id, audit_code, wanted)
+        if not target.route.anonymous:
+            response = await self._audited(response, call, context, trace_id)
+        if wanted is not PLAIN:
+            response = render(response, wanted)
+        return _without_body(response) if request.method == "HEAD" else response
 
     async def _audited(self, response: Response, call: Call, context: AccessContext | None, trace_id: str) -> Response:
         if call.audited:
@@ -94,44 +88,26 @@ class Edge:
             return []
         return [part for part in path.split("/") if part]
 
-    @staticmethod
-    def _shape_of(parts: list[str]) -> tuple[str, ...]:
-        if not parts or parts[0] in ("metadata", "_history"):
-            return tuple(parts)
-        shape = ["{type}", *parts[1:]]
-        if len(shape) > 1 and not parts[1].startswith("_"):
-            shape[1] = "{id}"
-        if len(shape) == 4 and parts[2] == "_history":
-            shape[3] = "{version}"
-        return tuple(shape)
+    def _call(self, request: Request, target: Target, context: AccessContext, trace_id: str) -> Call:
+        return Call(
+            self._server,
+            request,
+            Access(context),
+            trace_id,
+            target.route.action,
+            target.route.audit,
+            resource_type=target.resource_type,
+            logical_id=target.logical_id,
+            version_id=target.version_id,
+            entity=target.entity,
+        )
 
-    def _call(self, request: Request, parts: list[str], context: AccessContext, trace_id: str) -> Call:
-        shape = self._shape_of(parts)
-        if shape and shape[0] == "{type}":
-            check_type(parts[0])
-        methods = _TABLE.get(shape)
-        if methods is None:
-            raise NotFoundError("There is nothing at this URL")
-        route = methods.get(request.method)
-        if route is None:
-            allowed = ", ".join(sorted(methods))
-            raise NotSupportedError(f"Only {allowed} can be used here", headers={"Allow": allowed})
-        call = Call(self._server, request, Access(context), trace_id, route.action, route.audit)
-        if shape and shape[0] == "{type}":
-            call.resource_type = call.entity = parts[0]
-            if len(parts) > 1 and shape[1] == "{id}":
-                call.logical_id = parts[1]
-                if LOGICAL_ID.fullmatch(parts[1]):
-                    call.entity = f"{parts[0]}/{parts[1]}"
-            if len(parts) == 4:
-                call.version_id = parts[3]
-            if route.action:
-                try:
-                    context.reach(parts[0], route.action)
-                except InteropError as exc:
-                    exc.call = call  # type: ignore[attr-defined]
-                    raise
-        return call
+    @staticmethod
+    def _check_scope(target: Target, context: AccessContext) -> None:
+        if target.route.administrator:
+            context.require_administrator()
+        if target.route.action and target.resource_type:
+            context.reach(target.resource_type, target.route.action)
 
     async def _refuse(
         self,
@@ -140,6 +116,7 @@ class Edge:
         context: AccessContext | None,
         trace_id: str,
         audit_code: str,
+        wanted: Format,
     ) -> Response:
         if isinstance(exc, InteropError):
             error = exc
@@ -148,13 +125,11 @@ class Edge:
             frames = " < ".join(f"{f.filename}:{f.lineno}" for f in reversed(traceback.extract_tb(exc.__traceback__)))
             get_log().error("unexpected error", exception=f"{type(exc).__name__} {frames}", trace_id=trace_id)
             error = unexpected_error(trace_id)
-        call = call or getattr(exc, "call", None)
-        if call is not None:
-            audit_code = call.audit_code
         # When the database is away the event is kept and written later; the refusal itself can be told now.
         with contextlib.suppress(UpstreamError):
             await self._record(audit_code, error.status, call, context, trace_id, waiting=error.status < 500)
-        return outcome_response(error)
+        response = outcome_response(error)
+        return response if wanted is PLAIN else render(response, wanted)
 
     async def _record(
         self,
@@ -181,4 +156,9 @@ class Edge:
             self._server.audit.remember(event)
 
 
-_NOBODY = Access(AccessContext("anonymous", "", ()))
+_NOBODY = AccessContext("anonymous", "", ())
+
+
+def _without_body(response: Response) -> Response:
+    """Answer HEAD: the headers of GET, its length included (RFC 9110 §9.3.2)."""
+    return Response(status_code=response.status_code, headers=dict(response.headers))

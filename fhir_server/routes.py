@@ -5,11 +5,6 @@ https://hl7.org/fhir/R4/http.html. Actions: c create, r read, u update, d delete
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-
-from starlette.responses import Response
-
 from fhir_server.interactions.capabilities import capabilities
 from fhir_server.interactions.create import create
 from fhir_server.interactions.delete import delete
@@ -19,28 +14,7 @@ from fhir_server.interactions.search import search, search_post
 from fhir_server.interactions.transaction import transaction_or_batch
 from fhir_server.interactions.update import update
 from fhir_server.interactions.vread import vread
-from fhir_server.server import Call
-
-Handler = Callable[[Call], Awaitable[Response]]
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One route."""
-
-    method: str
-    path: str
-    handler: Handler
-    action: str
-    audit: str
-    capability: str = ""
-    anonymous: bool = False
-
-    @property
-    def level(self) -> str:
-        """Whether it speaks of a type or of the whole system."""
-        return "type" if self.path.startswith("{type}") else "system"
-
+from fhir_server.route import Route
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", "metadata", capabilities, "", "capabilities", anonymous=True),

@@ -16,7 +16,7 @@ from fhir_server.search.parameters import resource_types, type_parameters
 from fhir_server.server import Call
 
 if TYPE_CHECKING:
-    from fhir_server.routes import Route
+    from fhir_server.route import Route
 
 _DATE = "2026-11-22"
 _READ_ONLY = {"AuditEvent"}

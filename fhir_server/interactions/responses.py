@@ -14,11 +14,10 @@ from starlette.responses import Response
 
 from fhir_server.interactions.operations import Result
 from fhir_server.server import Call
-from foramen.kernel.errors import NotAcceptableError, UnsupportedMediaTypeError
+from foramen.kernel.errors import UnsupportedMediaTypeError
 from foramen.kernel.outcome import FHIR_JSON
 
 _JSON_TYPES = {"application/fhir+json", "application/json", "application/*", "*/*", "json", "text/json"}
-_FORMAT_QUERY = re.compile(rb"(?:^|&)_format=([^&]*)")
 MEDIA_TYPE = f"{FHIR_JSON}; charset=utf-8"
 
 
@@ -30,28 +29,6 @@ def http_date(at: datetime) -> str:
 def etag(version: int) -> str:
     """Weak entity tag of a version."""
     return f'W/"{version}"'
-
-
-def check_accept(request: Request) -> None:
-    """Refuse a client that takes no JSON.
-
-    Raises
-    ------
-    NotAcceptableError
-        406; XML is not offered.
-    """
-    asked = _FORMAT_QUERY.search(request.scope["query_string"])
-    if asked is not None:
-        wanted = asked.group(1).decode("latin-1").replace("%2F", "/").replace("%2f", "/").replace("%2B", "+")
-        wanted = wanted.replace("%2b", "+").replace(" ", "+")
-        if wanted.partition(";")[0].strip() in _JSON_TYPES:
-            return
-        raise NotAcceptableError("This server speaks application/fhir+json")
-    accept = request.headers.get("accept")
-    if not accept or accept == "*/*" or "json" in accept:
-        return
-    if not any(part.partition(";")[0].strip().lower() in _JSON_TYPES for part in accept.split(",")):
-        raise NotAcceptableError("This server speaks application/fhir+json")
 
 
 def check_content_type(request: Request) -> None:

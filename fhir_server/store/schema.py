@@ -1,4 +1,7 @@
-"""Tables of the record, as numbered SQL steps applied once each under an advisory lock.
+"""Tables of the record, as numbered SQL files (`migrations/`) applied once each under an advisory lock.
+
+A step runs as one transaction. One that begins with ``-- outside a transaction`` runs statement by statement (each ends
+a line with a semicolon and can be repeated): so `CREATE INDEX CONCURRENTLY IF NOT EXISTS` runs while the server serves.
 
 Design (ADR 0004 has the reasons):
 
@@ -19,71 +22,15 @@ All foreign links are by `row`; nothing cascades. `index_version` tells which re
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import psycopg
 
 _LOCK = 0x464F5246  # "FORF": one migration of this schema at a time
 
-MIGRATIONS = (
-    """
-    CREATE TABLE fhir.resource (
-        row bigint PRIMARY KEY,
-        key bigint NOT NULL,
-        type text COLLATE "C" NOT NULL,
-        id text COLLATE "C" NOT NULL,
-        version integer NOT NULL,
-        updated timestamptz NOT NULL,
-        method text COLLATE "C" NOT NULL,
-        present bigint NOT NULL,
-        low bigint NOT NULL,
-        high bigint NOT NULL,
-        patients bigint[] NOT NULL,
-        content bytea
-    ) WITH (fillfactor = 90);
-    ALTER TABLE fhir.resource ALTER COLUMN content SET STORAGE EXTERNAL;
-    CREATE UNIQUE INDEX resource_key ON fhir.resource (key);
-    CREATE INDEX resource_updated ON fhir.resource (type, updated, row);
-
-    CREATE TABLE fhir.history (
-        row bigint NOT NULL,
-        version integer NOT NULL,
-        type text COLLATE "C" NOT NULL,
-        id text COLLATE "C" NOT NULL,
-        updated timestamptz NOT NULL,
-        method text COLLATE "C" NOT NULL,
-        patients bigint[] NOT NULL,
-        content bytea,
-        PRIMARY KEY (row, version)
-    );
-    ALTER TABLE fhir.history ALTER COLUMN content SET STORAGE EXTERNAL;
-    CREATE INDEX history_updated ON fhir.history (type, updated, row);
-
-    CREATE TABLE fhir.posting (
-        hash bigint NOT NULL,
-        low bigint NOT NULL,
-        row bigint NOT NULL,
-        high bigint NOT NULL,
-        PRIMARY KEY (hash, low, row) INCLUDE (high)
-    );
-    CREATE TABLE fhir.date_value (
-        path bigint NOT NULL, low bigint NOT NULL, high bigint NOT NULL, row bigint NOT NULL,
-        PRIMARY KEY (row, path, low, high)
-    );
-    CREATE INDEX date_value_range ON fhir.date_value (path, low, high, row);
-    CREATE TABLE fhir.string_value (
-        path bigint NOT NULL, value text COLLATE "C" NOT NULL, row bigint NOT NULL,
-        PRIMARY KEY (row, path, value)
-    );
-    CREATE INDEX string_value_prefix ON fhir.string_value (path, value, row);
-    CREATE TABLE fhir.number_value (
-        path bigint NOT NULL, low double precision NOT NULL, high double precision NOT NULL, row bigint NOT NULL,
-        PRIMARY KEY (row, path, low, high)
-    );
-    CREATE INDEX number_value_range ON fhir.number_value (path, low, high, row);
-
-    CREATE SEQUENCE fhir.row_number INCREMENT BY 1000;
-    CREATE TABLE fhir.setting (name text PRIMARY KEY, value text NOT NULL);
-    """,
-)
+_FOLDER = Path(__file__).with_name("migrations")
+_OUTSIDE = "-- outside a transaction"
 
 
 def migrate(database_url: str) -> None:
@@ -93,12 +40,23 @@ def migrate(database_url: str) -> None:
         try:
             connection.execute("CREATE SCHEMA IF NOT EXISTS fhir")
             connection.execute("CREATE TABLE IF NOT EXISTS fhir.migration (number integer PRIMARY KEY)")
-            row = connection.execute("SELECT coalesce(max(number), 0) FROM fhir.migration").fetchone()
-            done = int(row[0]) if row else 0
-            for number, statements in enumerate(MIGRATIONS, start=1):
-                if number > done:
-                    with connection.transaction():
-                        connection.execute(statements)
-                        connection.execute("INSERT INTO fhir.migration VALUES (%s)", (number,))
+            done = {row[0] for row in connection.execute("SELECT number FROM fhir.migration")}
+            for path in sorted(_FOLDER.glob("*.sql")):
+                number = int(path.name[:4])
+                if number not in done:
+                    _apply(connection, number, path.read_text(encoding="utf-8"))
         finally:
             connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
+
+
+def _apply(connection: psycopg.Connection[Any], number: int, text: str) -> None:
+    """Apply one step: as a transaction, or statement by statement where an index is built while the server serves."""
+    if text.startswith(_OUTSIDE):
+        for statement in text.split(";\n"):
+            if statement.strip():
+                connection.execute(statement.encode())
+        connection.execute("INSERT INTO fhir.migration VALUES (%s)", (number,))
+        return
+    with connection.transaction():
+        connection.execute(text.encode())
+        connection.execute("INSERT INTO fhir.migration VALUES (%s)", (number,))

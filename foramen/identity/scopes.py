@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from foramen.kernel.access_context import Scope, parse_scope, parse_scopes
+from foramen.kernel.access_context import ADMINISTRATOR, Scope, parse_scope, parse_scopes
 
 OPENID_SCOPES = ("openid", "fhirUser", "profile")
 LAUNCH_SCOPES = ("launch", "launch/patient")
@@ -98,4 +98,5 @@ def resource_scopes(scope: str) -> tuple[Scope, ...]:
 
 def unknown_scopes(scope: str) -> list[str]:
     """Return the scopes that mean nothing here; used where an operator types them."""
-    return [text for text in scope.split() if text not in PLAIN_SCOPES and parse_scope(text) is None]
+    known = (*PLAIN_SCOPES, ADMINISTRATOR)  # no client is ever granted ADMINISTRATOR; an operator may type it
+    return [text for text in scope.split() if text not in known and parse_scope(text) is None]

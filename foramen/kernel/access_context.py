@@ -12,6 +12,8 @@ from enum import Enum
 from foramen.kernel.errors import ForbiddenError
 
 _SCOPE = re.compile(r"^(patient|user|system)/(\*|[A-Z][A-Za-z]*)\.(c?r?u?d?s?|read|write|\*)$")
+ADMINISTRATOR = "foramen/admin"
+"""Scope of a system administrator: maintenance of the record (expunge, packages, search parameters, import, plans)."""
 _V1 = {"read": "rs", "write": "cud", "*": "cruds"}
 
 
@@ -75,6 +77,17 @@ class AccessContext:
     def has_scope(self, name: str) -> bool:
         """Whether a non-resource scope such as ``launch`` was granted."""
         return name in self.scope_text.split()
+
+    def require_administrator(self) -> None:
+        """Refuse everybody but a system administrator.
+
+        Raises
+        ------
+        ForbiddenError
+            The token lacks the scope ``foramen/admin``.
+        """
+        if not self.has_scope(ADMINISTRATOR):
+            raise ForbiddenError(f"Only an administrator may do this (scope {ADMINISTRATOR})")
 
     def reach(self, resource_type: str, action: str) -> Reach:
         """How far the token reaches for one interaction.

@@ -23,7 +23,7 @@ async def test_unknown_type_and_url(module_api: Api) -> None:
 async def test_method_not_allowed_names_what_is(module_api: Api) -> None:
     answer = await module_api.send("PATCH", "/fhir/Patient/1", [])
     refused(answer, 405, "not-supported")
-    assert answer.headers["allow"] == "DELETE, GET, PUT"
+    assert answer.headers["allow"] == "DELETE, GET, HEAD, PUT"
     refused(await module_api.delete("/fhir/metadata"), 405, "not-supported")
 
 
