@@ -5,26 +5,38 @@ https://hl7.org/fhir/R4/http.html
 
 from __future__ import annotations
 
+from fhir_server.access.consents import Consents
+from fhir_server.audit.indexer import AuditIndexer
 from fhir_server.audit.writer import AuditWriter
+from fhir_server.bulk.service import Bulk
 from fhir_server.edge import Edge
+from fhir_server.interactions import asynchronous
+from fhir_server.interactions.group_commit import GroupCommit
+from fhir_server.jobs.runner import JobRunner
+from fhir_server.packages.catalogue import Catalogue
+from fhir_server.packages.sources import StoredOrPackaged
+from fhir_server.packages.stored import StoredDefinitions
 from fhir_server.server import Server
 from fhir_server.settings import FhirSettings
+from fhir_server.store import indexing, parameter_jobs
 from fhir_server.store.connections import Connections
-from fhir_server.store.indexing import reindex_if_needed
+from fhir_server.store.current import CurrentReader
+from fhir_server.store.full_text import FullTextIndexer
+from fhir_server.store.registry import RegistryWatch
+from fhir_server.store.replicas import Searches
 from fhir_server.store.rows import RowNumbers
 from fhir_server.store.schema import migrate as migrate_schema
+from fhir_server.terminology_source import StoredTerminology
 from foramen.kernel.errors import UpstreamError
 from foramen.kernel.settings import Settings
 from foramen.kernel.tokens import TokenVerifier
-
-# A read's event survives the web process at once and the database's crash within its write-ahead interval (0.2 s);
-# a write's event is committed with the write itself.
-_AUDIT_SESSION = "SET synchronous_commit = off"
-
+from terminology.service import Terminology
+from terminology.store.schema import migrate as migrate_terminology
 
 def migrate(database_url: str) -> None:
     """Bring the schema `fhir` up to date; safe when several processes start at once."""
     migrate_schema(database_url)
+    migrate_terminology(database_url)
 
 
 class FhirService:
@@ -33,23 +45,84 @@ class FhirService:
     def __init__(self, settings: Settings, database_url: str, verifier: TokenVerifier) -> None:
         limits = FhirSettings()
         self._connections = Connections(database_url, limits.connections, limits.statement_timeout_s)
-        self._audit_connections = Connections(database_url, 1, limits.statement_timeout_s, _AUDIT_SESSION)
+        self._audit_connections = Connections(database_url, 2, limits.statement_timeout_s)
+        # Its own connection: a profile may be looked up while the write that needs it holds one of the others.
+        self._package_connections = Connections(database_url, 1, limits.statement_timeout_s)
+        stored = StoredDefinitions(self._package_connections, limits, settings.fhir_base)
+        self._packages = Catalogue(self._package_connections, stored)
+        # Their own connections: codes are looked up while a search or write that needs them holds one of the others.
+        self._lookup_connections = Connections(database_url, 2, limits.statement_timeout_s)
+        self._full_text = FullTextIndexer(self._lookup_connections, on=limits.full_text)
         rows = RowNumbers()
-        self._audit = AuditWriter(self._audit_connections, rows, settings.fhir_base)
-        self._server = Server(limits, settings.fhir_base, settings.max_body_bytes, self._connections, rows, self._audit)
+        self._audit = AuditWriter(self._audit_connections)
+        self._indexer = AuditIndexer(self._audit_connections, rows, settings.fhir_base, limits.audit_index_delay_s)
+        self._jobs = JobRunner(database_url, limits)
+        self._consents = Consents(self._connections, database_url, settings.fhir_base) if limits.consent else None
+        self._registry = RegistryWatch(self._connections)
+        urls = [url.strip() for url in limits.replica_urls.split(",") if url.strip()]
+        replicas = [Connections(url, limits.replica_connections, limits.statement_timeout_s) for url in urls]
+        self._searches = Searches(self._connections, replicas, limits.replica_wait_s)
+        self._jobs.register(indexing.KIND, indexing.Reindexer(settings.fhir_base, limits).run)
+        self._jobs.register(parameter_jobs.KIND, parameter_jobs.ParameterBuilder(settings.fhir_base, limits).run, parallel=2)
+        self._server = Server(
+            limits=limits,
+            own_url=settings.fhir_base,
+            max_body_bytes=settings.max_body_bytes,
+            connections=self._connections,
+            rows=rows,
+            audit=self._audit,
+            audit_indexer=self._indexer,
+            current=CurrentReader(self._connections),
+            group_commit=GroupCommit(),
+            jobs=self._jobs,
+            registry=self._registry,
+            searches=self._searches,
+            bulk=Bulk(settings.home, limits, settings.fhir_base, self._jobs, self._consents, self._indexer),
+            packages=self._packages,
+            lookups=self._lookup_connections,
+            terminology=Terminology(
+                self._lookup_connections,
+                StoredOrPackaged(
+                    StoredTerminology(self._lookup_connections, limits, settings.fhir_base), self._packages
+                ),
+                max_expansion=limits.max_value_set_codes,
+            ),
+            consents=self._consents,
+        )
+        self._server.group_commit.serve(self._server)
+        self._server.bulk.serve(self._server)
+        asynchronous.register(self._server)
         self.app = Edge(self._server, verifier)
 
     async def start(self) -> None:
         """Open connections, bring the index up to the registry's version, start the audit writer."""
         await self._connections.start()
         await self._audit_connections.start()
-        await reindex_if_needed(self._connections, self._server.own_url)
+        await self._package_connections.start()
+        await self._lookup_connections.start()
+        await self._searches.start()
+        await self._registry.start()
+        await indexing.bring_up_to_date(self._connections, self._server.own_url, self._jobs, self._server.limits)
+        await parameter_jobs.resume(self._connections, self._jobs)
+        await self._registry.refresh(max_age_s=0.0)
         await self._audit.start()
+        await self._indexer.start()
+        await self._full_text.start()
+        await self._jobs.start()
 
     async def stop(self) -> None:
         """Write what is still to be audited and close."""
+        await self._jobs.stop()
+        if self._consents is not None:
+            await self._consents.stop()
+        await self._indexer.stop()
         await self._audit.stop()
+        await self._registry.stop()
+        await self._searches.stop()
         await self._audit_connections.stop()
+        await self._package_connections.stop()
+        await self._full_text.stop()
+        await self._lookup_connections.stop()
         await self._connections.stop()
 
     async def ready(self) -> bool:

@@ -13,9 +13,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from fhir_server.access.policy import Access
-from fhir_server.audit.record import audit_change
+from fhir_server.audit.record import audit_record
 from fhir_server.formats.negotiation import PLAIN, Format, negotiate, render
-from fhir_server.routing import Target, find
+from fhir_server.routing import PUBLIC, Target, find
 from fhir_server.server import Call, Server
 from foramen.kernel.access_context import AccessContext
 from foramen.kernel.errors import InteropError, InvalidRequestError, UpstreamError
@@ -44,25 +44,32 @@ class Edge:
 
     async def _respond(self, request: Request) -> Response:
         trace_id = trace_id_of(request)
+        self._server.audit_indexer.calls += 1
         context: AccessContext | None = None
         call: Call | None = None
         audit_code = "read" if request.method == "GET" else "update"
         wanted = PLAIN
         try:
             parts = self._parts(request)
-            if parts == ["metadata"]:
+            if len(parts) == 1 and parts[0] in PUBLIC:
                 context, audit_code = _NOBODY, "capabilities"
             else:
                 context = authenticate(request, self._verifier)
             target = find(parts, request.method)
-            call = self._call(request, target, context, trace_id)
+            consents = self._server.consents
+            consent = await consents.policy(context) if consents is not None and context is not _NOBODY else None
+            call = self._call(request, target, Access(context, consent), trace_id)
             audit_code = call.audit_code
             wanted = negotiate(request)
             if len(request.scope["query_string"]) > _MAX_QUERY:
                 raise InvalidRequestError("The query is too long", issue_code="too-long")
             self._check_scope(target, context)
+            await self._server.registry.ready(needed=not target.route.anonymous)
+            if _may_show_audit(target, request):
+                await self._server.audit_indexer.settle()
             response = await target.route.handler(call)
         except Exception as exc:  # noqa: BLE001 - the last line: nothing of the fault may reach the client
+            wanted = wanted if call is not None else _wanted(request)
             return await self._refuse(exc, call, context, trace_id, audit_code, wanted)
         if not target.route.anonymous:
             response = await self._audited(response, call, context, trace_id)
@@ -80,19 +87,16 @@ class Edge:
             return outcome_response(exc)
         return response
 
-    def _parts(self, request: Request) -> list[str]:
+    @staticmethod
+    def _parts(request: Request) -> list[str]:
         path: str = request.scope["path"]
-        root: str = request.scope.get("root_path", "")
-        path = path[len(root) :] if root and path.startswith(root) else path
-        if path == "/fhir":  # Mounted for the base URL itself, without the slash.
-            return []
-        return [part for part in path.split("/") if part]
+        return [part for part in path.split("/")[2:] if part]  # The base URL ends in /fhir.
 
-    def _call(self, request: Request, target: Target, context: AccessContext, trace_id: str) -> Call:
+    def _call(self, request: Request, target: Target, access: Access, trace_id: str) -> Call:
         return Call(
             self._server,
             request,
-            Access(context),
+            access,
             trace_id,
             target.route.action,
             target.route.audit,
@@ -141,12 +145,11 @@ class Edge:
         *,
         waiting: bool = True,
     ) -> None:
-        event = audit_change(
+        event = audit_record(
             interaction=audit_code,
             status=status,
             trace_id=trace_id,
             context=context,
-            own_url=self._server.own_url,
             entity=call.entity if call is not None and "/" in (call.entity or "") else None,
             patient=call.patient if call is not None else None,
         )
@@ -157,6 +160,25 @@ class Edge:
 
 
 _NOBODY = AccessContext("anonymous", "", ())
+
+
+def _may_show_audit(target: Target, request: Request) -> bool:
+    """Whether the answer could hold AuditEvents: then those still to be indexed come first."""
+    if target.route.anonymous or target.route.method in ("PUT", "PATCH", "DELETE"):
+        return False
+    if request.method == "POST":
+        return bool(target.route.operation) or target.route.path.endswith("_search")
+    path, query = request.scope["path"], request.scope["query_string"]
+    named = "AuditEvent" in path or b"AuditEvent" in query or path.endswith("/*")
+    return not target.resource_type or bool(target.route.operation) or named
+
+
+def _wanted(request: Request) -> Format:
+    """Return the format of a refusal that came before the format was asked for."""
+    try:
+        return negotiate(request)
+    except InteropError:
+        return PLAIN
 
 
 def _without_body(response: Response) -> Response:

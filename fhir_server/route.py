@@ -38,7 +38,7 @@ class Route:
     @property
     def level(self) -> str:
         """Whether it speaks of a type or of the whole system."""
-        return "system" if not self.path or self.path[0] in "_$m" else "type"
+        return "system" if not self.path or self.path[0] in "_$" or self.path[0].islower() else "type"
 
     @property
     def operation(self) -> str:

@@ -16,6 +16,8 @@ from foramen.kernel.errors import NotFoundError, NotSupportedError
 _TABLE: dict[tuple[str, ...], dict[str, Route]] = {}
 for _route in ROUTES:
     _TABLE.setdefault(tuple(part for part in _route.path.split("/") if part), {})[_route.method] = _route
+PUBLIC = frozenset(route.path for route in ROUTES if route.anonymous)
+"""Paths that need no token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,10 @@ def _shape(parts: list[str]) -> tuple[str, ...]:
     shape = list(parts)
     if len(parts) > 1 and parts[1][0] not in "_$":
         shape[1] = "{id}"
-    if len(parts) == 4 and parts[2] == "_history":
+    if len(parts) in (4, 5) and parts[2] == "_history":
         shape[3] = "{version}"
+    elif len(parts) in (3, 4) and parts[2][0] not in "_$":
+        shape[2] = "{member}"
     return tuple(shape)
 
 
@@ -55,7 +59,7 @@ def find(parts: list[str], method: str) -> Target:
         405 with `Allow`.
     """
     shape = _shape(parts)
-    is_type = bool(parts) and parts[0][0] not in "_$" and parts[0] != "metadata"
+    is_type = bool(parts) and parts[0][0] not in "_$" and parts[0] not in PUBLIC
     methods = _TABLE.get(shape)
     if is_type:
         check_type(parts[0])
@@ -72,5 +76,5 @@ def find(parts: list[str], method: str) -> Target:
         route,
         parts[0] if is_type else "",
         parts[1] if len(parts) > 1 and shape[1] == "{id}" else "",
-        parts[3] if len(parts) == 4 else "",
+        parts[3] if len(parts) > 3 else "",
     )

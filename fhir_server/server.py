@@ -5,16 +5,31 @@ A `Call` is one request after authentication.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 
+from fhir_server.access.consents import Consents
 from fhir_server.access.policy import Access
+from fhir_server.audit.indexer import AuditIndexer
 from fhir_server.audit.writer import AuditWriter
+from fhir_server.jobs.runner import JobRunner
+from fhir_server.packages.catalogue import Catalogue
+from fhir_server.search.completeness import WatchedParser
 from fhir_server.search.parse import SearchParser
 from fhir_server.settings import FhirSettings
 from fhir_server.store.connections import Connections
+from fhir_server.store.current import CurrentReader
+from fhir_server.store.registry import RegistryWatch
+from fhir_server.store.replicas import Searches
 from fhir_server.store.rows import RowNumbers
+from terminology.service import Terminology
+
+if TYPE_CHECKING:
+    from fhir_server.bulk.service import Bulk
+    from fhir_server.interactions.group_commit import GroupCommit
 
 
 @dataclass(slots=True)
@@ -27,12 +42,24 @@ class Server:
     connections: Connections
     rows: RowNumbers
     audit: AuditWriter
+    audit_indexer: AuditIndexer
+    current: CurrentReader
+    group_commit: GroupCommit
+    jobs: JobRunner
+    registry: RegistryWatch
+    searches: Searches
+    bulk: Bulk
+    terminology: Terminology
+    packages: Catalogue
+    lookups: Connections
+    consents: Consents | None = None
 
 
 @dataclass(slots=True)
 class Call:
     """One authenticated request.
 
+    `committing` takes the answer of a transaction inside its database transaction (a request carried out as a job).
     `entity`, `patient` and `audited` are what the interaction tells the audit: what was touched, whose record it is,
     and whether the AuditEvent was already written in the interaction's own database transaction.
     """
@@ -49,6 +76,7 @@ class Call:
     entity: str | None = None
     patient: str | None = None
     audited: bool = False
+    committing: Callable[[Any, bytes], Awaitable[None]] | None = None
     pairs: list[tuple[str, str]] = field(default_factory=list)
 
     @property
@@ -68,4 +96,4 @@ class Call:
 
     def parser(self) -> SearchParser:
         """Return the search parser of this caller."""
-        return SearchParser(self.server.limits, self.server.own_url, self.access)
+        return WatchedParser(self.server.limits, self.server.own_url, self.access)

@@ -10,7 +10,22 @@ from typing import Annotated
 import typer
 
 from foramen import __version__
-from foramen.commands import bench, client, demo, doctor, ingest, launch, load, token, user
+from foramen.commands import (
+    bench,
+    client,
+    demo,
+    doctor,
+    export,
+    import_,
+    ingest,
+    launch,
+    load,
+    package,
+    project,
+    terminology,
+    token,
+    user,
+)
 from foramen.kernel.errors import InteropError
 from foramen.kernel.settings import Settings, get_settings
 
@@ -21,11 +36,16 @@ app = typer.Typer(
 )
 app.add_typer(client.app, name="client", help="OAuth clients.")
 app.add_typer(user.app, name="user", help="Accounts.")
+app.add_typer(project.app, name="project", help="Projects that pseudonymised data is exported for.")
+app.add_typer(terminology.app, name="terminology", help="Licensed code systems, from your own files.")
 app.add_typer(bench.app, name="bench", help="Benchmarks: figures with ratios, history kept.")
+app.add_typer(package.app, name="package", help="Implementation guides (FHIR packages).")
 app.command("token")(token.token)
 app.command("launch")(launch.launch)
 app.command("ingest")(ingest.ingest)
 app.command("load")(load.load)
+app.command("export")(export.export)
+app.command("import")(import_.import_)
 app.command("doctor")(doctor.doctor)
 
 Home = Annotated[Path | None, typer.Option(help="Folder that holds all state (FORAMEN_HOME).")]

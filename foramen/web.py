@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 
+import uvloop
 from granian.constants import Interfaces
 from granian.server.embed import Server
 
@@ -22,7 +23,7 @@ def serve(settings: Settings, only: str | None = None, *, migrate: bool = False)
     if migrate:
         migrate_all(settings)
         beat(settings.home, "migrations")
-    asyncio.run(_serve(settings, only))
+    uvloop.run(_serve(settings, only))
 
 
 async def _serve(settings: Settings, only: str | None) -> None:

@@ -5,18 +5,28 @@ https://hl7.org/fhir/smart-app-launch/STU2.2/scopes-and-launch-context.html
 
 from __future__ import annotations
 
-from fhir_server.search.conditions import AnyPosting, Condition
+from typing import TYPE_CHECKING
+
+from fhir_server.access.consent import ConsentPolicy
+from fhir_server.search.conditions import AllOf, AnyPosting, Condition
 from fhir_server.search.hashing import resource_key
 from fhir_server.search.parameters import patient_base
 from foramen.kernel.access_context import AccessContext, Reach
 from foramen.kernel.errors import ForbiddenError
 
+if TYPE_CHECKING:
+    from fhir_server.store.changes import Stored
+
 
 class Access:
-    """What one caller may do. Without a context there is no `Access`, and nothing can be asked."""
+    """What one caller may do. Without a context there is no `Access`, and nothing can be asked.
 
-    def __init__(self, context: AccessContext) -> None:
+    `consent` is what patients' Consents hide from this caller, None when they hide nothing.
+    """
+
+    def __init__(self, context: AccessContext, consent: ConsentPolicy | None = None) -> None:
         self.context = context
+        self.consent = consent
 
     def compartment_key(self, resource_type: str, action: str) -> int | None:
         """Return the key of the Patient whose record bounds this interaction, or None when nothing bounds it.
@@ -34,7 +44,21 @@ class Access:
     def condition(self, resource_type: str, action: str) -> Condition | None:
         """Return the condition that every query on this type must also fulfil, or None when all may be seen."""
         key = self.compartment_key(resource_type, action)
-        return None if key is None else AnyPosting((patient_base(resource_type) ^ key,))
+        bound = None if key is None else AnyPosting((patient_base(resource_type) ^ key,))
+        if self.consent is None:
+            return bound
+        open_records = self.consent.condition(resource_type)
+        if bound is None or open_records is None:
+            return bound or open_records
+        return AllOf((bound, open_records))
+
+    def hides(self, stored: Stored) -> bool:
+        """Whether a Consent hides this version, found by its id, from the caller."""
+        return self.consent is not None and self.consent.hides(stored)
+
+    def hidden_patients(self, resource_type: str) -> frozenset[int]:
+        """Keys of the patients whose resources of this type a history leaves out."""
+        return self.consent.hidden_patients(resource_type) if self.consent is not None else frozenset()
 
     def may(self, resource_type: str, action: str) -> bool:
         """Whether any scope grants the action on this type."""

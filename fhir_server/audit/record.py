@@ -1,4 +1,4 @@
-"""AuditEvents of the FHIR API: one for each call and each refusal, as a resource like any other.
+"""Audit of the FHIR API: what is remembered of each call and each refusal, and the AuditEvent made of it.
 
 https://hl7.org/fhir/R4/auditevent.html
 """
@@ -10,11 +10,13 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import orjson
 
 from fhir_server.model.resource import instant
 from fhir_server.search.hashing import hash64, resource_key
 from fhir_server.search.index import extractor
+from fhir_server.search.parameters import registry
 from fhir_server.search.values import IndexValues
 from fhir_server.store.changes import Change
 from foramen.kernel.access_context import AccessContext
@@ -30,50 +32,104 @@ _SAME: OrderedDict[tuple[object, ...], IndexValues] = OrderedDict()
 _SAME_SIZE = 512
 
 
-def audit_change(
+class AuditRecord(msgspec.Struct, array_like=True, frozen=True):
+    """One call: everything its AuditEvent will say.
+
+    `interaction` is a code of http://hl7.org/fhir/restful-interaction; `recorded` counts microseconds since 1970;
+    `entity` is `Type/id` and never a search value; `written` are the references a transaction wrote.
+    """
+
+    logical_id: str
+    recorded: int
+    interaction: str
+    status: int
+    trace_id: str
+    subject: str | None
+    client_id: str | None
+    fhir_user: str | None
+    entity: str | None
+    patient: str | None
+    written: list[str]
+    more: int = 0
+
+
+_DECODER = msgspec.json.Decoder(list[AuditRecord])
+_ENCODER = msgspec.json.Encoder()
+
+
+def audit_record(
     *,
     interaction: str,
     status: int,
     trace_id: str,
     context: AccessContext | None,
-    own_url: str,
     entity: str | None = None,
     patient: str | None = None,
     written: Iterable[str] = (),
-) -> Change:
-    """Prepare the AuditEvent of one call.
+) -> AuditRecord:
+    """Remember one call.
 
     Parameters
     ----------
     interaction : code of http://hl7.org/fhir/restful-interaction
-    entity : `Type/id` that was asked for, or `Type` for a search; never a search value
+    entity : `Type/id` that was asked for; never a search value
     written : references a transaction wrote, named as further entities
     """
-    recorded = datetime.now(UTC)
-    event = audit_event(
-        interaction=interaction,
-        source="fhir",
-        status=status,
-        recorded=recorded,
-        trace_id=trace_id,
-        context=context,
-        entity=entity,
-        patient=patient,
-    )
     references = list(written)
+    return AuditRecord(
+        new_logical_id(),
+        int(datetime.now(UTC).timestamp() * 1_000_000),
+        interaction,
+        status,
+        trace_id,
+        context.subject if context else None,
+        context.client_id if context else None,
+        context.fhir_user if context else None,
+        entity,
+        patient,
+        references[:MAX_ENTITIES],
+        len(references) if len(references) > MAX_ENTITIES else 0,
+    )
+
+
+def encode(records: list[AuditRecord]) -> bytes:
+    """Write a group of records."""
+    return _ENCODER.encode(records)
+
+
+def decode(text: bytes) -> list[AuditRecord]:
+    """Read a group of records."""
+    return _DECODER.decode(text)
+
+
+def event_change(record: AuditRecord, own_url: str) -> Change:
+    """Prepare the AuditEvent of one record, as a resource like any other."""
+    recorded = datetime.fromtimestamp(record.recorded // 1000 / 1000, UTC)
+    context = None
+    if record.subject is not None:
+        context = AccessContext(record.subject, record.client_id or "", (), fhir_user=record.fhir_user)
+    event = audit_event(
+        interaction=record.interaction,
+        source="fhir",
+        status=record.status,
+        recorded=recorded,
+        trace_id=record.trace_id,
+        context=context,
+        entity=record.entity,
+        patient=record.patient,
+    )
     entities: list[dict[str, Any]] = event["entity"]
-    entities.extend({"what": {"reference": reference}} for reference in references[:MAX_ENTITIES])
-    if len(references) > MAX_ENTITIES:
-        entities.append({"name": "count", "description": f"{len(references)} resources"})
-    recorded = recorded.replace(microsecond=recorded.microsecond // 1000 * 1000)
-    logical_id = new_logical_id()
+    entities.extend({"what": {"reference": reference}} for reference in record.written)
+    if record.more:
+        entities.append({"name": "count", "description": f"{record.more} resources"})
     meta = {"versionId": "1", "lastUpdated": instant(recorded)}
-    content = orjson.dumps({"resourceType": _TYPE, "id": logical_id, "meta": meta, **event})
-    values = _values(event, logical_id, own_url, (interaction, event["outcome"], context, own_url))
+    content = orjson.dumps({"resourceType": _TYPE, "id": record.logical_id, "meta": meta, **event})
+    key = (record.interaction, event["outcome"], context, own_url, registry().version)
+    values = _values(event, record.logical_id, own_url, key)
     return Change(
         _TYPE,
-        logical_id,
-        resource_key(_TYPE, logical_id),
+        record.logical_id,
+        resource_key(_TYPE, record.logical_id),
         1,
         recorded,
         "POST",

@@ -1,4 +1,4 @@
-"""Writes the AuditEvents of reads and refusals: callers wait while a group of them is committed together.
+"""Makes the audit records of reads and refusals durable: callers wait while a group of them is committed together.
 
 One commit serves all that arrived meanwhile, so the cost of a commit is shared by everybody who is waiting anyway.
 """
@@ -8,10 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from fhir_server.store.changes import Change
+from fhir_server.audit.record import AuditRecord, encode
+from fhir_server.store import audit_log
 from fhir_server.store.connections import Connections
-from fhir_server.store.rows import RowNumbers
-from fhir_server.store.writing import write_changes
 from foramen.kernel.errors import UpstreamError
 from foramen.kernel.log import get_log
 
@@ -19,15 +18,15 @@ _GROUP = 256
 _MAX_WAITING = 20_000
 _RETRY_S = 0.5
 
+Waiting = tuple[AuditRecord, "asyncio.Future[None] | None"]
+
 
 class AuditWriter:
-    """Collects events and commits them in groups, in the order they came."""
+    """Collects records and commits them in groups, in the order they came."""
 
-    def __init__(self, connections: Connections, rows: RowNumbers, own_url: str) -> None:
+    def __init__(self, connections: Connections) -> None:
         self._connections = connections
-        self._rows = rows
-        self._own_url = own_url
-        self._waiting: list[tuple[Change, asyncio.Future[None] | None]] = []
+        self._waiting: list[Waiting] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
@@ -47,26 +46,26 @@ class AuditWriter:
         if self._waiting:
             get_log().error("audit events could not be written", count=len(self._waiting))
 
-    async def record(self, event: Change) -> None:
-        """Return when the event is committed.
+    async def record(self, record: AuditRecord) -> None:
+        """Return when the record is committed.
 
         Raises
         ------
         UpstreamError
-            The database is away; the event is kept and written when it is back.
+            The database is away; the record is kept and written when it is back.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._add(event, future)
+        self._add(record, future)
         await future
 
-    def remember(self, event: Change) -> None:
-        """Keep an event that nobody can wait for, as the database is away; it is written when it is back."""
-        self._add(event, None)
+    def remember(self, record: AuditRecord) -> None:
+        """Keep a record that nobody can wait for, as the database is away; it is written when it is back."""
+        self._add(record, None)
 
-    def _add(self, event: Change, future: asyncio.Future[None] | None) -> None:
+    def _add(self, record: AuditRecord, future: asyncio.Future[None] | None) -> None:
         if len(self._waiting) >= _MAX_WAITING:
             raise UpstreamError("The audit log cannot be written", headers={"Retry-After": "5"})
-        self._waiting.append((event, future))
+        self._waiting.append((record, future))
         self._wake.set()
 
     async def _run(self) -> None:
@@ -80,12 +79,12 @@ class AuditWriter:
                         return
                     await asyncio.sleep(_RETRY_S)
 
-    async def _commit(self, group: list[tuple[Change, asyncio.Future[None] | None]]) -> bool:
+    async def _commit(self, group: list[Waiting]) -> bool:
         try:
             async with self._connections.lend() as connection:
-                await write_changes(connection, self._rows, [event for event, _ in group], self._own_url)
+                await audit_log.append(connection, encode([record for record, _ in group]), len(group))
         except UpstreamError as exc:
-            self._waiting = [(event, None) for event, _ in group] + self._waiting
+            self._waiting = [(record, None) for record, _ in group] + self._waiting
             self._settle(group, exc)
             return False
         except Exception as exc:  # noqa: BLE001 - every caller must get an answer, and the task must live on
@@ -96,7 +95,7 @@ class AuditWriter:
         return True
 
     @staticmethod
-    def _settle(group: list[tuple[Change, asyncio.Future[None] | None]], error: Exception | None) -> None:
+    def _settle(group: list[Waiting], error: Exception | None) -> None:
         for _, future in group:
             if future is not None and not future.done():
                 if error is None:

@@ -8,8 +8,16 @@ from typing import Any
 
 import orjson
 
+from fhir_server.generate import (
+    compartments,
+    elements,
+    invariants,
+    profiles,
+    search_documentation,
+    search_parameters,
+    structure,
+)
 from fhir_server.generate import definitions as source
-from fhir_server.generate import elements, search_parameters
 
 _ROOM = Path(__file__).parents[1]
 
@@ -30,10 +38,16 @@ def _write(path: Path, version: str, table: dict[str, Any]) -> None:
 
 def main() -> None:
     """Generate all tables."""
-    package = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    package = Path(sys.argv[1]) if len(sys.argv) > 1 else source.pack()
     loaded = source.load(package)
-    _write(_ROOM / "search" / "r4_search_parameters.json", loaded.version, search_parameters.build(loaded))
+    parameters = search_parameters.build(loaded)
+    _write(_ROOM / "search" / "r4_search_parameters.json", loaded.version, parameters)
+    _write(_ROOM / "access" / "r4_compartments.json", loaded.version, compartments.build(parameters))
     _write(_ROOM / "model" / "r4_elements.json", loaded.version, elements.build(loaded))
+    _write(_ROOM / "model" / "r4_structure.json", loaded.version, structure.build(loaded))
+    _write(_ROOM / "validation" / "r4_invariants.json", loaded.version, invariants.build(package))
+    profiles.write(package, _ROOM / "profiles" / "r4_definitions.json.gz", loaded.version)
+    search_documentation.write(loaded, _ROOM / "interactions" / "r4_search_documentation.json.gz")
     compartment = {**loaded.compartment, **_R4_COMPARTMENT}
     _write(_ROOM / "access" / "r4_patient_compartment.json", loaded.version, compartment)
 

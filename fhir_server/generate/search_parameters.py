@@ -36,6 +36,23 @@ EXTENSION_PARAMETERS = (
     ("Observation", "gene-identifier", "token", _SD + "observation-geneticsGene"),
     ("Patient", "mothersMaidenName", "string", _SD + "patient-extensions-Patient-mothersMaidenName"),
 )
+# The same, with a path of its own below the resource.
+PATH_PARAMETERS = (
+    ("Patient", "birthOrderBoolean", "token", "multipleBirth.exists() and Patient.multipleBirth != false"),
+    *(
+        (name, code, kind, f"extension('{_SD}{name.lower()}-{extension}'){more}")
+        for name, author in (("CodeSystem", ""), ("ValueSet", ".as(ContactDetail).name"))
+        for code, kind, extension, more in (
+            ("author", "string", "author", author),
+            ("effective", "date", "effectiveDate", ""),
+            ("end", "date", "expirationDate", ""),
+            ("keyword", "string", "keyWord", ""),
+            ("workflow", "token", "workflowStatus", ""),
+        )
+    ),
+)
+# Computed when asked, from what other parameters index.
+_COMPUTED = (("Location", "near", "special"), ("Patient", "age", "number"))
 _ANY_TYPE = 100
 _ITEM_SUBJECT = "QuestionnaireResponse.item.where(hasExtension('{}')).answer.value.ofType(Reference)"
 # Answered from the resource row itself, or not indexable at all (specials without an expression).
@@ -70,6 +87,10 @@ def build(definitions: Definitions) -> dict[str, Any]:
     _add(types["QuestionnaireResponse"], "item-subject", "reference", item_subject, [])
     for item in composites:
         _add_composite(definitions, types, item, by_url)
+    for resource_type, code, kind, path in PATH_PARAMETERS:
+        _add(types[resource_type], code, kind, branches_of(definitions, resource_type, path, kind), [])
+    for resource_type, code, kind in _COMPUTED:
+        types[resource_type]["parameters"][code] = {"type": kind}
     for entry in types.values():
         dates = (code for code in MAIN_DATES if entry["parameters"].get(code, {}).get("type") == "date")
         entry["main_date"] = next(dates, None)

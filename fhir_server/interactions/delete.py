@@ -1,10 +1,16 @@
-"""delete: `DELETE /Type/id` and `DELETE /Type?query` (one match). https://hl7.org/fhir/R4/http.html#delete"""
+"""delete: `DELETE /Type/id` and `DELETE /Type?query` (one match, or as many as the settings allow). https://hl7.org/fhir/R4/http.html#delete"""
 
 from __future__ import annotations
 
 from starlette.responses import Response
 
-from fhir_server.interactions.operations import Operation, check_identity, check_writable, parse_etag
+from fhir_server.interactions.operations import (
+    Operation,
+    check_identity,
+    check_writable,
+    parse_etag,
+    parse_unmodified_since,
+)
 from fhir_server.interactions.responses import etag
 from fhir_server.interactions.unit_of_work import perform
 from fhir_server.server import Call
@@ -18,6 +24,8 @@ async def delete(call: Call) -> Response:
         call.resource_type,
         call.logical_id or None,
         if_match=parse_etag(call.request.headers.get("if-match")),
+        unmodified_since=parse_unmodified_since(call.request.headers.get("if-unmodified-since")),
+        multiple=not call.logical_id,
         query=None if call.logical_id else call.request.url.query,
     )
     check_identity(operation)

@@ -5,6 +5,7 @@ https://hl7.org/fhir/R4/http.html#transaction
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -13,10 +14,18 @@ import fhirkit
 import msgspec
 import orjson
 
-from fhir_server.interactions.operations import Operation, check_identity, check_type, check_writable, parse_etag
-from fhir_server.model.elements import element_issues
+from fhir_server.interactions.operations import (
+    Operation,
+    check_identity,
+    check_type,
+    check_writable,
+    parse_etag,
+    parse_if_none_match,
+    placed,
+)
 from fhir_server.model.resource import Resource, load_json
-from fhir_server.model.validation import fhirkit_issues
+from fhir_server.model.validation import fhirkit_issues, rule_issues
+from fhir_server.patching.patch import JSON_PATCH, Patch, parse_patch
 from fhir_server.server import Server
 from foramen.kernel.errors import InteropError, InvalidRequestError, InvalidResourceError, Issue
 
@@ -40,6 +49,7 @@ class Entry:
     url: str = ""
     operation: Operation | None = None
     if_none_match: str | None = None
+    if_modified_since: str | None = None
     fault: InteropError | None = None
 
 
@@ -69,13 +79,16 @@ def parse_bundle(body: bytes, server: Server) -> tuple[str, list[Entry]]:
     faults = _structure_faults(body, kind, len(items))
     raw = msgspec.json.decode(body, type=_RawBundle).entry
     entries = []
+    full_urls: set[str] = set()
     for place, item in enumerate(items):
         try:
             entry = _entry(place, item, bytes(raw[place].resource), server)
             if place in faults:
                 entry.fault = _invalid(faults[place])
+            if entry.operation is not None:
+                _check_full_url(entry.operation, full_urls)
         except InteropError as exc:
-            entry = Entry(place, fault=_at_entry(place, exc))
+            entry = Entry(place, fault=at_entry(place, exc))
         entries.append(entry)
     return kind, entries
 
@@ -107,22 +120,19 @@ def _invalid(issues: list[Issue]) -> InteropError:
     return InvalidResourceError("The entry is not valid", issue_code=issues[0].issue_code, issues=issues)
 
 
-def _at_entry(place: int, error: InteropError) -> InteropError:
+def at_entry(place: int, error: InteropError) -> InteropError:
     """Say in which entry the fault lies, unless it says so already."""
-    where = f"Bundle.entry[{place}]"
-    issues = tuple(
-        Issue(
-            issue.issue_code,
-            issue.diagnostics,
-            issue.expression if any(e.startswith("Bundle.entry[") for e in issue.expression) else (where,),
-            issue.severity,
-        )
-        for issue in error.issues
-    )
-    return type(error)(error.message, issue_code=error.issue_code, issues=issues, headers=error.headers)
+    return placed(error, f"Bundle.entry[{place}]")
 
 
-at_entry = _at_entry
+def _check_full_url(operation: Operation, seen: set[str]) -> None:
+    """Refuse a fullUrl that two entries have: a reference to it could mean either (constraint bdl-7)."""
+    if operation.full_url is None:
+        return
+    if operation.full_url in seen:
+        where = (f"{operation.place}.fullUrl",)
+        raise InvalidRequestError("Another entry has the same fullUrl", issue_code="duplicate", expression=where)
+    seen.add(operation.full_url)
 
 
 def _entry(place: int, item: dict[str, Any], raw: bytes, server: Server) -> Entry:
@@ -141,14 +151,13 @@ def _entry(place: int, item: dict[str, Any], raw: bytes, server: Server) -> Entr
         url = url[len(server.own_url) :]
     url = url.lstrip("/")
     if method in ("GET", "HEAD"):
-        return Entry(place, "GET", url, if_none_match=request.get("ifNoneMatch"))
-    if method == "PATCH":
-        raise InvalidRequestError("PATCH is not supported", issue_code="not-supported")
-    return Entry(place, method, url, operation=_operation(place, item, request, method, url, raw))
+        since = request.get("ifModifiedSince")
+        return Entry(place, method, url, if_none_match=request.get("ifNoneMatch"), if_modified_since=since)
+    return Entry(place, method, url, operation=_operation(place, item, request, method, url, raw, server))
 
 
 def _operation(
-    place: int, item: dict[str, Any], request: dict[str, Any], method: str, url: str, raw: bytes
+    place: int, item: dict[str, Any], request: dict[str, Any], method: str, url: str, raw: bytes, server: Server
 ) -> Operation:
     path, mark, query = url.partition("?")
     resource_type, _, logical_id = path.partition("/")
@@ -164,12 +173,14 @@ def _operation(
         resource_type,
         unquote(logical_id) or None,
         if_match=parse_etag(request.get("ifMatch")),
-        must_be_new=method == "PUT" and request.get("ifNoneMatch") == "*",
+        must_be_new=method == "PUT" and parse_if_none_match(request.get("ifNoneMatch")),
         query=request.get("ifNoneExist") if method == "POST" else (query or "?") if mark else None,
         full_url=full_url if isinstance(full_url, str) else None,
         place=f"Bundle.entry[{place}]",
     )
-    if method != "DELETE":
+    if method == "PATCH":
+        operation.patch = _patch(place, item, raw, server)
+    elif method != "DELETE":
         operation.resource = _resource(place, item, raw)
     check_identity(operation)
     return operation
@@ -181,7 +192,8 @@ def _resource(place: int, item: dict[str, Any], raw: bytes) -> Resource:
         where = (f"Bundle.entry[{place}].resource",)
         raise InvalidRequestError("The entry needs a resource", issue_code="required", expression=where)
     resource_type = data["resourceType"]
-    issues = element_issues(data, resource_type)
+    ignore_id = item["request"]["method"] == "POST"
+    issues = rule_issues(data, resource_type, raw, ignore_id=ignore_id)
     if issues:
         prefix = f"Bundle.entry[{place}].resource"
         placed = tuple(
@@ -190,6 +202,23 @@ def _resource(place: int, item: dict[str, Any], raw: bytes) -> Resource:
         )
         raise InvalidResourceError("The entry is not valid", issue_code=placed[0].issue_code, issues=placed)
     return Resource(resource_type, raw, data)
+
+
+def _patch(place: int, item: dict[str, Any], raw: bytes, server: Server) -> Patch:
+    """Read the patch of an entry: a Binary with a JSON Patch, or Parameters (http.html#transaction, patch)."""
+    data = item.get("resource")
+    kind = data.get("resourceType") if isinstance(data, dict) else None
+    try:
+        if kind == "Parameters":
+            return parse_patch(raw, server.limits, is_json_patch=False)
+        if isinstance(data, dict) and kind == "Binary" and data.get("contentType") == JSON_PATCH:
+            content = base64.b64decode(data.get("data", ""), validate=True)
+            return parse_patch(content, server.limits, is_json_patch=True)
+    except (ValueError, TypeError) as exc:
+        raise InvalidRequestError("Binary.data is not base64", issue_code="value") from exc
+    where = (f"Bundle.entry[{place}].resource",)
+    text = f"A PATCH entry needs a Binary of contentType {JSON_PATCH}, or Parameters"
+    raise InvalidRequestError(text, issue_code="not-supported", expression=where)
 
 
 def outcome_bytes(error: InteropError) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.parse import urlencode
 
 from starlette.responses import Response
@@ -10,6 +11,7 @@ from starlette.responses import Response
 from fhir_server.interactions.bundles import bundle, history_entry
 from fhir_server.interactions.responses import MEDIA_TYPE
 from fhir_server.interactions.search import pairs_of
+from fhir_server.interactions.subset import subset, wanted_parts
 from fhir_server.search import paging
 from fhir_server.search.dates import date_range
 from fhir_server.search.hashing import resource_key
@@ -20,75 +22,123 @@ from fhir_server.store.changes import Stored
 from foramen.kernel.access_context import Reach
 from foramen.kernel.errors import ForbiddenError, InvalidRequestError, NotFoundError
 
-_STATUS = {"POST": "201 Created", "PUT": "200 OK", "DELETE": "204 No Content"}
+_KNOWN = {
+    *("_since", "_at", "_count", "_sort", "_cursor"),
+    *("_format", "_pretty", "_summary", "_elements"),
+}
+_STATUS = {"POST": "201 Created", "PUT": "200 OK", "PATCH": "200 OK", "DELETE": "204 No Content"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 async def history_instance(call: Call) -> Response:
     """Versions of one resource, newest first."""
-    compartment = call.access.compartment_key(call.resource_type, "r")
-    return await _history(call, call.resource_type, call.logical_id, compartment, None)
+    return await _answer(call, call.resource_type, call.logical_id)
 
 
 async def history_type(call: Call) -> Response:
     """Versions of all resources of a type, newest first."""
-    compartment = call.access.compartment_key(call.resource_type, "s")
-    return await _history(call, call.resource_type, None, compartment, None)
+    return await _answer(call, call.resource_type, None)
 
 
 async def history_system(call: Call) -> Response:
     """Versions of everything that the token may search, newest first."""
+    return await _answer(call, None, None)
+
+
+async def _answer(call: Call, resource_type: str | None, logical_id: str | None) -> Response:
+    pairs = pairs_of(call.request.scope["query_string"].decode("latin-1"))
+    async with call.server.connections.lend() as connection:
+        content = await history_bundle(call, connection, resource_type, logical_id, pairs)
+    return Response(content, media_type=MEDIA_TYPE)
+
+
+def _reach(call: Call, resource_type: str | None, logical_id: str | None) -> tuple[int | None, list[str] | None]:
+    """Return the compartment that bounds the answer, and the types of the system history."""
+    if resource_type is not None:
+        return call.access.compartment_key(resource_type, "r" if logical_id else "s"), None
     types, bounded = [], False
-    for resource_type in sorted(resource_types()):
-        if call.access.may(resource_type, "s"):
-            types.append(resource_type)
-            bounded = bounded or call.access.context.reach(resource_type, "s") is Reach.COMPARTMENT
+    for name in sorted(resource_types()):
+        if call.access.may(name, "s"):
+            types.append(name)
+            bounded = bounded or call.access.context.reach(name, "s") is Reach.COMPARTMENT
     if not types:
         raise ForbiddenError("The token has no scope for a history")
     patient = call.access.context.patient
     # One patient scope among user scopes bounds the whole answer: less is shown, never more.
-    compartment = resource_key("Patient", patient) if bounded and patient else None
-    return await _history(call, None, None, compartment, types)
+    return resource_key("Patient", patient) if bounded and patient else None, types
 
 
-async def _history(
-    call: Call, resource_type: str | None, logical_id: str | None, compartment: int | None, types: list[str] | None
-) -> Response:
-    pairs = pairs_of(call.request.scope["query_string"].decode("latin-1"))
-    asked = dict(pairs)
+async def history_bundle(
+    call: Call, connection: Any, resource_type: str | None, logical_id: str | None, pairs: list[tuple[str, str]]
+) -> bytes:
+    """Return the history Bundle of one resource, a type, or everything.
+
+    Raises
+    ------
+    InteropError
+        400 a parameter cannot be used, 403, 404.
+    """
+    compartment, types = _reach(call, resource_type, logical_id)
+    asked = _checked(call, pairs)
     count = _count(asked, call)
-    since, until = _bounds(asked)
-    async with call.server.connections.lend() as connection:
-        versions = await reading.history(
-            connection,
-            resource_type=resource_type,
-            logical_id=logical_id,
-            since=since,
-            until=until,
-            compartment=compartment,
-            before=_cursor(asked),
-            limit=count + 1,
-            types=types,
-        )
-        if logical_id is not None and not versions and (since is None or compartment is not None):
-            found = await reading.read(connection, resource_type or "", logical_id)
-            if found is None or (compartment is not None and compartment not in found.patients):
-                raise NotFoundError(f"{resource_type} not found")
+    since, current_from, until = _bounds(asked)
+    versions = await reading.history(
+        connection,
+        resource_type=resource_type,
+        logical_id=logical_id,
+        since=since,
+        current_from=current_from,
+        until=until,
+        compartment=compartment,
+        before=_cursor(asked),
+        limit=count + 1,
+        types=types,
+        hidden=_hidden(call, [resource_type] if resource_type else types or []),
+    )
+    if logical_id is not None and not versions:
+        found = await reading.read(connection, resource_type or "", logical_id)
+        if found is None or (compartment is not None and compartment not in found.patients):
+            raise NotFoundError(f"{resource_type} not found")
+        if not call.access.hidden_patients(found.resource_type).isdisjoint(found.patients):
+            raise NotFoundError(f"{resource_type} not found")
     more = len(versions) > count
     versions = versions[:count]
     path = "/".join(part for part in (resource_type, logical_id, "_history") if part)
     links = [("self", _link(call, path, pairs, None))]
     if more:
         links.append(("next", _link(call, path, pairs, versions[-1])))
-    entries = [_entry(call.server.own_url, stored) for stored in versions]
-    return Response(bundle("history", entries, links=links), media_type=MEDIA_TYPE)
+    summary, elements = wanted_parts(asked)
+    entries = [_entry(call.server.own_url, stored, summary, elements) for stored in versions]
+    return bundle("history", entries, links=links)
 
 
-def _entry(own_url: str, stored: Stored) -> bytes:
+def _checked(call: Call, pairs: list[tuple[str, str]]) -> dict[str, str]:
+    """Refuse what is not supported; what is unknown only under `Prefer: handling=strict`."""
+    asked = dict(pairs)
+    if "_list" in asked:  # Left out, it would show more than was asked for.
+        raise InvalidRequestError("_list is not supported in a history", issue_code="not-supported")
+    if asked.get("_sort", "-_lastUpdated") != "-_lastUpdated":
+        raise InvalidRequestError("A history is sorted by -_lastUpdated", issue_code="not-supported")
+    if call.strict and not asked.keys() <= _KNOWN:
+        raise InvalidRequestError("A parameter is not one of a history", issue_code="not-supported")
+    return asked
+
+
+def _hidden(call: Call, types: list[str]) -> dict[str, list[int]]:
+    """Patients whose versions of a type the answer leaves out, as a Consent hides some of them."""
+    if call.access.consent is None:
+        return {}
+    return {name: sorted(keys) for name in types if (keys := call.access.hidden_patients(name))}
+
+
+def _entry(own_url: str, stored: Stored, summary: str, elements: tuple[str, ...]) -> bytes:
     url = stored.resource_type if stored.method == "POST" else stored.reference
     status = "201 Created" if stored.version == 1 else _STATUS[stored.method]
     full_url = f"{own_url}/{stored.reference}"
-    return history_entry(full_url, stored.content, stored.method, url, status, stored.version, stored.updated)
+    content = stored.content
+    if content is not None:
+        content = subset(content, stored.resource_type, summary, elements)
+    return history_entry(full_url, content, stored.method, url, status, stored.version, stored.updated)
 
 
 def _count(asked: dict[str, str], call: Call) -> int:
@@ -107,13 +157,13 @@ def _moment(name: str, text: str) -> tuple[datetime, datetime]:
     return _EPOCH + timedelta(microseconds=found[0]), _EPOCH + timedelta(microseconds=found[1])
 
 
-def _bounds(asked: dict[str, str]) -> tuple[datetime | None, datetime | None]:
+def _bounds(asked: dict[str, str]) -> tuple[datetime | None, datetime | None, datetime | None]:
+    """Return: written since, current at or after, written before."""
     since = _moment("_since", asked["_since"])[0] if "_since" in asked else None
-    until = None
-    if "_at" in asked:
-        low, until = _moment("_at", asked["_at"])
-        since = max(since, low) if since else low
-    return since, until
+    if "_at" not in asked:
+        return since, None, None
+    current_from, until = _moment("_at", asked["_at"])
+    return since, current_from, until
 
 
 def _cursor(asked: dict[str, str]) -> tuple[datetime, int, int] | None:

@@ -5,49 +5,39 @@ https://hl7.org/fhir/R4/http.html#versioning, #ops, #mime-type
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
+from functools import lru_cache
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
 from fhir_server.interactions.operations import Result
 from fhir_server.server import Call
-from foramen.kernel.errors import UnsupportedMediaTypeError
-from foramen.kernel.outcome import FHIR_JSON
+from foramen.kernel.errors import Issue
+from foramen.kernel.http_edge import ReadyResponse, header
+from foramen.kernel.outcome import FHIR_JSON, operation_outcome
 
-_JSON_TYPES = {"application/fhir+json", "application/json", "application/*", "*/*", "json", "text/json"}
+_RETURNS = {"minimal", "representation", "OperationOutcome"}
+_SAID = {200: "The resource was stored", 201: "The resource was created", 204: "The resource was deleted"}
 MEDIA_TYPE = f"{FHIR_JSON}; charset=utf-8"
+_MEDIA_TYPE = MEDIA_TYPE.encode()
+
+
+@lru_cache(maxsize=4096)
+def _http_date(second: int) -> str:
+    return format_datetime(datetime.fromtimestamp(second, UTC), usegmt=True)
 
 
 def http_date(at: datetime) -> str:
     """HTTP date (RFC 9110 §5.6.7)."""
-    return format_datetime(at.astimezone(UTC), usegmt=True)
+    return _http_date(int(at.timestamp()))
 
 
 def etag(version: int) -> str:
     """Weak entity tag of a version."""
     return f'W/"{version}"'
-
-
-def check_content_type(request: Request) -> None:
-    """Refuse a body that is not JSON.
-
-    Raises
-    ------
-    UnsupportedMediaTypeError
-        415.
-    """
-    sent = request.headers.get("content-type")
-    if sent is None:
-        return
-    media_type, _, parameters = sent.partition(";")
-    if media_type.strip().lower() not in _JSON_TYPES:
-        raise UnsupportedMediaTypeError("The body must be application/fhir+json")
-    charset = re.search(r"charset=\"?([\w-]+)", parameters, re.IGNORECASE)
-    if charset is not None and charset.group(1).lower() not in ("utf-8", "utf8", "us-ascii"):
-        raise UnsupportedMediaTypeError("The body must be encoded in UTF-8")
 
 
 def version_headers(version: int, updated: datetime) -> dict[str, str]:
@@ -57,22 +47,45 @@ def version_headers(version: int, updated: datetime) -> dict[str, str]:
 
 def content_response(content: bytes, version: int, updated: datetime) -> Response:
     """Answer with one version."""
-    return Response(content, headers=version_headers(version, updated), media_type=MEDIA_TYPE)
+    return ReadyResponse(
+        content,
+        [
+            (b"content-type", _MEDIA_TYPE),
+            (b"etag", b'W/"%d"' % version),
+            (b"last-modified", http_date(updated).encode()),
+        ],
+    )
 
 
 def not_modified(request: Request, version: int, updated: datetime) -> bool:
-    """Whether the client's copy is still good (If-None-Match goes before If-Modified-Since, RFC 9110 §13.2.2)."""
-    tags = request.headers.get("if-none-match")
+    """Whether the client's copy is still good, by the conditions of its request."""
+    tags, since = header(request, b"if-none-match"), header(request, b"if-modified-since")
+    return (tags is not None or since is not None) and is_unchanged(tags, since, version, updated)
+
+
+def is_unchanged(tags: str | None, since: str | None, version: int, updated: datetime) -> bool:
+    """Whether a version is the one somebody has (If-None-Match goes before If-Modified-Since, RFC 9110 §13.2.2).
+
+    Parameters
+    ----------
+    tags : If-None-Match
+    since : If-Modified-Since, an HTTP date; in a Bundle an instant
+    """
     if tags is not None:
         return any(tag.strip() in (etag(version), f'"{version}"', "*") for tag in tags.split(","))
-    since = request.headers.get("if-modified-since")
-    if since is None:
-        return False
+    moment = _moment(since)
+    return moment is not None and updated.replace(microsecond=0) <= moment
+
+
+def _moment(text: str | None) -> datetime | None:
+    """Read a date; what is none counts as not sent (RFC 9110 §13.1.3)."""
+    if text is None:
+        return None
     try:
-        moment = parsedate_to_datetime(since)
+        moment = datetime.fromisoformat(text) if "T" in text[9:12] else parsedate_to_datetime(text)
     except ValueError:
-        return False
-    return updated.replace(microsecond=0) <= (moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def write_response(call: Call, result: Result) -> Response:
@@ -82,6 +95,29 @@ def write_response(call: Call, result: Result) -> Response:
         headers = version_headers(result.version, result.updated)
     if result.status in (200, 201) and result.version is not None:
         headers["Location"] = f"{call.server.own_url}/{result.reference}/_history/{result.version}"
-    if result.content is None or call.minimal:
+    prefer = header(call.request, b"prefer")
+    if prefer is not None:
+        applied = returned(prefer)
+        if applied:
+            headers["Preference-Applied"] = f"return={applied}"
+        if applied == "minimal":
+            return Response(status_code=result.status, headers=headers)
+        if applied == "OperationOutcome":
+            return Response(_done(result), status_code=result.status, headers=headers, media_type=MEDIA_TYPE)
+    if result.content is None:
         return Response(status_code=result.status, headers=headers)
     return Response(result.content, status_code=result.status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def returned(prefer: str) -> str:
+    """Return what `Prefer: return=` asks for: minimal, representation, OperationOutcome, or nothing (RFC 7240 §4.2)."""
+    for part in prefer.replace(";", ",").split(","):
+        name, _, value = part.partition("=")
+        if name.strip().lower() == "return" and value.strip().strip('"') in _RETURNS:
+            return value.strip().strip('"')
+    return ""
+
+
+def _done(result: Result) -> bytes:
+    said = _SAID.get(result.status, "Done")
+    return orjson.dumps(operation_outcome((Issue("informational", said, severity="information"),)))

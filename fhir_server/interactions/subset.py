@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
 import orjson
@@ -44,14 +45,24 @@ def subset(content: bytes, resource_type: str, summary: str, elements: tuple[str
     return compose(kept)
 
 
+def wanted_parts(values: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
+    """Return `_summary` and the names of `_elements` of a query.
+
+    Raises
+    ------
+    InvalidRequestError
+        `_summary` has another value.
+    """
+    summary = values.get("_summary", "false")
+    if summary not in _SUMMARIES:
+        raise InvalidRequestError("_summary must be true, false, text or data", issue_code="value")
+    return summary, tuple(name.strip() for name in values.get("_elements", "").split(",") if name.strip())
+
+
 def subset_of_query(request: Request, content: bytes) -> bytes:
     """Apply `_summary` and `_elements` of a read's query."""
     query = request.scope["query_string"]
     if b"_summary" not in query and b"_elements" not in query:
         return content
-    values = dict(parse_qsl(query.decode("latin-1")))
-    summary = values.get("_summary", "false")
-    if summary not in _SUMMARIES:
-        raise InvalidRequestError("_summary must be true, false, text or data", issue_code="value")
-    names = tuple(name.strip() for name in values.get("_elements", "").split(",") if name.strip())
+    summary, names = wanted_parts(dict(parse_qsl(query.decode("latin-1"))))
     return subset(content, orjson.loads(content)["resourceType"], summary, names)

@@ -9,24 +9,23 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from fhir_server.interactions import batch
+from fhir_server.interactions.body import json_body
 from fhir_server.interactions.bundles import bundle, response_entry
 from fhir_server.interactions.entries import Entry, at_entry, parse_bundle
 from fhir_server.interactions.operations import Result
-from fhir_server.interactions.responses import MEDIA_TYPE, check_content_type
+from fhir_server.interactions.responses import MEDIA_TYPE
 from fhir_server.interactions.retrieve import retrieve
 from fhir_server.interactions.unit_of_work import perform
 from fhir_server.server import Call
 from foramen.kernel.errors import InteropError
-from foramen.kernel.http_edge import read_body
 
-_ORDER = {"DELETE": 0, "POST": 1, "PUT": 2}
+_ORDER = {"DELETE": 0, "POST": 1, "PUT": 2, "PATCH": 2}
 _LARGE = 1_000_000
 
 
 async def transaction_or_batch(call: Call) -> Response:
     """Carry out a Bundle: all or nothing (transaction), or each entry for itself (batch)."""
-    check_content_type(call.request)
-    body = await read_body(call.request, call.server.max_body_bytes)
+    body = await json_body(call)
     if len(body) > _LARGE:  # Parsing a large Bundle would hold up every other request of this process.
         kind, entries = await run_in_threadpool(parse_bundle, body, call.server)
     else:
@@ -45,22 +44,26 @@ async def _transaction(call: Call, entries: list[Entry]) -> bytes:
     reads = [entry for entry in entries if entry.operation is None]
     answers: dict[int, bytes] = {}
 
-    async def read_after(connection: Any) -> None:
+    def answer(results: list[Result]) -> bytes:
+        for entry, result in zip(writes, results, strict=True):
+            answers[entry.place] = result_entry(call, result)
+        return bundle("transaction-response", [answers[entry.place] for entry in entries])
+
+    async def before_commit(connection: Any, results: list[Result]) -> None:
         for entry in reads:
             try:
                 answers[entry.place] = await retrieve(call, connection, entry)
             except InteropError as exc:
                 raise at_entry(entry.place, exc) from exc
+        if call.committing is not None:
+            await call.committing(connection, answer(results))
 
     operations = [entry.operation for entry in writes if entry.operation is not None]
     if operations:
-        results = await perform(call, operations, read_after if reads else None)
-        for entry, result in zip(writes, results, strict=True):
-            answers[entry.place] = result_entry(call, result)
-    else:
-        async with call.server.connections.lend() as connection, connection.transaction():
-            await read_after(connection)
-    return bundle("transaction-response", [answers[entry.place] for entry in entries])
+        return answer(await perform(call, operations, before_commit if reads or call.committing else None))
+    async with call.server.connections.lend() as connection, connection.transaction():
+        await before_commit(connection, [])
+    return answer([])
 
 
 def result_entry(call: Call, result: Result) -> bytes:

@@ -1,4 +1,4 @@
-"""Carry out writes, all or nothing: one request's create, update or delete, or all of a transaction's.
+"""Carry out writes, all or nothing: one request's create, update, patch or delete, or all of a transaction's.
 
 Every write of the API passes here, so scope, compartment, versions, sign-off and audit are checked in one place.
 https://hl7.org/fhir/R4/http.html#transaction
@@ -14,38 +14,46 @@ from typing import Any
 import asyncpg
 import orjson
 
-from fhir_server.audit.record import audit_change
-from fhir_server.interactions.operations import Operation, Result, check_type, query_pairs
+from fhir_server.audit.record import AuditRecord, audit_record, encode
+from fhir_server.interactions.full_urls import base_of, relative_targets
+from fhir_server.interactions.operations import ANY_VERSION, Operation, Result, at, check_type, query_pairs
+from fhir_server.interactions.patched import patched_resource
+from fhir_server.interactions.profiles import check_operations
 from fhir_server.model.references import conditional_references, rewrite_references
 from fhir_server.model.resource import Resource
+from fhir_server.rules import custom_parameters
 from fhir_server.rules.ai_signoff import SIGNED_OFF, check_signoff
 from fhir_server.search.hashing import hash64
-from fhir_server.server import Call
+from fhir_server.server import Call, Server
 from fhir_server.store import reading, searching
 from fhir_server.store.changes import Change, Stored, deletion, save
 from fhir_server.store.writing import write_changes
 from foramen.kernel.errors import (
     ConflictError,
+    DeletedError,
     ForbiddenError,
+    InteropError,
     InvalidRequestError,
     NotFoundError,
     PreconditionError,
 )
 from foramen.kernel.identifiers import new_logical_id
 
-_ATTEMPTS = 4
-_AGAIN = (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+ATTEMPTS = 4
+AGAIN = (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+MAX_SHARED = 10
+"""Operations up to which a unit shares its database transaction with those of other callers."""
 
-
-After = Callable[[Any], Awaitable[None]]
+After = Callable[[Any, list[Result]], Awaitable[None]]
 
 
 async def perform(call: Call, operations: list[Operation], after: After | None = None) -> list[Result]:
-    """Carry out all operations in one database transaction; the results keep their order.
+    """Carry out all operations, all or nothing; the results keep their order.
 
     Parameters
     ----------
-    after : runs on the connection once everything is written and before it is committed (the GETs of a transaction)
+    after : runs with the connection and the results once everything is written and before it is committed (the GETs
+        of a transaction)
 
     Raises
     ------
@@ -56,62 +64,206 @@ async def perform(call: Call, operations: list[Operation], after: After | None =
         call.access.context.reach(operation.resource_type, operation.action)
         if operation.query is not None:
             call.access.context.reach(operation.resource_type, "s")
-    for attempt in range(_ATTEMPTS):
+    await check_operations(call.server, operations)
+    unit = UnitOfWork(call, operations)
+    shared = not (unit.needs_search or unit.changes_registry or unit.has_patches)
+    if after is None and len(operations) <= MAX_SHARED and shared:
+        results = await call.server.group_commit.perform(unit)
+    else:
+        results = await _alone(call, unit, after)
+    call.audited = True
+    if call.server.consents is not None and any(operation.resource_type == "Consent" for operation in operations):
+        call.server.consents.forget()
+    return results
+
+
+async def _alone(call: Call, unit: UnitOfWork, after: After | None) -> list[Result]:
+    for attempt in range(ATTEMPTS):
         try:
             async with call.server.connections.lend() as connection:
-                work = UnitOfWork(call, [replace(operation) for operation in operations])
-                results = await work.run(connection, after)
-                call.audited = True
-                return results
-        except _AGAIN as exc:
+                (outcome,) = await carry_out(connection, [unit], call.server, after)
+        except AGAIN as exc:
             # Another writer took the id or crossed our locks: decide again on what now stands.
-            if attempt == _ATTEMPTS - 1:
-                raise ConflictError("Other writers keep changing this resource; try again") from exc
+            if attempt == ATTEMPTS - 1:
+                raise keeps_changing() from exc
+            unit = unit.again()
+            continue
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
     raise AssertionError("unreachable")
 
 
+def keeps_changing() -> ConflictError:
+    """Answer a writer whom others overtook again and again."""
+    return ConflictError("Other writers keep changing this resource; try again")
+
+
+async def carry_out(
+    connection: Any, units: list[UnitOfWork], server: Server, after: After | None = None
+) -> list[list[Result] | Exception]:
+    """Carry out units of independent callers in one database transaction, each all or nothing.
+
+    A unit that is refused is left out; its place in the answer holds the error. The transaction ends with the return.
+    """
+    names = [name for unit in units if not unit.needs_search for name in unit.prepared_names()]
+    if not names and after is None and not any(unit.needs_search or unit.changes_registry for unit in units):
+        # New resources only: one statement writes them, and it is its own transaction.
+        return await _write(connection, units, server)
+    async with connection.transaction():
+        for unit in units:
+            if unit.needs_search:
+                await unit.search(connection)
+                names += unit.prepared_names()
+        if names:
+            current = await reading.lock(connection, names)
+            gone = [s.row for s in current.values() if s.is_deleted and s.resource_type in SIGNED_OFF]
+            # Who deletes AI output and writes it anew still has AI output.
+            buried = await reading.before_deletion(connection, gone) if gone else {}
+            for unit in units:
+                unit.take(current, buried)
+                if unit.has_patches:
+                    await unit.apply_patches()
+        outcomes = await _write(connection, units, server)
+        if after is not None:
+            if isinstance(outcomes[0], Exception):
+                raise outcomes[0]
+            await after(connection, outcomes[0])
+        return outcomes
+
+
+async def _write(connection: Any, units: list[UnitOfWork], server: Server) -> list[list[Result] | Exception]:
+    outcomes: list[list[Result] | Exception] = []
+    changes: list[Change] = []
+    records: list[AuditRecord] = []
+    for unit in units:
+        try:
+            decided, results = unit.decide()
+        except InteropError as exc:
+            outcomes.append(exc)
+            continue
+        if unit.changes_registry:  # Such a unit is alone in its transaction.
+            await custom_parameters.apply(unit.call, connection, decided)
+        changes += decided
+        records.append(unit.audit(decided))
+        outcomes.append(results)
+    if records:
+        await write_changes(connection, server.rows, changes, server.own_url, (encode(records), len(records)))
+    return outcomes
+
+
 class UnitOfWork:
-    """One attempt at carrying out the operations."""
+    """One attempt at carrying out one caller's operations."""
 
     def __init__(self, call: Call, operations: list[Operation]) -> None:
         self._call = call
         self._server = call.server
-        self._operations = operations
+        self._asked = operations
+        self._operations = [replace(operation) for operation in operations]
         self._results: list[Result | None] = [None] * len(operations)
         self._found: dict[int, Stored] = {}
         self._changes: dict[int, Change] = {}
         self._buried: dict[int, bytes] = {}
         self._now = datetime.now(UTC)
-
-    async def run(self, connection: Any, after: After | None) -> list[Result]:
-        """Carry out everything; the transaction ends with the return."""
-        simple = (
-            after is None
-            and all(o.method == "POST" and o.query is None for o in self._operations)
-            and not any(conditional_references(o.resource.body) for o in self._operations if o.resource)
+        self.needs_search = any(o.query is not None for o in operations) or any(
+            conditional_references(o.resource.body) for o in operations if o.resource
         )
-        if simple:  # New resources only: one statement writes them, and it is its own transaction.
-            return await self._write(connection)
-        async with connection.transaction():
-            await self._resolve_conditions(connection)
-            results = await self._write(connection)
-            if after is not None:
-                await after(connection)
-            return results
+        self.changes_registry = any(o.resource_type == custom_parameters.RESOURCE_TYPE for o in operations)
+        self.has_patches = any(o.patch is not None for o in operations)
+        self._targets: dict[bytes, bytes] = {}
+        self._is_prepared = False
 
-    async def _write(self, connection: Any) -> list[Result]:
+    @property
+    def call(self) -> Call:
+        """The request it belongs to."""
+        return self._call
+
+    def again(self) -> UnitOfWork:
+        """Return a fresh attempt."""
+        return UnitOfWork(self._call, self._asked)
+
+    async def search(self, connection: Any) -> None:
+        """Find what conditions and conditional references speak of, inside the transaction."""
+        await self._resolve_conditions(connection)
         self._assign_ids()
-        await self._rewrite(connection)
-        await self._lock(connection)
+        asked: set[bytes] = set()
+        for operation in self._operations:
+            if operation.resource is not None:
+                asked |= conditional_references(operation.resource.body)
+        targets = {text: await self._conditional_target(connection, text.decode()) for text in sorted(asked)}
+        self._rewrite(targets)
+        self._is_prepared = True
+
+    def prepared_names(self) -> list[tuple[str, str]]:
+        """Return (type, id) of what is replaced: to be locked before `decide`.
+
+        Raises
+        ------
+        InvalidRequestError
+            The same resource is written twice.
+        """
+        if not self._is_prepared:
+            self._assign_ids()
+            self._rewrite({})
+            self._is_prepared = True
+        names = [
+            operation.name
+            for place, operation in enumerate(self._operations)
+            if self._results[place] is None and operation.method != "POST"
+        ]
+        if len(set(names)) != len(names):
+            raise InvalidRequestError("The transaction writes the same resource twice", issue_code="duplicate")
+        return names
+
+    def take(self, current: dict[tuple[str, str], Stored], buried: dict[int, bytes]) -> None:
+        """Take the newest versions, now locked: what was found may have changed since."""
+        for place, operation in enumerate(self._operations):
+            if self._results[place] is None and operation.method != "POST":
+                self._found.pop(place, None)
+                if operation.name in current:
+                    self._found[place] = current[operation.name]
+        self._buried = buried
+
+    async def apply_patches(self) -> None:
+        """Make the resources of all PATCHes out of the locked versions.
+
+        Raises
+        ------
+        InteropError
+            There is nothing to patch, or the patch does not fit.
+        """
+        for place, operation in enumerate(self._operations):
+            if operation.patch is None:
+                continue
+            with at(operation):
+                old = self._visible(place, operation)
+                if old is None:
+                    raise NotFoundError(f"{operation.resource_type} not found")
+                if old.is_deleted:
+                    raise DeletedError(f"{operation.resource_type} was deleted")
+                self._check_version(operation, old)
+                resource = await patched_resource(self._server, operation, old)
+                body = rewrite_references(resource.body, self._targets) if self._targets else resource.body
+                if body != resource.body:
+                    resource = Resource(resource.resource_type, body, orjson.loads(body))
+                operation.resource = resource
+
+    def decide(self) -> tuple[list[Change], list[Result]]:
+        """Decide what is written and what is answered; pure.
+
+        Raises
+        ------
+        InteropError
+            Nothing of this unit may be written.
+        """
         for place, operation in enumerate(self._operations):
             if self._results[place] is None:
-                self._decide(place, operation)
+                with at(operation):
+                    self._decide(place, operation)
         self._check_signoff()
-        changes = list(self._changes.values())
-        await write_changes(connection, self._server.rows, [*changes, self._audit(changes)], self._server.own_url)
         results = [result for result in self._results if result is not None]
         assert len(results) == len(self._operations)  # noqa: S101
-        return results
+        return list(self._changes.values()), results[: len(self._asked)]
 
     async def _resolve_conditions(self, connection: Any) -> None:
         """Search for what conditional operations speak of, each query under a lock so that two cannot both miss."""
@@ -122,18 +274,25 @@ class UnitOfWork:
                 "SELECT pg_advisory_xact_lock(l) FROM (SELECT l FROM unnest($1::bigint[]) AS l ORDER BY l) o", locks
             )
         for place, operation in asked:
-            found = await self._one_match(connection, operation.resource_type, operation.query or "")
-            if found is not None:
-                self._found[place] = found
+            with at(operation):
+                limit = self._server.limits.max_conditional_delete if operation.multiple else 1
+                found = await self._matches(connection, operation.resource_type, operation.query or "", limit)
+            if found:
+                self._found[place] = found[0]
+            for other in found[1:]:
+                self._found[len(self._operations)] = other
+                self._operations.append(replace(operation))
+                self._results.append(None)
 
-    async def _one_match(self, connection: Any, resource_type: str, query: str) -> Stored | None:
+    async def _matches(self, connection: Any, resource_type: str, query: str, limit: int = 1) -> list[Stored]:
         request = self._call.parser().parse(resource_type, query_pairs(query), strict=True)
         if not request.selection.conditions or not request.echo:
             raise InvalidRequestError("A conditional interaction needs search parameters", issue_code="required")
-        found = await searching.matches(connection, request.selection, 2)
-        if len(found) > 1:
-            raise PreconditionError("The condition matches more than one resource", issue_code="multiple-matches")
-        return found[0] if found else None
+        found = await searching.matches(connection, request.selection, limit + 1)
+        if len(found) > limit:
+            what = "one resource" if limit == 1 else f"{limit} resources"
+            raise PreconditionError(f"The condition matches more than {what}", issue_code="multiple-matches")
+        return found
 
     def _assign_ids(self) -> None:
         same_query: dict[tuple[str, str], int] = {}
@@ -141,7 +300,8 @@ class UnitOfWork:
             found = self._found.get(place)
             if found is not None:
                 if operation.method == "PUT" and operation.resource is not None:
-                    self._check_same_id(operation, found)
+                    with at(operation):
+                        self._check_same_id(operation, found)
                 operation.logical_id = found.logical_id
                 if operation.method == "POST":
                     self._results[place] = _result(200, found)
@@ -158,6 +318,10 @@ class UnitOfWork:
             elif operation.method == "PUT" and operation.logical_id is None:
                 sent = operation.resource.logical_id if operation.resource else None
                 operation.logical_id = sent or new_logical_id()
+                operation.must_be_new = True  # The condition did not find it: it must not be overwritten either.
+            elif operation.method == "PATCH" and operation.logical_id is None:
+                with at(operation):
+                    raise NotFoundError("The condition matches no resource")
             elif operation.method == "DELETE" and operation.logical_id is None:
                 self._results[place] = Result(204, operation.resource_type, "", None, None, None)
 
@@ -171,62 +335,46 @@ class UnitOfWork:
                 expression=(f"{operation.resource_type}.id",),
             )
 
-    async def _rewrite(self, connection: Any) -> None:
-        """Point references at what this transaction creates, and resolve conditional references."""
+    def _rewrite(self, conditional: dict[bytes, bytes]) -> None:
+        """Point references at what this transaction creates, and at what conditional references found."""
         targets = {
             operation.full_url.encode(): operation.reference.encode()
             for operation in self._operations
             if operation.full_url and operation.logical_id
         }
-        asked: set[bytes] = set()
-        for operation in self._operations:
-            if operation.resource is not None:
-                asked |= conditional_references(operation.resource.body)
-        for text in sorted(asked):
-            targets[text] = await self._conditional_target(connection, text.decode())
+        targets |= conditional
+        self._targets = targets
         if not targets:
             return
+        relative = relative_targets(targets)
         for operation in self._operations:
             if operation.resource is not None:
-                body = rewrite_references(operation.resource.body, targets)
+                near = relative.get(base_of(operation.full_url.encode())) if operation.full_url else None
+                body = rewrite_references(operation.resource.body, {**targets, **near} if near else targets)
                 if body != operation.resource.body:
                     operation.resource = Resource(operation.resource_type, body, orjson.loads(body))
 
     async def _conditional_target(self, connection: Any, text: str) -> bytes:
         resource_type, _, query = text.partition("?")
         check_type(resource_type)
-        found = await self._one_match(connection, resource_type, query)
-        if found is None:
+        found = await self._matches(connection, resource_type, query)
+        if not found:
             raise PreconditionError("A conditional reference matches nothing", issue_code="not-found")
-        return found.reference.encode()
+        return found[0].reference.encode()
 
-    async def _lock(self, connection: Any) -> None:
-        """Lock what is replaced and take its newest version: what was found may have changed since."""
-        names = [
-            operation.name
-            for place, operation in enumerate(self._operations)
-            if self._results[place] is None and operation.method != "POST"
-        ]
-        if len(set(names)) != len(names):
-            raise InvalidRequestError("The transaction writes the same resource twice", issue_code="duplicate")
-        if names:
-            current = await reading.lock(connection, names)
-            for place, operation in enumerate(self._operations):
-                if self._results[place] is None and operation.method != "POST":
-                    self._found.pop(place, None)
-                    if operation.name in current:
-                        self._found[place] = current[operation.name]
-            gone = [s.row for s in current.values() if s.is_deleted and s.resource_type in SIGNED_OFF]
-            if gone:  # Who deletes AI output and writes it anew still has AI output.
-                self._buried = await reading.before_deletion(connection, gone)
-
-    def _decide(self, place: int, operation: Operation) -> None:
+    def _visible(self, place: int, operation: Operation) -> Stored | None:
+        """Return what is replaced, if it exists and the writer may know it."""
         old = self._found.get(place)
         compartment = self._call.access.compartment_key(operation.resource_type, operation.action)
         inside = compartment is None or (old is not None and compartment in old.patients)
+        inside = inside and not (old is not None and self._call.access.hides(old))
         if operation.method != "POST" and not inside:
             # Outside the compartment there is nothing, and nothing may be put there under a chosen id either.
             raise NotFoundError(f"{operation.resource_type} not found")
+        return old
+
+    def _decide(self, place: int, operation: Operation) -> None:
+        old = self._visible(place, operation)
         if operation.method == "DELETE":
             self._delete(place, operation, old)
             return
@@ -242,6 +390,7 @@ class UnitOfWork:
             previous=old,
             method=operation.method,
         )
+        compartment = self._call.access.compartment_key(operation.resource_type, operation.action)
         if compartment is not None:
             self._check_compartment(operation, change, compartment)
         self._changes[place] = change
@@ -253,17 +402,22 @@ class UnitOfWork:
         if created_patient or set(change.patient_keys) != {compartment}:
             raise ForbiddenError("The token may write into its own patient's record only")
 
-    @staticmethod
-    def _check_version(operation: Operation, old: Stored | None) -> None:
-        if operation.must_be_new and old is not None and not old.is_deleted:
+    def _check_version(self, operation: Operation, old: Stored | None) -> None:
+        exists = old is not None and not old.is_deleted
+        if operation.must_be_new and exists:
             raise PreconditionError("The resource exists already", issue_code="duplicate")
         if operation.if_match is None:
+            if exists and operation.action == "u" and self._server.limits.require_if_match:
+                raise InvalidRequestError("If-Match with the version that was read is needed", issue_code="required")
+            since = operation.unmodified_since
+            if since is None or (old is not None and exists and old.updated.replace(microsecond=0) <= since):
+                return
+        elif exists and old is not None and operation.if_match in (ANY_VERSION, old.version):
             return
-        if old is None or old.is_deleted or old.version != operation.if_match:
-            raise PreconditionError("The resource was changed by somebody else; read it again")
+        raise PreconditionError("The resource was changed by somebody else; read it again")
 
     def _delete(self, place: int, operation: Operation, old: Stored | None) -> None:
-        if operation.if_match is not None:
+        if operation.if_match is not None or operation.unmodified_since is not None:
             self._check_version(operation, old)
         if old is not None and not old.is_deleted:
             change = deletion(old, updated=max(self._now, old.updated))
@@ -292,19 +446,18 @@ class UnitOfWork:
                 old = orjson.loads(content) if content else None
             check_signoff(old, operation.resource.data, operation.reference, self._call.access.context, provenances)
 
-    def _audit(self, changes: list[Change]) -> Change:
-        """Prepare the AuditEvent that is committed with the writes it tells of."""
+    def audit(self, changes: list[Change]) -> AuditRecord:
+        """Prepare the audit record that is committed with the writes it tells of."""
         call = self._call
         single = self._operations[0] if len(self._operations) == 1 and call.audit_code != "transaction" else None
         patients = sorted(
             {p for change in changes if change.values is not None for p in change.values.patients if len(p) < 80}
         )
-        return audit_change(
+        return audit_record(
             interaction=call.audit_code,
             status=self._results[0].status if single and self._results[0] else 200,
             trace_id=call.trace_id,
             context=call.access.context,
-            own_url=self._server.own_url,
             entity=single.reference if single and single.logical_id else None,
             patient=patients[0] if patients else None,
             written=[

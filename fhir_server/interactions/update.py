@@ -5,7 +5,14 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from fhir_server.interactions.body import resource_of
-from fhir_server.interactions.operations import Operation, check_identity, check_writable, parse_etag
+from fhir_server.interactions.operations import (
+    Operation,
+    check_identity,
+    check_writable,
+    parse_etag,
+    parse_if_none_match,
+    parse_unmodified_since,
+)
 from fhir_server.interactions.responses import write_response
 from fhir_server.interactions.unit_of_work import perform
 from fhir_server.server import Call
@@ -20,7 +27,8 @@ async def update(call: Call) -> Response:
         call.logical_id or None,
         resource=await resource_of(call),
         if_match=parse_etag(call.request.headers.get("if-match")),
-        must_be_new=call.request.headers.get("if-none-match") == "*",
+        unmodified_since=parse_unmodified_since(call.request.headers.get("if-unmodified-since")),
+        must_be_new=parse_if_none_match(call.request.headers.get("if-none-match")),
         query=None if call.logical_id else call.request.url.query,
     )
     check_identity(operation)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
+from fhir_server.interactions import binary
 from fhir_server.interactions.read import note_patient, visible
-from fhir_server.interactions.responses import content_response
+from fhir_server.interactions.responses import content_response, not_modified, version_headers
+from fhir_server.interactions.subset import subset_of_query
 from fhir_server.server import Call
 from fhir_server.store import reading
 
@@ -20,6 +22,11 @@ async def vread(call: Call) -> Response:
     if version.isascii() and version.isdecimal() and len(version) <= _MAX_DIGITS:
         async with call.server.connections.lend() as connection:
             found = await reading.vread(connection, call.resource_type, call.logical_id, int(version))
-    stored = visible(found, call.resource_type, compartment)
+    stored = visible(found, call.resource_type, compartment, call.access)
     note_patient(call, stored)
-    return content_response(stored.content or b"", stored.version, stored.updated)
+    if not_modified(call.request, stored.version, stored.updated):
+        return Response(status_code=304, headers=version_headers(stored.version, stored.updated))
+    if stored.resource_type == "Binary" and (answer := binary.content_response(call, stored)) is not None:
+        return answer
+    content = subset_of_query(call.request, stored.content or b"")
+    return content_response(content, stored.version, stored.updated)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ _KEYS: dict[str, bytes] = {}
 _MAX_KEYS = 4096
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _INNERMOST = re.compile(rb"\{\}|\[\]")
+_USUAL = re.compile(rb'(\{"resourceType":"[A-Za-z]+",)("id":"[^"\\]*",)?(?=")')
 _NO_BRACKET = bytes(value for value in range(256) if value not in b"{}[]")
 
 
@@ -99,8 +101,9 @@ def parse_resource(body: bytes, max_depth: int) -> Resource:
     return Resource(resource_type, body, data)
 
 
+@lru_cache(maxsize=1024)
 def instant(at: datetime) -> str:
-    """FHIR instant in UTC with milliseconds."""
+    """FHIR instant in UTC with milliseconds; all changes of a transaction ask for the same one."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
 
 
@@ -117,13 +120,36 @@ def _object(members: dict[str, bytes]) -> bytes:
     return b"{" + b",".join([_key(name) + value for name, value in members.items()]) + b"}"
 
 
+def _splice_usual(body: bytes, own_id: bytes, version: int, updated: str) -> bytes | None:
+    """Splice the form most clients send, ``{"resourceType":"…","id":"…",…`` in one line without meta; else None.
+
+    "meta" must not occur at all as a name: whether it is one of the resource's own would need a parser.
+    """
+    match = _USUAL.match(body)
+    if match is None or b'"meta"' in body or b"\n" in body or (match.group(2) is None and b'"id"' in body):
+        return None
+    rest = body[match.end() :]
+    if match.group(2) is not None and b'"id":' in rest:
+        return None
+    return b'%b"id":%b,"meta":{"versionId":"%d","lastUpdated":"%b"},%b' % (
+        match.group(1),
+        own_id,
+        version,
+        updated.encode(),
+        rest,
+    )
+
+
 def splice(body: bytes, logical_id: str, version: int, updated: str) -> bytes:
     """Return the resource text with `id`, `meta.versionId` and `meta.lastUpdated` set, every other byte as sent.
 
     White space between elements goes (it carries nothing); numbers, strings and the order of elements stay.
     """
-    raw = _TOP.decode(msgspec.json.format(body, indent=-1) if b"\n" in body else body)
     own_id = b'"' + logical_id.encode() + b'"'
+    usual = _splice_usual(body, own_id, version, updated)
+    if usual is not None:
+        return usual
+    raw = _TOP.decode(msgspec.json.format(body, indent=-1) if b"\n" in body else body)
     meta = {"versionId": b'"%d"' % version, "lastUpdated": b'"' + updated.encode() + b'"'}
     if "meta" in raw:
         sent = _TOP.decode(raw["meta"])

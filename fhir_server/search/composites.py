@@ -16,6 +16,29 @@ EXACT = ("token", "reference", "uri", "string")
 """Kinds whose values are compared whole, so that a pair of them is one hash; a range kind must come last."""
 
 
+_SINGLE = frozenset({("Observation", "code"), ("Observation", "value")})
+"""(type, path) of elements that occur at most once in a resource: parts over them stand together by themselves."""
+
+
+def single_parts(parameters: TypeParameters, kinds: tuple[str, ...], group: CompositeGroup) -> tuple[str, ...] | None:
+    """Return the paths of a group's parts when each is a single element of the resource, else None.
+
+    Such a pair needs no index of its own: it is the conjunction of its parts. Observation.code with its value is the
+    most frequent composite of all, and would cost every measurement nine entries.
+    """
+    if group.base:
+        return None
+    found = []
+    for kind, part in zip(kinds, group.parts, strict=True):
+        table = parameters.paths.get(kind, {})
+        names = (name for name, leaves in table.items() if {tuple(leaf) for leaf in leaves}.issuperset(part))
+        name = next((name for name in names if (parameters.resource_type, name) in _SINGLE), None)
+        if name is None:
+            return None
+        found.append(name)
+    return tuple(found)
+
+
 def group_base(resource_type: str, group: CompositeGroup) -> int:
     """Index base of a group; parameters that share it (code-…, combo-code-…) share its values."""
     parts = "$".join(",".join(path for path, _ in part) for part in group.parts)
@@ -48,6 +71,9 @@ class GroupExtractor:
         # Without one of these elements there can be no pair.
         last = {path.lstrip("/").partition(".")[0] for path, _ in group.parts[-1]}
         self._needed = frozenset({group.base.partition(".")[0]} if group.base else last)
+        self._last_kind = kinds[-1]
+        # Two numbers at the end (start and end of a sequence window) stand in one entry as its low and high.
+        self._numbers = kinds[-2:] == ("number", "number")
         self._parts = [
             [(path, _leaf(kind, data_type, own_url)) for path, data_type in part]
             for part, kind in zip(group.parts, kinds, strict=True)
@@ -71,14 +97,24 @@ class GroupExtractor:
             if last is None:
                 continue
             heads = {self._base}
-            for leaves in self._parts[:-1]:
+            for leaves in self._parts[: -2 if self._numbers else -1]:
                 part = self._part(data, element, leaves)
                 heads = {rotate(head) ^ value for head in heads for value in part.postings} if part else set()
+            first = self._part(data, element, self._parts[-2]) if self._numbers else None
             for head in heads:
-                head = rotate(head)
-                out.postings |= {head ^ value for value in last.postings}
-                out.dates |= {(head ^ key, low, high) for key, low, high in last.dates}
-                out.numbers |= {(head ^ key, low, high) for key, low, high in last.numbers}
+                self._add(rotate(head), first, last, out)
+
+    def _add(self, head: int, first: IndexValues | None, last: IndexValues, out: IndexValues) -> None:
+        if self._numbers:
+            out.numbers |= {
+                (head, low, high) for _, low, _ in (first.numbers if first else ()) for _, _, high in last.numbers
+            }
+            return
+        out.postings |= {head ^ value for value in last.postings}
+        out.dates |= {(head ^ key, low, high) for key, low, high in last.dates}
+        out.numbers |= {(head ^ key, low, high) for key, low, high in last.numbers}
+        if self._last_kind == "string":
+            out.strings |= {(head ^ key, text) for key, text in last.strings}
 
 
 def _leaf(kind: str, data_type: str, own_url: str) -> Leaf:
@@ -99,6 +135,8 @@ def group_extractors(parameters: TypeParameters, own_url: str) -> list[GroupExtr
     found: dict[int, GroupExtractor] = {}
     for item in parameters.parameters.values():
         for group in item.groups:
+            if single_parts(parameters, item.part_kinds, group) is not None:
+                continue
             base = group_base(parameters.resource_type, group)
             if base not in found:
                 found[base] = GroupExtractor(parameters.resource_type, group, item.part_kinds, own_url)

@@ -13,6 +13,7 @@ from typing import Any
 from fhir_server.access.compartments import patient_compartment
 from fhir_server.model.references import normalise_reference
 from fhir_server.search import composites
+from fhir_server.search.custom import CustomExtractor
 from fhir_server.search.hashing import hash64
 from fhir_server.search.parameters import (
     Parameter,
@@ -20,6 +21,8 @@ from fhir_server.search.parameters import (
     path_base,
     patient_base,
     patient_code_base,
+    r4_parameters,
+    registry,
     type_base,
     type_parameters,
 )
@@ -89,6 +92,7 @@ class Extractor:
         self._root = Node()
         self._bases = type_base(self._type), patient_base(self._type), patient_code_base(self._type)
         self._composites = composites.group_extractors(parameters, own_url)
+        self._custom = [CustomExtractor(item, own_url) for item in parameters.parameters.values() if item.is_custom]
         self._own_url = own_url
         self._grow(parameters)
 
@@ -101,7 +105,7 @@ class Extractor:
         }
         bits: dict[tuple[str, str], int] = {}
         for item in parameters.parameters.values():
-            for path in item.paths:
+            for path in item.paths if not item.is_custom else ():
                 bits[(item.kind, path)] = bits.get((item.kind, path), 0) | (1 << item.bit)
         main = parameters.main_date.paths if parameters.main_date else ()
         code = parameters.parameters.get("code")
@@ -136,13 +140,25 @@ class Extractor:
                 out.postings.add(patient_code ^ key ^ code)
         for group in self._composites:
             group.extract(data, out)
+        for custom in self._custom:
+            custom.extract(data, out)
         return out
 
 
-@lru_cache(maxsize=256)
 def extractor(resource_type: str, own_url: str) -> Extractor:
-    """Return the extractor of a type (built at first use)."""
-    return Extractor(type_parameters(resource_type), own_url)
+    """Return the extractor of a type under the registry in force (built at first use)."""
+    active = registry()
+    if not active.has_custom(resource_type):
+        return _r4_extractor(resource_type, own_url)
+    found: Extractor | None = active.cache.get((resource_type, own_url))
+    if found is None:
+        found = active.cache[resource_type, own_url] = Extractor(active.parameters(resource_type), own_url)
+    return found
+
+
+@lru_cache(maxsize=256)
+def _r4_extractor(resource_type: str, own_url: str) -> Extractor:
+    return Extractor(r4_parameters(resource_type), own_url)
 
 
 def references_of(data: dict[str, Any], parameter: Parameter, own_url: str) -> list[str]:
@@ -157,6 +173,10 @@ def references_of(data: dict[str, Any], parameter: Parameter, own_url: str) -> l
         elif isinstance(item, str):
             found.append(normalise_reference(item, own_url))
 
+    if parameter.is_custom:
+        for _, item in CustomExtractor(parameter, own_url).values(data):
+            collect(item, IndexValues())
+        return found
     root = Node()
     table = type_parameters(parameter.resource_type).paths["reference"]
     for identity in parameter.paths:

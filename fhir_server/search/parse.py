@@ -6,55 +6,54 @@ https://hl7.org/fhir/R4/search.html
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TypeGuard
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
-from fhir_server.access.compartments import patient_compartment
 from fhir_server.access.policy import Access
-from fhir_server.model.references import LOGICAL_ID, normalise_reference, parse_reference
-from fhir_server.search import result_parameters
-from fhir_server.search.composites import group_base, rotate
+from fhir_server.model.references import LOGICAL_ID
+from fhir_server.search import filter_conditions, result_parameters
+from fhir_server.search.age import age_condition
+from fhir_server.search.composite_conditions import composite_condition
 from fhir_server.search.conditions import (
-    AnyOf,
     AnyPosting,
     Chained,
     Condition,
+    FullText,
+    InList,
+    InValueSet,
     Keys,
     LastUpdated,
-    MainDate,
+    Near,
     Nothing,
     Present,
-    Range,
-    RangeValues,
+    ReferenceTree,
     ReverseChained,
     SearchRequest,
     Selection,
-    StringValues,
 )
-from fhir_server.search.hashing import hash64, resource_key
-from fhir_server.search.parameters import Parameter, patient_code_base, resource_types, type_parameters
-from fhir_server.search.text import parse_date, parse_number, split, unescape
-from fhir_server.search.values import (
-    exact_hash,
-    identifier_hash,
-    normalise,
-    of_type_hash,
-    token_hashes,
+from fhir_server.search.filters import parse_filter
+from fhir_server.search.full_text import text_query
+from fhir_server.search.hashing import resource_key
+from fhir_server.search.modifiers import check_modifier, refuse, shown
+from fhir_server.search.parameters import Parameter, resource_types, type_parameters
+from fhir_server.search.ranges import date_condition, dates, number_condition, quantity_condition
+from fhir_server.search.references import (
+    CANONICAL,
+    LITERAL,
+    asked_references,
+    leads_to_patient,
+    part_of,
+    reference_condition,
 )
+from fhir_server.search.strings import hierarchy_condition, string_condition, uri_condition
+from fhir_server.search.text import parse_date, split, unescape
+from fhir_server.search.tokens import any_of, is_bare, token_condition
 from fhir_server.settings import FhirSettings
 from foramen.kernel.errors import ForbiddenError, InvalidRequestError
 
-_MODIFIERS = {
-    "token": {"not", "missing", "of-type"},
-    "string": {"exact", "contains", "missing"},
-    "reference": {"identifier", "missing"},
-    "uri": {"missing"},
-    "date": {"missing"},
-    "number": {"missing"},
-    "quantity": {"missing"},
-    "composite": set[str](),
-}
-_MAX_CHAIN = 5
+_MAX_BRANCHES = 2000
+"""Most parameters one request may come to when its chains run through references without a named type."""
+_KM_PER_MILE = 1.609344
 
 
 class UnknownParameterError(InvalidRequestError):
@@ -86,6 +85,7 @@ class SearchParser:
         self._settings = settings
         self._own_url = own_url
         self._access = access
+        self._branches = 0
 
     def parse(
         self, resource_type: str, pairs: list[tuple[str, str]], *, strict: bool, action: str = "s"
@@ -102,163 +102,205 @@ class SearchParser:
         if len(pairs) > self._settings.max_parameters:
             raise InvalidRequestError("The search has too many parameters", issue_code="too-costly")
         request = SearchRequest(Selection(resource_type), count=self._settings.page_size)
-        named: list[tuple[str, str, Condition]] = []
+        conditions: list[Condition] = []
         for name, value in pairs:
             if "\x00" in name or "\x00" in value:
                 raise InvalidRequestError("A parameter holds a NUL character", issue_code="value")
             try:
                 if not result_parameters.apply(name, value, request, self._settings):
-                    named.append((name, value, self.condition(resource_type, name, value)))
+                    conditions.append(self.condition(resource_type, name, value))
                     request.echo.append((name, value))
             except UnknownParameterError:
                 if strict:
                     raise
                 request.unknown.append(name)
-        request.selection = self._selection(resource_type, _patient_code(resource_type, named), action)
+        request.selection = self.selection(resource_type, conditions, action)
         return request
 
-    def _selection(self, resource_type: str, conditions: list[Condition], action: str = "s") -> Selection:
+    def selection(self, resource_type: str, conditions: list[Condition], action: str = "s") -> Selection:
+        """Return a selection under the caller's access.
+
+        Raises
+        ------
+        ForbiddenError
+            The caller may not do this with the type.
+        """
         allowed = self._access.condition(resource_type, action)
         return Selection(resource_type, (*conditions, *((allowed,) if allowed else ())))
 
     def condition(self, resource_type: str, name: str, value: str, depth: int = 0) -> Condition:
-        """Parse one parameter."""
-        if depth > _MAX_CHAIN:
+        """Parse one parameter, chains and `_has` included.
+
+        Raises
+        ------
+        UnknownParameterError
+            The type has no such parameter.
+        InvalidRequestError
+            A bad value or modifier, or a chain that is too long.
+        """
+        self._branches += 1
+        if depth > self._settings.max_chain_depth:
             raise InvalidRequestError("The chain is too long", issue_code="too-costly")
+        if self._branches > _MAX_BRANCHES:
+            raise InvalidRequestError("The chain has too many branches; name the types", issue_code="too-costly")
         if name.startswith("_has:"):
-            return self._has(name, value, depth)
+            return self._has(resource_type, name, value, depth)
         parts = parse_name(name)
-        if parts.code == "_id":
-            return self._ids(resource_type, parts, value)
-        if parts.code == "_lastUpdated" and parts.modifier is None:
-            return LastUpdated(tuple(parse_date(name, item) for item in self._values(name, value)))
+        special = self._special(resource_type, parts, value)
+        if special is not None:
+            return special
         parameter = type_parameters(resource_type).parameters.get(parts.code)
         if parameter is None:
-            raise UnknownParameterError(f"{resource_type} has no search parameter {_shown(parts.code)}")
+            raise UnknownParameterError(
+                f"{resource_type} has no search parameter {shown(parts.code)}", expression=(f"http.{shown(name)}",)
+            )
         if parts.rest is not None:
             return self._chain(parameter, parts, value, depth)
+        check_modifier(parameter, parts.modifier)
         if parts.modifier == "missing":
             return _missing(parameter, value)
-        allowed = _MODIFIERS[parameter.kind]
-        names_type = parameter.kind == "reference" and parts.modifier in resource_types()
-        if parts.modifier is not None and parts.modifier not in allowed and not names_type:
-            raise InvalidRequestError(
-                f"{parameter.code} does not support the modifier :{_shown(parts.modifier)}",
-                issue_code="not-supported",
-            )
-        return self._typed(parameter, parts.modifier, self._values(name, value))
+        return self.typed(parameter, parts.modifier, self.values(name, value))
 
-    def _values(self, name: str, value: str) -> list[str]:
+    def values(self, name: str, value: str) -> list[str]:
+        """Split the alternatives of a value.
+
+        Raises
+        ------
+        InvalidRequestError
+            Too many, or an empty one.
+        """
+        if value.count(",") >= self._settings.max_values and "\\" not in value:
+            raise InvalidRequestError(f"{shown(name)} has too many values", issue_code="too-costly")
         values = split(value, ",")
         if len(values) > self._settings.max_values:
-            raise InvalidRequestError(f"{_shown(name)} has too many values", issue_code="too-costly")
+            raise InvalidRequestError(f"{shown(name)} has too many values", issue_code="too-costly")
         if "" in values:
-            raise InvalidRequestError(f"{_shown(name)} has an empty value", issue_code="value")
+            raise InvalidRequestError(
+                f"{shown(name)} has an empty value", issue_code="value", expression=(f"http.{shown(name)}",)
+            )
         return values
 
+    def typed(self, parameter: Parameter, modifier: str | None, values: list[str]) -> Condition:
+        """Return the condition of a parameter of the table."""
+        match parameter.kind:
+            case "token" if modifier in ("in", "not-in"):
+                return any_of([self._in_value_set(parameter, modifier, unescape(value)) for value in values])
+            case "token":
+                return token_condition(parameter, modifier, values)
+            case "string":
+                return string_condition(parameter, modifier, values)
+            case "reference" if modifier in ("above", "below"):
+                return any_of([self._hierarchy(parameter, modifier, unescape(value)) for value in values])
+            case "reference":
+                return reference_condition(parameter, modifier, values, self._own_url)
+            case "uri":
+                return uri_condition(parameter, modifier, values)
+            case "date":
+                return date_condition(parameter, dates(parameter, values))
+            case "number":
+                return number_condition(parameter, values)
+            case "quantity":
+                return quantity_condition(parameter, values)
+            case "composite":
+                return composite_condition(parameter, values, self._own_url)
+        raise UnknownParameterError(f"{shown(parameter.code)} is of a kind that cannot be searched")
+
+    # Parameters of every type that no table holds
+
+    def _special(self, resource_type: str, parts: Name, value: str) -> Condition | None:
+        code = parts.code
+        if code not in _SPECIAL and (resource_type, code) not in _COMPUTED:
+            return None
+        if parts.rest is not None:
+            raise InvalidRequestError(f"{code} is not a reference and cannot be chained", issue_code="value")
+        if code == "_query":
+            raise InvalidRequestError("Named queries (_query) are not supported", issue_code="not-supported")
+        if parts.modifier is not None and (code, parts.modifier) not in (("_id", "not"), ("_lastUpdated", "missing")):
+            raise refuse(code, parts.modifier)
+        match code:
+            case "_id":
+                return self._ids(resource_type, parts, value)
+            case "_lastUpdated" if parts.modifier is None:
+                return LastUpdated(tuple(parse_date(code, item) for item in self.values(code, value)))
+            case "_lastUpdated":
+                return Keys((), negated=_boolean("_lastUpdated:missing", value) is False)
+            case "_type":
+                return self._types(resource_type, value)
+            case "_list":
+                return self._list(resource_type, value)
+            case "_filter":
+                return self._filter(resource_type, value)
+            case "age":
+                today = datetime.now(UTC).date()
+                return any_of([age_condition(item, today) for item in self.values(code, value)])
+            case "near":
+                return any_of([_near(item) for item in self.values(code, value)])
+        if not self._settings.full_text:
+            raise InvalidRequestError(
+                f"{code} cannot be searched: the full-text index is switched off", issue_code="not-supported"
+            )
+        field = "narrative" if code == "_text" else "content"
+        return any_of([FullText(field, text_query(code, unescape(item))) for item in self.values(code, value)])
+
     def _ids(self, resource_type: str, parts: Name, value: str) -> Condition:
-        if parts.modifier not in (None, "not") or parts.rest is not None:
-            raise InvalidRequestError("_id does not support this modifier", issue_code="not-supported")
-        names = [item.removeprefix(f"{resource_type}/") for item in self._values("_id", value)]
+        names = [item.removeprefix(f"{resource_type}/") for item in self.values("_id", value)]
         return Keys(tuple(resource_key(resource_type, item) for item in names), parts.modifier == "not")
 
-    def _typed(self, parameter: Parameter, modifier: str | None, values: list[str]) -> Condition:
-        match parameter.kind:
-            case "token":
-                return _token(parameter, modifier, values)
-            case "string":
-                return _string(parameter, modifier, values)
-            case "reference":
-                return self._reference(parameter, modifier, values)
-            case "uri":
-                hashes = [hash64(unescape(value)) for value in values]
-                return AnyPosting(tuple(base ^ value for base in parameter.bases() for value in hashes))
-            case "date":
-                return _date(parameter, [parse_date(parameter.code, value) for value in values])
-            case "number":
-                ranges = [parse_number(parameter.code, value) for value in values]
-                return RangeValues("number_value", tuple((parameter.bases(), found) for found in ranges))
-            case "quantity":
-                return RangeValues("number_value", tuple(_quantity(parameter, value) for value in values))
-        return self._composite(parameter, values)
+    def _types(self, resource_type: str, value: str) -> Condition:
+        names = self.values("_type", value)
+        if not resource_types().issuperset(names):
+            raise InvalidRequestError("_type names an unknown resource type", issue_code="value")
+        return Keys((), negated=True) if resource_type in names else Nothing()
 
-    def _reference(self, parameter: Parameter, modifier: str | None, values: list[str]) -> Condition:
-        hashes: list[int] = []
-        for value in map(unescape, values):
-            if modifier == "identifier":
-                hashes += [identifier_hash(found) for found in _token_variants(value, exact=True)]
-            else:
-                hashes += self._reference_hashes(parameter, modifier, value)
-        if not hashes:
-            return Nothing()
-        return AnyPosting(tuple(base ^ found for base in parameter.bases() for found in hashes))
+    def _list(self, resource_type: str, value: str) -> Condition:
+        if value.startswith("$"):
+            raise InvalidRequestError("Functional lists ($current-…) are not supported", issue_code="not-supported")
+        logical_id = value.removeprefix("List/")
+        if not LOGICAL_ID.fullmatch(logical_id):
+            raise InvalidRequestError("_list needs the id of a List", issue_code="value")
+        key = Keys((resource_key("List", logical_id),))
+        return InList(resource_type, self.selection("List", [key], "r"))
 
-    def _reference_hashes(self, parameter: Parameter, modifier: str | None, value: str) -> list[int]:
-        if "Reference" not in parameter.data_types and "Resource" not in parameter.data_types:
-            return [hash64(normalise_reference(value, self._own_url))]
-        parsed = parse_reference(value, self._own_url)
-        if parsed is not None:
-            allowed = (modifier,) if modifier else parameter.targets
-            return [hash64(f"{parsed[0]}/{parsed[1]}")] if not allowed or parsed[0] in allowed else []
-        if LOGICAL_ID.fullmatch(value):
-            targets = (modifier,) if modifier else parameter.targets or tuple(sorted(resource_types()))
-            return [hash64(f"{target}/{value}") for target in targets]
-        return [hash64(value)]
+    def _filter(self, resource_type: str, value: str) -> Condition:
+        if len(value) > self._settings.max_filter_length:
+            raise InvalidRequestError("_filter is too long", issue_code="too-costly")
+        tree = parse_filter(value, self._settings.max_filter_depth)
+        return filter_conditions.condition_of(tree, resource_type, self)
 
-    def _composite(self, parameter: Parameter, values: list[str]) -> Condition:
-        alternatives: list[Condition] = []
-        for value in values:
-            texts = split(value, "$")
-            if len(texts) != len(parameter.part_kinds):
-                raise InvalidRequestError(f"{parameter.code} needs parts joined by $", issue_code="value")
-            for group in parameter.groups:
-                heads = [group_base(parameter.resource_type, group)]
-                for kind, text, leaves in zip(parameter.part_kinds[:-1], texts[:-1], group.parts[:-1], strict=True):
-                    found = self._part_hashes(parameter, kind, text, leaves)
-                    heads = [rotate(head) ^ item for head in heads for item in found]
-                last = tuple(rotate(head) for head in heads)
-                alternatives.append(
-                    self._last_part(parameter, parameter.part_kinds[-1], texts[-1], last, group.parts[-1])
-                )
-        return alternatives[0] if len(alternatives) == 1 else AnyOf(tuple(alternatives))
+    # What needs the terminology or other resources first
 
-    def _part_hashes(
-        self, parameter: Parameter, kind: str, text: str, leaves: tuple[tuple[str, str], ...]
-    ) -> list[int]:
-        if kind == "token":
-            return _token_variants(unescape(text), exact=any(name == "Identifier" for _, name in leaves))
-        if kind == "reference":
-            return [hash64(normalise_reference(unescape(text), self._own_url))]
-        if kind == "string":
-            return [exact_hash(unescape(text))]
-        return [hash64(unescape(text))]
+    def _in_value_set(self, parameter: Parameter, modifier: str, value: str) -> Condition:
+        found: str | Selection = value
+        logical_id = value.removeprefix("ValueSet/")
+        if ":" not in value and LOGICAL_ID.fullmatch(logical_id):
+            found = self.selection("ValueSet", [Keys((resource_key("ValueSet", logical_id),))], "r")
+        negated = modifier == "not-in"
+        return InValueSet(parameter.bases(), found, negated, is_bare(parameter), f"{parameter.code}:{modifier}")
 
-    def _last_part(
-        self,
-        parameter: Parameter,
-        kind: str,
-        text: str,
-        heads: tuple[int, ...],
-        leaves: tuple[tuple[str, str], ...],
-    ) -> Condition:
-        if kind == "date":
-            return RangeValues("date_value", ((heads, parse_date(parameter.code, text)),))
-        if kind == "number":
-            return RangeValues("number_value", ((heads, parse_number(parameter.code, text)),))
-        if kind == "quantity":
-            unit, found = _quantity_value(parameter.code, text)
-            return RangeValues("number_value", ((tuple(head ^ unit for head in heads), found),))
-        if kind == "string":
-            return StringValues(heads, (normalise(unescape(text)),))
-        hashes = self._part_hashes(parameter, kind, text, leaves)
-        return AnyPosting(tuple(head ^ item for head in heads for item in hashes))
+    def _hierarchy(self, parameter: Parameter, modifier: str, value: str) -> Condition:
+        if parameter.data_types.isdisjoint(LITERAL) or ("|" in value and ":" in value):
+            return hierarchy_condition(parameter, modifier, [value])
+        references = [
+            item
+            for item in asked_references(parameter, None, value, self._own_url)
+            if item.partition("/")[0] in resource_types() and part_of(item.partition("/")[0]) is not None
+        ]
+        if len(references) != 1:
+            raise InvalidRequestError(
+                f"{parameter.code}:{modifier} needs Type/id of a type with a hierarchy", issue_code="value"
+            )
+        target, _, logical_id = references[0].partition("/")
+        root = self.selection(target, [Keys((resource_key(target, logical_id),))])
+        return ReferenceTree(parameter.bases(), root, modifier == "above")
+
+    # Chains
 
     def _chain(self, parameter: Parameter, parts: Name, value: str, depth: int) -> Condition:
         if parameter.kind != "reference" or parts.rest is None:
             raise InvalidRequestError(f"{parameter.code} is not a reference and cannot be chained", issue_code="value")
-        targets = (parts.modifier,) if parts.modifier else parameter.targets or tuple(sorted(resource_types()))
         if parts.modifier is not None and parts.modifier not in resource_types():
             raise InvalidRequestError("The chain names an unknown resource type", issue_code="value")
+        targets = (parts.modifier,) if parts.modifier else parameter.targets or tuple(sorted(resource_types()))
         selections, known, refusal = [], False, None
         for target in targets:
             try:
@@ -267,137 +309,83 @@ class SearchParser:
                 continue
             known = True
             try:
-                selections.append(self._selection(target, [inner]))
+                selections.append(self.selection(target, [inner]))
             except ForbiddenError as exc:
                 refusal = exc
         if not known:
-            raise UnknownParameterError(f"No target of {parameter.code} has the chained parameter")
+            raise UnknownParameterError(
+                f"No target of {parameter.code} has the chained parameter", expression=(f"http.{parameter.code}",)
+            )
         if not selections and refusal is not None:
             raise refusal
-        return Chained(parameter.bases(), tuple(selections))
+        return self._links(parameter, tuple(selections))
 
-    def _has(self, name: str, value: str, depth: int) -> Condition:
-        match = re.fullmatch(r"_has:([A-Z][A-Za-z]+):([A-Za-z-]+):(.+)", name)
+    def _links(self, parameter: Parameter, targets: tuple[Selection, ...]) -> Condition:
+        """Return the chain by literal references, by canonical URLs, or by both, as the elements are typed."""
+        by_patient = leads_to_patient(parameter) and {target.resource_type for target in targets} == {"Patient"}
+        found: list[Condition] = []
+        if not parameter.data_types or not parameter.data_types.isdisjoint(LITERAL):
+            found.append(Chained(parameter.bases(), targets, by_patient, code=parameter.code, own_url=self._own_url))
+        if not parameter.data_types.isdisjoint(CANONICAL):
+            named = tuple(item for item in targets if "url" in type_parameters(item.resource_type).parameters)
+            if named or not found:
+                found.append(Chained(parameter.bases(), named, canonical=True))
+        return any_of(found)
+
+    def _has(self, resource_type: str, name: str, value: str, depth: int) -> Condition:
+        match = re.fullmatch(r"_has:([A-Z][A-Za-z]+):([A-Za-z0-9_-]+):(.+)", name)
         if match is None or match.group(1) not in resource_types():
             raise InvalidRequestError("_has needs the form _has:Type:reference:parameter", issue_code="value")
         source, code, rest = match.groups()
         parameter = type_parameters(source).parameters.get(code)
         if parameter is None or parameter.kind != "reference":
-            raise UnknownParameterError(f"{source} has no reference parameter {_shown(code)}")
-        inner = self.condition(source, rest, value, depth + 1)
-        return ReverseChained(parameter.bases(), self._selection(source, [inner]))
+            raise UnknownParameterError(f"{source} has no reference parameter {shown(code)}")
+        if parameter.targets and resource_type not in parameter.targets:
+            raise InvalidRequestError(f"{source}.{code} never refers to {resource_type}", issue_code="value")
+        inner = self.selection(source, [self.condition(source, rest, value, depth + 1)])
+        by_patient = resource_type == "Patient" and leads_to_patient(parameter)
+        chained = ReverseChained(parameter.bases(), inner, resource_type, by_patient, code=code, own_url=self._own_url)
+        found: list[Condition] = []
+        if not parameter.data_types or not parameter.data_types.isdisjoint(LITERAL):
+            found.append(chained)
+        if not parameter.data_types.isdisjoint(CANONICAL) and "url" in type_parameters(resource_type).parameters:
+            found.append(replace(chained, by_patient=False, canonical=True))
+        return any_of(found) if found else Nothing()
 
 
-def _shown(name: str) -> str:
-    """Name of a parameter for a message: letters only, so that no value can slip in."""
-    return re.sub(r"[^A-Za-z0-9_:.-]", "", name)[:60]
+_SPECIAL = frozenset({"_id", "_lastUpdated", "_type", "_list", "_filter", "_query", "_text", "_content"})
+
+_COMPUTED = frozenset({("Location", "near"), ("Patient", "age")})
+
+
+def _boolean(name: str, value: str) -> bool:
+    if value not in ("true", "false"):
+        raise InvalidRequestError(f"{name} needs true or false", issue_code="value", expression=(f"http.{name}",))
+    return value == "true"
 
 
 def _missing(parameter: Parameter, value: str) -> Condition:
-    if value not in ("true", "false"):
-        raise InvalidRequestError(f"{parameter.code}:missing needs true or false", issue_code="value")
-    return Present(1 << parameter.bit, value == "false")
+    wanted = not _boolean(f"{parameter.code}:missing", value)
+    if parameter.is_custom:
+        return AnyPosting((parameter.presence(),), negated=not wanted)
+    return Present(1 << parameter.bit, wanted)
 
 
-def _token_variants(text: str, *, exact: bool, folded: bool = False) -> list[int]:
-    """Hashes that one token value asks for: code, system|code, |code or system|."""
-    system, bar, code = text.rpartition("|") if "|" in text else ("", "", text)
-    if bar and not code:
-        return [hash64(system + "|")]
-    kinds = ([True] if exact else []) + ([False] if folded or not exact else [])
-    hashes = []
-    for kind in kinds:
-        plain, qualified = token_hashes(system or None, code, exact=kind)[:2]
-        hashes.append(qualified if bar else plain)
-    return hashes
+def _near(value: str) -> Condition:
+    """Parse ``latitude|longitude[|distance[|unit]]``; without a distance, 50 km."""
+    parts = split(value, "|")
+    units = {"km": 1.0, "m": 0.001, "[mi_us]": _KM_PER_MILE, "[mi_i]": _KM_PER_MILE, "mi": _KM_PER_MILE}
+    try:
+        numbers = [float(part) for part in parts[:3] if part]
+    except ValueError:
+        numbers = []
+    unit = units.get(parts[3] if len(parts) > 3 and parts[3] else "km")
+    if len(parts) > 4 or len(numbers) not in (2, 3) or "" in parts[:2] or unit is None:
+        raise InvalidRequestError("near needs latitude|longitude|distance|unit (km, m, [mi_us])", issue_code="value")
+    latitude, longitude, distance = (*numbers, 50.0)[:3]
+    if not (-90 <= latitude <= 90 and -180 <= longitude <= 180 and 0 <= distance * unit <= 25_000):
+        raise InvalidRequestError("near has a latitude, longitude or distance out of range", issue_code="value")
+    return Near(latitude, longitude, distance * unit)
 
 
-def _token(parameter: Parameter, modifier: str | None, values: list[str]) -> Condition:
-    exact = "Identifier" in parameter.data_types
-    hashes: list[int] = []
-    for value in values:
-        parts = [unescape(part) for part in split(value, "|")]
-        if modifier == "of-type":
-            if len(parts) != 3:
-                raise InvalidRequestError(f"{parameter.code}:of-type needs system|code|value", issue_code="value")
-            hashes.append(of_type_hash(*parts))
-            continue
-        if len(parts) > 2:
-            raise InvalidRequestError(f"{parameter.code} needs system|code", issue_code="value")
-        text = "|".join(parts)
-        hashes += _token_variants(text, exact=exact, folded=bool(parameter.data_types - {"Identifier"}))
-        if len(parts) == 2 and parts[1] and parameter.data_types & {"code", "boolean", "id", "string"}:
-            # The element holds a bare code: its system is implied by its binding.
-            hashes += _token_variants(parts[1], exact=False)
-    if any(path.endswith("#true") for path in parameter.paths):
-        return _existence(parameter, values, modifier)
-    return AnyPosting(tuple(base ^ value for base in parameter.bases() for value in hashes), modifier == "not")
-
-
-def _existence(parameter: Parameter, values: list[str], modifier: str | None) -> Condition:
-    """`Patient.deceased`: false is what no element says."""
-    if len(values) != 1 or values[0] not in ("true", "false"):
-        raise InvalidRequestError(f"{parameter.code} needs true or false", issue_code="value")
-    yes = token_hashes(None, "true")[0]
-    negated = (values[0] == "false") != (modifier == "not")
-    return AnyPosting(tuple(base ^ yes for base in parameter.bases()), negated)
-
-
-def _string(parameter: Parameter, modifier: str | None, values: list[str]) -> Condition:
-    texts = [unescape(value) for value in values]
-    if modifier == "exact":
-        return AnyPosting(tuple(base ^ exact_hash(text) for base in parameter.bases() for text in texts))
-    return StringValues(parameter.bases(), tuple(normalise(text) for text in texts), modifier == "contains")
-
-
-def _date(parameter: Parameter, ranges: list[Range]) -> Condition:
-    main = type_parameters(parameter.resource_type).main_date
-    if main is not None and main.paths == parameter.paths:
-        return MainDate(tuple(ranges))
-    return RangeValues("date_value", tuple((parameter.bases(), found) for found in ranges))
-
-
-def _quantity_value(code: str, text: str) -> tuple[int, Range]:
-    parts = [unescape(part) for part in split(text, "|")]
-    if len(parts) not in (1, 3):
-        raise InvalidRequestError(f"{code} needs number or number|system|code", issue_code="value")
-    found = parse_number(code, parts[0])
-    if len(parts) == 1 or not parts[2]:
-        return 0, found
-    return hash64(f"{parts[1]}|{parts[2]}"), found
-
-
-def _quantity(parameter: Parameter, text: str) -> tuple[tuple[int, ...], Range]:
-    unit, found = _quantity_value(parameter.code, text)
-    return tuple(base ^ unit for base in parameter.bases()), found
-
-
-def _patient_code(resource_type: str, named: list[tuple[str, str, Condition]]) -> list[Condition]:
-    """Answer "this patient, this code" from the index made for that pair; the patient stays as a second check.
-
-    The pair is indexed by compartment, which may be wider than the parameter that was asked. A posting is path XOR
-    value, so the value's hash comes out again by XOR with the path.
-    """
-    conditions = [condition for _, _, condition in named]
-    parameters = type_parameters(resource_type).parameters
-    code, patient = parameters.get("code"), parameters.get("patient")
-    if code is None or patient is None or code.kind != "token" or not patient_compartment().get(resource_type):
-        return conditions
-    if len(code.paths) != 1 or len(patient.paths) != 1:
-        return conditions
-    codes = [
-        (place, condition.hashes[0])
-        for place, (name, value, condition) in enumerate(named)
-        if name == "code" and not value.endswith("|") and _is_single(condition)
-    ]
-    patients = [condition.hashes[0] for name, _, condition in named if name == "patient" and _is_single(condition)]
-    if not codes or not patients:
-        return conditions
-    place, code_hash = codes[0]
-    pair = patient_code_base(resource_type) ^ patients[0] ^ patient.bases()[0] ^ code_hash ^ code.bases()[0]
-    del conditions[place]
-    return [AnyPosting((pair,)), *conditions]
-
-
-def _is_single(condition: Condition) -> TypeGuard[AnyPosting]:
-    return isinstance(condition, AnyPosting) and len(condition.hashes) == 1 and not condition.negated
+__all__ = ["Name", "SearchParser", "UnknownParameterError", "parse_name"]

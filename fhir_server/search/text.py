@@ -50,12 +50,14 @@ def prefixed(text: str) -> tuple[str, str]:
 
 
 def _bad(parameter: str, what: str) -> InvalidRequestError:
-    return InvalidRequestError(f"The value of {parameter} is not a {what}", issue_code="value")
+    return InvalidRequestError(
+        f"The value of {parameter} is not a {what}", issue_code="value", expression=(f"http.{parameter}",)
+    )
 
 
-def parse_date(parameter: str, text: str) -> Range:
-    """Parse ``[prefix]date``."""
-    prefix, rest = prefixed(text)
+def parse_date(parameter: str, text: str, prefix: str = "") -> Range:
+    """Parse ``[prefix]date``; with a `prefix` of the caller's, the text has none."""
+    prefix, rest = (prefix, text) if prefix else prefixed(text)
     # A plus sign in an unescaped query string arrives as a blank.
     found = date_range(re.sub(r" (?=\d{2}:\d{2}$)", "+", rest))
     if found is None:

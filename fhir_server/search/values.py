@@ -5,14 +5,18 @@ https://hl7.org/fhir/R4/search.html §3.1.1.4 (search parameter types)
 
 from __future__ import annotations
 
+import math
+import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from fhir_server.model.references import normalise_reference
 from fhir_server.search.dates import BEGINNING, END, MISSING, date_range, period_range
 from fhir_server.search.hashing import hash64
+from terminology import ucum
 
 MAX_STRING = 400
 """Longest normalised string that is indexed; what lies behind is not searched."""
@@ -79,6 +83,13 @@ def identifier_hash(hash_of_token: int) -> int:
 _IDENTIFIER = hash64("\x03identifier")
 
 
+def _add_text(out: IndexValues, base: int, item: Any, name: str) -> None:
+    """Index what `:text` looks at; equal texts of one element cost one entry."""
+    text = item.get(name)
+    if text:
+        out.strings.add((base, normalise(text)))
+
+
 def _token_leaf(base: int, data_type: str, is_code: bool) -> Leaf:
     def add(out: IndexValues, hashes: list[int]) -> None:
         for value in hashes:
@@ -88,16 +99,20 @@ def _token_leaf(base: int, data_type: str, is_code: bool) -> Leaf:
 
     def coding(item: Any, out: IndexValues) -> None:
         add(out, token_hashes(item.get("system"), item.get("code")))
+        _add_text(out, base, item, "display")
 
     def concept(item: Any, out: IndexValues) -> None:
         for part in item.get("coding", ()):
-            add(out, token_hashes(part.get("system"), part.get("code")))
+            coding(part, out)
+        _add_text(out, base, item, "text")
 
     def identifier(item: Any, out: IndexValues) -> None:
         value = item.get("value")
         add(out, token_hashes(item.get("system"), value, exact=True))
         for part in item.get("type", {}).get("coding", ()) if value else ():
             out.postings.add(base ^ of_type_hash(part.get("system", ""), part.get("code", ""), value))
+        if "type" in item:
+            _add_text(out, base, item["type"], "text")
 
     def contact(item: Any, out: IndexValues) -> None:
         if "value" in item:
@@ -139,6 +154,7 @@ def _reference_leaf(base: int, data_type: str, own_url: str, in_compartment: boo
         out.postings.add(base ^ hash64(normalise_reference(item, own_url)))
         if "|" in item:
             out.postings.add(base ^ hash64(item.partition("|")[0]))
+        out.strings.add((base, item[:MAX_STRING]))
 
     def resource(item: Any, out: IndexValues) -> None:
         if "id" in item:
@@ -150,6 +166,7 @@ def _reference_leaf(base: int, data_type: str, own_url: str, in_compartment: boo
 def _uri_leaf(base: int) -> Leaf:
     def leaf(item: Any, out: IndexValues) -> None:
         out.postings.add(base ^ hash64(item))
+        out.strings.add((base, item[:MAX_STRING]))  # For `:below`; `:above` asks for the postings of all prefixes.
         if "|" in item:
             out.postings.add(base ^ hash64(item.partition("|")[0]))
 
@@ -207,35 +224,103 @@ def _string_leaf(base: int, data_type: str) -> Leaf:
     return leaf
 
 
+UCUM = "http://unitsofmeasure.org"
+
+
+@lru_cache(maxsize=1024)
+def _scale(code: str) -> tuple[int, float | None] | None:
+    """Hash of the base unit and the factor to it (None for a unit that is no multiple, such as Cel)."""
+    one, two, none = ucum.canonical(1.0, code), ucum.canonical(2.0, code), ucum.canonical(0.0, code)
+    if one is None or two is None or none is None:
+        return None
+    is_multiple = none[0] == 0 and math.isclose(two[0], 2 * one[0], rel_tol=1e-15)
+    return hash64("\x05" + one[1]), one[0] if is_multiple else None
+
+
+def _in_base_unit(value: float, factor: float | None, code: str) -> float | None:
+    if abs(value) == INFINITY:
+        return value
+    found = ucum.canonical(value, code) if factor is None else (value * factor, "")
+    return None if found is None else float(f"{found[0]:.12g}")
+
+
+def canonical_range(low: float, high: float, code: str) -> tuple[int, float, float] | None:
+    """Return (unit hash, low, high) in UCUM base units, or None when the code is no UCUM unit.
+
+    Rounded to 12 digits, so that 5 mm and 0.5 cm are the same number whichever way they were computed.
+    """
+    scale = _scale(code)
+    if scale is None:
+        return None
+    unit, factor = scale
+    first, second = _in_base_unit(low, factor, code), _in_base_unit(high, factor, code)
+    if first is None or second is None:
+        return None
+    return (unit, first, second) if first <= second else (unit, second, first)
+
+
 def _number(value: Any, default: float) -> float:
     return float(value) if isinstance(value, int | float) else default
 
 
-def quantity_values(item: Any, data_type: str) -> list[tuple[int, float, float]]:
-    """Return (unit hash, low, high) of a number or quantity: without unit, with code, with system and code."""
-    if not isinstance(item, dict):
-        return [(0, float(item), float(item))]
+def _sampled_bounds(item: dict[str, Any]) -> tuple[float, float] | None:
+    """Range of the values of a SampledData: origin + factor × data; E, U and L are no numbers."""
+    numbers = [float(part) for part in item.get("data", "").split() if _DECIMAL.fullmatch(part)]
+    if not numbers:
+        return None
+    zero, factor = _number(item.get("origin", {}).get("value"), 0.0), _number(item.get("factor"), 1.0)
+    ends = sorted((zero + factor * min(numbers), zero + factor * max(numbers)))
+    return ends[0], ends[1]
+
+
+_DECIMAL = re.compile(r"-?\d{1,30}(?:\.\d{1,30})?")
+
+
+def _bounds(item: dict[str, Any], data_type: str) -> tuple[dict[str, Any], tuple[float, float] | None]:
+    """Return where the unit stands and the range of a quantity."""
     if data_type == "Range":
         low, high = item.get("low", {}), item.get("high", {})
-        bounds = (_number(low.get("value"), -INFINITY), _number(high.get("value"), INFINITY))
-        unit = low or high
-    elif data_type == "SampledData":
+        if "value" not in low and "value" not in high:
+            return low, None
+        return low or high, (_number(low.get("value"), -INFINITY), _number(high.get("value"), INFINITY))
+    if data_type == "SampledData":
+        return item.get("origin", {}), _sampled_bounds(item)
+    if "value" not in item:
+        return item, None
+    value, comparator = float(item["value"]), item.get("comparator", "")
+    bounds = (-INFINITY if comparator[:1] == "<" else value, INFINITY if comparator[:1] == ">" else value)
+    unit = {"code": item["currency"], "system": "urn:iso:std:iso:4217"} if "currency" in item else item
+    return unit, bounds
+
+
+def quantity_values(item: Any, data_type: str) -> list[tuple[int, float, float]]:
+    """Return (unit hash, low, high) of a number or quantity.
+
+    Without unit; by code or unit as written; by system and code, which for UCUM is the value in base units.
+    """
+    if not isinstance(item, dict):
+        return [(0, float(item), float(item))]
+    unit, bounds = _bounds(item, data_type)
+    if bounds is None:
         return []
-    else:
-        if "value" not in item:
-            return []
-        value, comparator = float(item["value"]), item.get("comparator", "")
-        bounds = (-INFINITY if comparator[:1] == "<" else value, INFINITY if comparator[:1] == ">" else value)
-        unit = {"code": item["currency"], "system": "urn:iso:std:iso:4217"} if "currency" in item else item
-    keys = {0}
-    system, code, name = unit.get("system"), unit.get("code"), unit.get("unit")
-    if code:
-        keys.add(hash64("|" + code))
-        if system:
-            keys.add(hash64(f"{system}|{code}"))
+    return _quantity_entries(*bounds, unit.get("system"), unit.get("code"), unit.get("unit"))
+
+
+@lru_cache(maxsize=1024)  # One quantity is found by several parameters and composites.
+def _quantity_entries(
+    low: float, high: float, system: str | None, code: str | None, name: str | None
+) -> list[tuple[int, float, float]]:
+    found = {(0, low, high)}
     if name:
-        keys.add(hash64("|" + name))
-    return [(key, *bounds) for key in keys]
+        found.add((hash64("|" + name), low, high))
+    if code:
+        found.add((hash64("|" + code), low, high))
+        base = canonical_range(low, high, code) if system == UCUM else None
+        if base is not None:
+            found.add(base)
+        elif system:
+            found.add((hash64(f"{system}|{code}"), low, high))
+    return list(found)
 
 
 def _number_leaf(base: int, data_type: str) -> Leaf:

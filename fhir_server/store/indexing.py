@@ -1,59 +1,228 @@
-"""Rebuild the search index when the registry of search parameters has changed since it was built.
+"""Keep the index in step with the code: what has changed since it was built is built anew, while the server serves.
 
-The index holds nothing of its own: every entry can be found again from the stored bytes.
+The index holds nothing of its own: every entry can be found again from the stored bytes. `fhir.setting` has, for each
+type, the fingerprint its index was completed with ('index') and the types that are being rebuilt ('rebuilding').
+A small record is brought up to date before the first request; a large one by a durable job (ADR 0015).
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import orjson
+
+from fhir_server.jobs.job import Job
+from fhir_server.jobs.runner import JobRunner
 from fhir_server.search import parameters
 from fhir_server.search.hashing import hash64
-from fhir_server.search.index import extractor
+from fhir_server.settings import FhirSettings
+from fhir_server.store import jobs as job_table
+from fhir_server.store import rebuilding, registry
 from fhir_server.store.connections import Connections
-from fhir_server.store.rebuilding import fill
+from foramen.kernel.access_context import AccessContext
+from foramen.kernel.errors import ConflictError
+from terminology import ucum
 
-_SOURCES = ("values.py", "index.py", "composites.py", "dates.py", "hashing.py", "r4_search_parameters.json")
+KIND = "reindex"
+SELF = AccessContext("foramen", "foramen", ())
+"""Owner of jobs that the server gives itself; such a job reads stored bytes only and shows nobody anything."""
+_SOURCES = ("values.py", "index.py", "composites.py", "dates.py", "hashing.py", "custom.py", "text.py")
 _LOCK = 0x464F5249
-_PAGE = 500
 
 
-def index_version() -> str:
-    """Fingerprint of everything that decides what is indexed."""
+@lru_cache(maxsize=8)
+def fingerprints(own_url: str) -> dict[str, str]:
+    """Fingerprint, for each type, of everything that decides what its index holds."""
     folder = Path(parameters.__file__).parent
-    text = "".join((folder / name).read_text(encoding="utf-8") for name in _SOURCES)
-    return f"{hash64(text):x}"
+    sources = [*(folder / name for name in _SOURCES), Path(ucum.__file__)]
+    code = "".join(path.read_text(encoding="utf-8") for path in sources)
+    table = orjson.loads((folder / "r4_search_parameters.json").read_bytes())
+    return {
+        name: f"{hash64(f'{code} {own_url} {name} {orjson.dumps(table[name]).decode()}'):x}"
+        for name in parameters.resource_types()
+    }
 
 
-async def reindex_if_needed(connections: Connections, own_url: str) -> None:
-    """Rebuild the index in one transaction, unless it was built by this version and for this base URL."""
-    wanted = f"{index_version()} {own_url}"
+async def _setting(connection: Any, name: str, default: Any) -> Any:
+    text = await connection.fetchval("SELECT value FROM fhir.setting WHERE name = $1", name)
+    try:
+        return default if text is None else orjson.loads(text)
+    except orjson.JSONDecodeError:  # Written by an earlier version.
+        return default
+
+
+async def _set(connection: Any, name: str, value: Any) -> None:
+    await connection.execute(
+        "INSERT INTO fhir.setting VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = $2",
+        name,
+        orjson.dumps(value).decode(),
+    )
+
+
+async def bring_up_to_date(connections: Connections, own_url: str, jobs: JobRunner, limits: FhirSettings) -> None:
+    """Rebuild what another version of the code indexed: at once when there is little, else by a job.
+
+    Raises
+    ------
+    UpstreamError
+        The database is away.
+    """
+    wanted = fingerprints(own_url)
     async with connections.lend() as connection, connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-        found = await connection.fetchval("SELECT value FROM fhir.setting WHERE name = 'index'")
-        if found == wanted:
+        built = await _setting(connection, "index", {})
+        stale = [name for name in await rebuilding.present_types(connection) if built.get(name) != wanted.get(name)]
+        open_job = await _open_job(connection)
+        if not stale:
+            if open_job is None and built != wanted:
+                await _set(connection, "index", wanted)
+                await _announce(connection, [])
             return
-        await _rebuild(connection, own_url)
-        await connection.execute(
-            "INSERT INTO fhir.setting VALUES ('index', $1) ON CONFLICT (name) DO UPDATE SET value = $1", wanted
-        )
+        if await _is_small(connection, limits.reindex_at_start):
+            await connection.execute("SET LOCAL statement_timeout = 0")
+            for name in stale:
+                await _rebuild_now(connection, name, own_url, limits.reindex_batch)
+            await _set(connection, "index", wanted)
+            await _announce(connection, [])
+            return
+        if open_job is not None:
+            if all(open_job["request"]["types"].get(name) == wanted[name] for name in stale):
+                return  # Cut off by the end of its process: it goes on.
+            await job_table.cancel(connection, open_job["id"], 0.0)
+        await _submit(connection, jobs, SELF, stale, wanted, built, announce=True)
 
 
-async def _rebuild(connection: Any, own_url: str) -> None:
-    if not await connection.fetchval("SELECT EXISTS (SELECT FROM fhir.resource)"):
-        return
-    await connection.execute("SET LOCAL statement_timeout = 0")
-    await connection.execute("TRUNCATE fhir.posting, fhir.date_value, fhir.string_value, fhir.number_value")
-    last = -(2**63)
-    while True:
-        records = await connection.fetch(
-            "SELECT row, type, id, content FROM fhir.resource WHERE row > $1 AND content IS NOT NULL"
-            " ORDER BY row LIMIT $2",
-            last,
-            _PAGE,
-        )
-        if not records:
-            return
-        last = records[-1]["row"]
-        await fill(connection, records, lambda kind: extractor(kind, own_url))
+async def _is_small(connection: Any, limit: int) -> bool:
+    found = await connection.fetchval("SELECT count(*) FROM (SELECT FROM fhir.resource LIMIT $1) n", limit + 1)
+    return int(found) <= limit
+
+
+async def _rebuild_now(connection: Any, resource_type: str, own_url: str, batch: int) -> None:
+    after: tuple[str, int] | None = None
+    until = await rebuilding.soon(connection)
+    while found := await rebuilding.next_rows(connection, resource_type, after, until, batch):
+        await rebuilding.rebuild(connection, [record["row"] for record in found], own_url)
+        after = found[-1]["updated"], found[-1]["row"]
+
+
+async def _announce(connection: Any, types: list[str]) -> None:
+    """Tell every process which types are being rebuilt."""
+    await _set(connection, "rebuilding", types)
+    await registry.lock_version(connection)
+
+
+async def _open_job(connection: Any) -> dict[str, Any] | None:
+    record = await connection.fetchrow(
+        "SELECT id, request FROM fhir.job WHERE kind = $1 AND status IN ('queued', 'running') AND NOT cancelled", KIND
+    )
+    return None if record is None else {"id": record["id"], "request": orjson.loads(record["request"])}
+
+
+async def _submit(
+    connection: Any,
+    jobs: JobRunner,
+    owner: AccessContext,
+    types: list[str],
+    wanted: dict[str, str],
+    built: dict[str, str],
+    *,
+    announce: bool,
+) -> str:
+    # Until the job has done a type it counts as not built, whatever happens to the job.
+    await _set(connection, "index", {name: value for name, value in built.items() if name not in types})
+    if announce:
+        await _announce(connection, types)
+    request = {"types": {name: wanted[name] for name in types}}
+    return await jobs.submit(KIND, request, owner=owner, connection=connection)
+
+
+async def request_reindex(
+    connections: Connections, own_url: str, jobs: JobRunner, owner: AccessContext, types: list[str] | None
+) -> str:
+    """Start a rebuild that somebody asked for; returns the job's id.
+
+    Raises
+    ------
+    ConflictError
+        One is under way.
+    """
+    async with connections.lend() as connection, connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+        if await _open_job(connection) is not None:
+            raise ConflictError("The index is being rebuilt already")
+        names = types if types is not None else await rebuilding.present_types(connection)
+        built = await _setting(connection, "index", {})
+        return await _submit(connection, jobs, owner, names, fingerprints(own_url), built, announce=False)
+
+
+async def state(connections: Connections) -> tuple[list[str], list[tuple[str, str, str]]]:
+    """Return the types that are being rebuilt, and (code, types, state) of the custom parameters."""
+    async with connections.lend() as connection:
+        types: list[str] = await _setting(connection, "rebuilding", [])
+        custom = await registry.in_force(connection)
+    return types, [(found.code, ",".join(found.types), state) for _, state, found in custom]
+
+
+class Reindexer:
+    """Runs reindex jobs."""
+
+    def __init__(self, own_url: str, limits: FhirSettings) -> None:
+        self._own_url = own_url
+        self._limits = limits
+
+    async def run(self, job: Job) -> None:
+        """Rebuild the job's types, one after the other, in batches; continues from the last batch."""
+        state = job.state or {"done": [], "after": None, "until": None, "seen": 0, "changed": 0, "total": None}
+        async with job.connections.lend() as connection:
+            if state["total"] is None:
+                state["total"] = await rebuilding.count(connection, list(job.request["types"]))
+            await rebuilding.open_row_index(connection)
+        for name in sorted(job.request["types"]):
+            if name not in state["done"]:
+                state = await self._type(job, state, name)
+        async with job.connections.lend() as connection:
+            await rebuilding.close_row_index(connection)
+
+    async def _type(self, job: Job, state: dict[str, Any], name: str) -> dict[str, Any]:
+        while True:
+            began = time.monotonic()
+            async with job.connections.lend() as connection, connection.transaction():
+                after = tuple(state["after"]) if state["after"] else None
+                until = state["until"] or await rebuilding.soon(connection)
+                found = await rebuilding.next_rows(connection, name, after, until, self._limits.reindex_batch)
+                if not found:
+                    return await self._complete(connection, job, state, name)
+                rows = [record["row"] for record in found]
+                changed = await rebuilding.rebuild(connection, rows, self._own_url)
+                state = _advance({**state, "until": until}, found, changed)
+                await job.save(state, _progress(state), connection=connection)
+            job.state = state
+            await asyncio.sleep((time.monotonic() - began) * self._limits.reindex_pause)
+
+    async def _complete(self, connection: Any, job: Job, state: dict[str, Any], name: str) -> dict[str, Any]:
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+        built = await _setting(connection, "index", {})
+        await _set(connection, "index", {**built, name: job.request["types"][name]})
+        types = await _setting(connection, "rebuilding", [])
+        if name in types:
+            await _announce(connection, [item for item in types if item != name])
+        state = {**state, "done": [*state["done"], name], "after": None, "until": None}
+        await job.save(state, _progress(state), connection=connection)
+        return state
+
+
+def _advance(state: dict[str, Any], found: list[Any], changed: int) -> dict[str, Any]:
+    return {
+        **state,
+        "after": [found[-1]["updated"], found[-1]["row"]],
+        "seen": state["seen"] + len(found),
+        "changed": state["changed"] + changed,
+    }
+
+
+def _progress(state: dict[str, Any]) -> str:
+    return f"{state['seen']} of {state['total']} resources, {state['changed']} changed"

@@ -1,345 +1,414 @@
 """Turn a selection into one SQL statement over the index; access conditions are conditions like any other.
 
-Every type is driven by a posting `p`; single equalities become joins on (low, row), which the planner may reorder,
-everything else a semi-join. Values are always parameters.
+One condition is the source of rows (the driver); all others are questions about a row of the source, each a look into
+an index. Which one drives is decided here (`store/arranging.py` puts the most selective first), not by the planner:
+sub-selects with ``OFFSET 0`` are never reordered, so a statement has one plan, whatever the statistics say.
+ADR 0014 has the reasons and figures.
 """
 # ruff: noqa: S608 - the text is built from our own names; every value is a parameter
 
 from __future__ import annotations
 
-from typing import Any, TypeGuard
+from collections.abc import Iterable
+from typing import assert_never
 
 from fhir_server.search.conditions import (
+    AllOf,
     AnyOf,
     AnyPosting,
     Chained,
     Condition,
+    Deferred,
+    FullText,
     Keys,
     LastUpdated,
     MainDate,
+    Near,
+    Not,
     Nothing,
+    NumberPair,
+    Pairs,
     Present,
-    Range,
     RangeValues,
     ReverseChained,
+    Role,
     Selection,
-    SortKey,
-    SortKind,
+    StringPattern,
     StringValues,
 )
 from fhir_server.search.dates import MISSING
 from fhir_server.search.parameters import type_base
+from fhir_server.store.comparisons import main_date_clause, moment_clause, uses
+from fhir_server.store.statement import Statement
+from fhir_server.store.value_tables import row_clause, row_sources
+from foramen.kernel.errors import InvalidRequestError
 
-LEAST_NUMBER = -1.7976931348623157e308
-"""Stands for "no value" in an order by number; infinity could not be written into a page link."""
-_UPDATED = "(extract(epoch FROM {r}.updated) * 1000000)::bigint"
-
-
-class Statement:
-    """SQL text under construction, with its parameters."""
-
-    def __init__(self) -> None:
-        self.arguments: list[Any] = []
-        self._aliases = 0
-
-    def value(self, value: Any, sql_type: str) -> str:
-        """Add a parameter and return its placeholder."""
-        self.arguments.append(value)
-        return f"${len(self.arguments)}::{sql_type}"
-
-    def alias(self, stem: str) -> str:
-        """Return an unused alias."""
-        self._aliases += 1
-        return f"{stem}{self._aliases}"
-
-
-def _comparison(low: str, high: str, found: Range, statement: Statement, sql_type: str, *, point: bool) -> str:
-    """Compare a stored range with the searched one (search.html#prefix); `point` when stored values are exact.
-
-    A stored date is half-open [low, high): it lies wholly above a searched one when ``low >= searched high``. Stored
-    numbers are closed, and for gt, lt, ge, le a searched number stands for itself (its implied precision counts for
-    eq, ne and ap only).
-    """
-    clause = _CLOSED[found.prefix] if point else _HALF_OPEN[found.prefix]
-    names = {"low": low, "high": high}
-    if "{least}" in clause:
-        names["least"] = statement.value(found.low, sql_type)
-    if "{most}" in clause:
-        names["most"] = statement.value(found.high, sql_type)
-    return clause.format(**names)
-
-
-_HALF_OPEN = {
-    "eq": "({low} >= {least} AND {high} <= {most})",
-    "ne": "NOT ({low} >= {least} AND {high} <= {most})",
-    "gt": "{high} > {most}",
-    "lt": "{low} < {least}",
-    "ge": "({high} > {most} OR ({low} >= {least} AND {high} <= {most}))",
-    "le": "({low} < {least} OR ({low} >= {least} AND {high} <= {most}))",
-    "sa": "{low} >= {most}",
-    "eb": "{high} <= {least}",
-    "ap": "({low} < {most} AND {high} > {least})",
-}
-_CLOSED = {
-    "eq": "({low} >= {least} AND {high} < {most})",
-    "ne": "NOT ({low} >= {least} AND {high} < {most})",
-    "gt": "{high} > {most}",
-    "lt": "{low} < {least}",
-    "ge": "{high} >= {most}",
-    "le": "{low} <= {least}",
-    "sa": "{low} > {most}",
-    "eb": "{high} < {least}",
-    "ap": "({low} < {most} AND {high} >= {least})",
-}
-_UPDATED_IN = {
-    "eq": "({field} >= {least} AND {field} < {most})",
-    "ne": "NOT ({field} >= {least} AND {field} < {most})",
-    "gt": "{field} >= {most}",
-    "sa": "{field} >= {most}",
-    "lt": "{field} < {least}",
-    "eb": "{field} < {least}",
-    "ge": "{field} >= {least}",
-    "le": "{field} < {most}",
-    "ap": "({field} >= {least} AND {field} < {most})",
-}
-_BY_ROW = (RangeValues, StringValues, Keys, LastUpdated, Present, ReverseChained, AnyOf)
-"""Conditions that know a resource by its row alone: they are answered through the resource, which knows its date."""
+_FEW = 8
+"""Postings that are looked up one by one for each row; more are collected once."""
+_JSON = "convert_from({r}.content, 'UTF8')::jsonb"
 
 
 class SelectionQuery:
     """FROM and WHERE of one selection; `driver` names the row source that carries low, high and row.
 
-    The source is a posting when an exact value is asked, else the resource itself when some condition finds rows, else
-    the posting that every resource of the type has (which lies in the order of the answer). A posting can be probed
-    only with its date, so rows reach it through the resource.
+    Parameters
+    ----------
+    given : alias of a row source that is there already (low, high, row); then every condition is a question about it
+    branched : leave a list of postings to the caller: `branches` is the source of ``u.h`` and the query is for one of
+        them, so that each can stop at its own limit
     """
 
-    def __init__(self, selection: Selection, statement: Statement) -> None:
+    def __init__(
+        self, selection: Selection, statement: Statement, *, given: str | None = None, branched: bool = False
+    ) -> None:
         self._statement = statement
         self._joins: list[str] = []
         self._where: list[str] = []
+        self._from = ""
+        self._type = selection.resource_type
         self.resource: str | None = None
-        singles = [c.hashes[0] for c in selection.conditions if _is_single(c)]
-        rest = [c for c in selection.conditions if not _is_single(c)]
-        lists = [c for c in rest if isinstance(c, AnyPosting) and not c.negated]
-        if singles:
-            self.driver = self._posting(singles[0])
-            for value in singles[1:]:
-                self._join_posting(value)
-        elif lists:
-            rest.remove(lists[0])
-            self.driver = statement.alias("p")
-            hashes = statement.value(list(lists[0].hashes), "bigint[]")
-            self._from = f"(SELECT DISTINCT low, row, high FROM fhir.posting WHERE hash = ANY({hashes})) {self.driver}"
-        elif any(isinstance(condition, _BY_ROW) for condition in rest):
-            self.driver = self.resource = statement.alias("r")
-            self._from = f"fhir.resource {self.driver}"
-            self._where.append(f"{self.driver}.type = {statement.value(selection.resource_type, 'text')}")
-            self._where.append(f"{self.driver}.content IS NOT NULL")
+        self.branches: str | None = None
+        conditions = ordered(selection)
+        if given is not None:
+            self.driver = given
         else:
-            self.driver = self._posting(type_base(selection.resource_type))
-        for condition in rest:
-            self._where.append(self._condition(condition))
-
-    def _posting(self, value: int) -> str:
-        alias = self._statement.alias("p")
-        self._from = f"fhir.posting {alias}"
-        self._where.append(f"{alias}.hash = {self._statement.value(value, 'bigint')}")
-        return alias
-
-    def _join_posting(self, value: int) -> None:
-        alias, driver = self._statement.alias("q"), self.driver
-        placeholder = self._statement.value(value, "bigint")
-        self._joins.append(
-            f"JOIN fhir.posting {alias} ON {alias}.hash = {placeholder} AND {alias}.low = {driver}.low"
-            f" AND {alias}.row = {driver}.row"
-        )
+            self.driver = self._drive(conditions, branched=branched)
+        for condition in conditions:
+            self._where.append(self._clause(condition))
 
     def need_resource(self) -> str:
         """Join the resource row and return its alias."""
         if self.resource is None:
-            alias = self.resource = self._statement.alias("r")
-            self._joins.append(
-                f"JOIN fhir.resource {alias} ON {alias}.row = {self.driver}.row AND {alias}.low = {self.driver}.low"
-            )
+            self.resource = self._join_resource(f"x.row = {self.driver}.row")
         return self.resource
 
     def add(self, clause: str) -> None:
         """Add a WHERE clause."""
         self._where.append(clause)
 
+    def join(self, text: str) -> None:
+        """Add a join."""
+        self._joins.append(text)
+
     def text(self) -> str:
         """FROM … WHERE …"""
-        return f"FROM {self._from} {' '.join(self._joins)} WHERE {' AND '.join(self._where) or 'true'}"
+        return f"FROM {self._from} {self.joins()} WHERE {self.where()}"
 
-    def _condition(self, condition: Condition) -> str:
+    def rows(self) -> str:
+        """SELECT row FROM …"""
+        return f"SELECT {self.driver}.row {self.text()}"
+
+    def joins(self) -> str:
+        """All joins (for a query about a given source)."""
+        return " ".join(self._joins)
+
+    def where(self) -> str:
+        """All clauses."""
+        return " AND ".join(self._where) or "true"
+
+    # Sources of rows
+
+    def _drive(self, conditions: list[Condition], *, branched: bool) -> str:
+        """Take the first condition that can be a source of rows out of the list and make it the source."""
+        for place, condition in enumerate(conditions):
+            driver = self._source(condition, branched=branched)
+            if driver is not None:
+                # A resource found by its key or time may be of another type or deleted; a MainDate also bounds.
+                del conditions[place]
+                return driver
+        return self._posting(self._statement.value(type_base(self._type), "bigint"))
+
+    def _source(self, condition: Condition, *, branched: bool) -> str | None:
+        statement = self._statement
+        match condition:
+            case AnyPosting(hashes, False):
+                if len(hashes) == 1:
+                    return self._posting(statement.value(hashes[0], "bigint"))
+                return self._list(f"unnest({statement.value(list(hashes), 'bigint[]')}) AS u(h)", "", branched)
+            case Pairs(pairs, checks):
+                lists = ", ".join(statement.value(list(found), "bigint[]") for found in (pairs, checks))
+                check = (
+                    " AND EXISTS (SELECT FROM fhir.posting w WHERE w.hash = u.w AND w.low = {p}.low"
+                    " AND w.row = {p}.row OFFSET 0)"
+                )
+                return self._list(f"unnest({lists}) AS u(h, w)", check, branched)
+            case RangeValues() | NumberPair() | StringValues() | StringPattern():
+                return self._found_rows(row_sources(condition, statement))
+            case FullText():
+                return self._found_rows(self._full_text(condition))
+            case Keys(keys, False):
+                return self._resources(f"key = ANY({statement.value(list(keys), 'bigint[]')})")
+            case LastUpdated():
+                return self._resources(last_updated_clause(condition, "updated", statement))
+            case Chained(canonical=False):
+                return self._linked(condition)
+            case AnyOf(conditions) if conditions and all(map(is_source, conditions)):
+                return self._united(conditions)
+        return None
+
+    def _posting(self, value: str) -> str:
+        alias = self._statement.alias("p")
+        self._from = f"fhir.posting {alias}"
+        self._where.append(f"{alias}.hash = {value}")
+        return alias
+
+    def _list(self, source: str, check: str, branched: bool) -> str:
+        if branched:
+            self.branches = source
+            alias = self._posting("u.h")
+            if check:
+                self._where.append(check.format(p=alias).removeprefix(" AND "))
+            return alias
+        alias = self._statement.alias("p")
+        self._from = (
+            f"(SELECT DISTINCT i.low, i.row, i.high FROM {source} CROSS JOIN LATERAL (SELECT e.low, e.row, e.high"
+            f" FROM fhir.posting e WHERE e.hash = u.h{check.format(p='e')} OFFSET 0) i) {alias}"
+        )
+        return alias
+
+    def _found_rows(self, rows: str) -> str:
+        source = self._statement.alias("f")
+        self._from = f"({rows}) {source}"
+        self.resource = self._join_resource(f"x.row = {source}.row")
+        return self.resource
+
+    def _resources(self, clause: str) -> str:
+        self.resource = alias = self._statement.alias("r")
+        wanted = f"type = {self._statement.value(self._type, 'text')} AND content IS NOT NULL AND {clause}"
+        self._from = f"(SELECT * FROM fhir.resource WHERE {wanted} OFFSET 0) {alias}"
+        return alias
+
+    def _united(self, conditions: tuple[Condition, ...]) -> str:
+        """Return the rows of all alternatives, each read from its own source."""
+        parts = []
+        for condition in conditions:
+            inner = SelectionQuery(Selection(self._type, (condition,)), self._statement)
+            parts.append(f"SELECT {inner.driver}.low, {inner.driver}.row, {inner.driver}.high {inner.text()}")
+        alias = self._statement.alias("p")
+        self._from = f"(SELECT DISTINCT low, row, high FROM ({' UNION ALL '.join(parts)}) n) {alias}"
+        return alias
+
+    def _linked(self, chained: Chained) -> str:
+        alias = self._statement.alias("p")
+        self._from = f"(SELECT DISTINCT low, row, high FROM ({self._links(chained)}) n) {alias}"
+        return alias
+
+    def _links(self, chained: Chained) -> str:
+        """Postings that refer to a target of the chain."""
+        statement, parts = self._statement, []
+        for target in chained.targets:
+            inner = SelectionQuery(target, statement)
+            resource = inner.need_resource()
+            paths, link = statement.value(list(chained.bases), "bigint[]"), statement.alias("k")
+            parts.append(
+                f"SELECT {link}.low, {link}.row, {link}.high FROM (SELECT {resource}.key {inner.text()}) t_{link}"
+                f" CROSS JOIN unnest({paths}) AS b_{link}(path) CROSS JOIN LATERAL (SELECT e.low, e.row, e.high"
+                f" FROM fhir.posting e WHERE e.hash = b_{link}.path # t_{link}.key OFFSET 0) {link}"
+            )
+        return " UNION ALL ".join(parts)
+
+    def _join_resource(self, clause: str) -> str:
+        alias = self._statement.alias("r")
+        self._joins.append(f"CROSS JOIN LATERAL (SELECT * FROM fhir.resource x WHERE {clause} OFFSET 0) {alias}")
+        return alias
+
+    # Questions about a row
+
+    def _clause(self, condition: Condition) -> str:
         statement, driver = self._statement, self.driver
         match condition:
             case AnyPosting(hashes, negated):
-                alias = statement.alias("q")
-                found = (
-                    f"EXISTS (SELECT FROM fhir.posting {alias} WHERE {alias}.hash = "
-                    f"ANY({statement.value(list(hashes), 'bigint[]')}) AND {alias}.low = {driver}.low"
-                    f" AND {alias}.row = {driver}.row)"
-                )
-                return f"NOT {found}" if negated else found
+                return ("NOT " if negated else "") + self._has_posting(hashes)
+            case Pairs(pairs, checks):
+                return f"({self._has_posting(pairs)} AND {self._has_posting(checks)})"
             case MainDate(ranges):
-                low, high = f"{driver}.low", f"{driver}.high"
-                any_of = " OR ".join(_comparison(low, high, r, statement, "bigint", point=False) for r in ranges)
-                return f"({low} > {MISSING} AND ({any_of}))"
-            case RangeValues(table, alternatives):
-                return self._range_values(table, alternatives)
-            case StringValues():
-                return self._string_values(condition)
+                compared = main_date_clause(f"{driver}.low", f"{driver}.high", ranges, statement)
+                return f"({driver}.low > {MISSING} AND {compared})"
+            case RangeValues() | NumberPair() | StringValues() | StringPattern():
+                return row_clause(condition, f"{driver}.row", statement)
+            case FullText():
+                return f"EXISTS (SELECT FROM ({self._full_text(condition, f'{driver}.row')}) n)"
+            case Near():
+                return self._near(condition)
             case Present(bits, wanted):
                 field = f"{self.need_resource()}.present & {statement.value(bits, 'bigint')}"
                 return f"({field}) {'<>' if wanted else '='} 0"
             case Keys(keys, negated):
-                resource = self.need_resource()
-                found = f"{resource}.key = ANY({statement.value(list(keys), 'bigint[]')})"
+                found = f"{self.need_resource()}.key = ANY({statement.value(list(keys), 'bigint[]')})"
                 return f"NOT {found}" if negated else found
-            case LastUpdated(ranges):
-                return self._last_updated(ranges)
-            case Chained(bases, targets):
-                return self._chained(bases, targets)
-            case ReverseChained(bases, source):
-                return self._reverse_chained(bases, source)
+            case LastUpdated():
+                return last_updated_clause(condition, f"{self.need_resource()}.updated", statement)
+            case Chained(canonical=False):
+                return self._chained(condition)
+            case ReverseChained(canonical=False):
+                return self._reverse_chained(condition)
             case AnyOf(conditions):
-                return "(" + " OR ".join(self._condition(item) for item in conditions) + ")"
+                return "(" + (" OR ".join(self._clause(item) for item in conditions) or "false") + ")"
+            case AllOf(conditions):
+                return "(" + (" AND ".join(self._clause(item) for item in conditions) or "true") + ")"
+            case Not(inner):
+                return f"NOT {self._clause(inner)}"
             case Nothing():
                 return "false"
+            case _:
+                return _unresolved(condition)
 
-    def _last_updated(self, ranges: tuple[Range, ...]) -> str:
-        resource = self.need_resource()
-        parts = []
-        for found in ranges:
-            clause, names = _UPDATED_IN[found.prefix], {"field": f"{resource}.updated"}
-            for name, value in (("least", found.low), ("most", found.high)):
-                if f"{{{name}}}" in clause:
-                    names[name] = f"to_timestamp({self._statement.value(value / 1e6, 'double precision')})"
-            parts.append(clause.format(**names))
-        return "(" + " OR ".join(parts) + ")"
-
-    def _range_values(self, table: str, alternatives: tuple[tuple[tuple[int, ...], Range], ...]) -> str:
-        alias, statement = self._statement.alias("v"), self._statement
-        sql_type, point = ("bigint", False) if table == "date_value" else ("double precision", True)
-        parts = []
-        for paths, found in alternatives:
-            compared = _comparison(f"{alias}.low", f"{alias}.high", found, statement, sql_type, point=point)
-            parts.append(f"({alias}.path = ANY({statement.value(list(paths), 'bigint[]')}) AND {compared})")
-        any_of = " OR ".join(parts)
-        return f"{self.need_resource()}.row IN (SELECT {alias}.row FROM fhir.{table} {alias} WHERE {any_of})"
-
-    def _string_values(self, condition: StringValues) -> str:
-        alias, statement = self._statement.alias("s"), self._statement
-        parts = []
-        for text in condition.texts:
-            if condition.contains:
-                parts.append(f"strpos({alias}.value, {statement.value(text, 'text')}) > 0")
-            else:
-                # The upper end is the prefix followed by the last code point there is.
-                least, most = statement.value(text, "text"), statement.value(text + "\U0010ffff", "text")
-                parts.append(f"({alias}.value >= {least} AND {alias}.value < {most})")
-        paths = statement.value(list(condition.paths), "bigint[]")
-        return (
-            f"{self.need_resource()}.row IN (SELECT {alias}.row FROM fhir.string_value {alias}"
-            f" WHERE {alias}.path = ANY({paths}) AND ({' OR '.join(parts)}))"
-        )
-
-    def _chained(self, bases: tuple[int, ...], targets: tuple[Selection, ...]) -> str:
-        statement, parts = self._statement, []
-        for target in targets:
-            inner = SelectionQuery(target, statement)
-            resource, link = inner.need_resource(), statement.alias("k")
-            paths = statement.value(list(bases), "bigint[]")
-            base = statement.alias("b")
-            parts.append(
-                f"({self.driver}.low, {self.driver}.row) IN (SELECT {link}.low, {link}.row"
-                f" FROM (SELECT {resource}.key {inner.text()}) t_{link}"
-                f" CROSS JOIN unnest({paths}) AS {base}(path)"
-                f" JOIN fhir.posting {link} ON {link}.hash = {base}.path # t_{link}.key)"
+    def _has_posting(self, hashes: tuple[int, ...]) -> str:
+        statement, driver, alias = self._statement, self.driver, self._statement.alias("q")
+        if len(hashes) == 1:
+            asked = f"{alias}.hash = {statement.value(hashes[0], 'bigint')}"
+        else:
+            asked = f"{alias}.hash = ANY({statement.value(list(hashes), 'bigint[]')})"
+        if len(hashes) > _FEW:
+            return (
+                f"({driver}.low, {driver}.row) IN (SELECT {alias}.low, {alias}.row FROM fhir.posting {alias}"
+                f" WHERE {asked} OFFSET 0)"
             )
-        return "(" + " OR ".join(parts) + ")"
-
-    def _reverse_chained(self, bases: tuple[int, ...], source: Selection) -> str:
-        statement = self._statement
-        own = self.need_resource()
-        inner = SelectionQuery(source, statement)
-        link, base = statement.alias("k"), statement.alias("b")
-        paths = statement.value(list(bases), "bigint[]")
-        inner.add(
-            f"EXISTS (SELECT FROM unnest({paths}) AS {base}(path) JOIN fhir.posting {link}"
-            f" ON {link}.hash = {base}.path # {own}.key WHERE {link}.low = {inner.driver}.low"
-            f" AND {link}.row = {inner.driver}.row)"
+        return (
+            f"EXISTS (SELECT FROM fhir.posting {alias} WHERE {asked} AND {alias}.low = {driver}.low"
+            f" AND {alias}.row = {driver}.row OFFSET 0)"
         )
-        return f"EXISTS (SELECT {inner.text()})"
+
+    def _full_text(self, condition: FullText, row: str = "") -> str:
+        query = f"{self._statement.value(condition.query, 'text')}::tsquery"
+        here = f" AND t.row = {row} OFFSET 0" if row else ""
+        return f"SELECT t.row FROM fhir.full_text t WHERE t.{condition.field} @@ {query}{here}"
+
+    def _near(self, condition: Near) -> str:
+        """Great-circle distance (haversine, Earth's mean radius 6371 km) from the stored position."""
+        position = f"({_JSON.format(r=self.need_resource())} -> 'position')"
+        latitude, longitude = (f"radians(({position} ->> '{name}')::float8)" for name in ("latitude", "longitude"))
+        here, there = (
+            f"radians({self._statement.value(value, 'float8')})" for value in (condition.latitude, condition.longitude)
+        )
+        half = (
+            f"power(sin(({latitude} - {here}) / 2), 2)"
+            f" + cos({here}) * cos({latitude}) * power(sin(({longitude} - {there}) / 2), 2)"
+        )
+        return f"(12742 * asin(sqrt(least(1, {half}))) <= {self._statement.value(condition.kilometres, 'float8')})"
+
+    def _chained(self, chained: Chained) -> str:
+        """Many targets: each row's own patients are looked up where the path says so, else all links are collected."""
+        parts = []
+        if chained.by_patient:
+            parts += [self._patient_is(target, chained.bases) for target in chained.targets]
+        else:
+            parts.append(f"({self.driver}.low, {self.driver}.row) IN (SELECT low, row FROM ({self._links(chained)}) n)")
+        return "(" + (" OR ".join(parts) or "false") + ")"
+
+    def _patient_is(self, target: Selection, bases: tuple[int, ...]) -> str:
+        statement, driver = self._statement, self.driver
+        patient = statement.alias("t")
+        inner = SelectionQuery(target, statement, given=patient)
+        inner.resource = patient
+        paths = statement.value(list(bases), "bigint[]")
+        return (
+            f"EXISTS (SELECT FROM unnest({self.need_resource()}.patients) AS k_{patient}(key)"
+            f" CROSS JOIN LATERAL (SELECT * FROM fhir.resource x WHERE x.key = k_{patient}.key OFFSET 0) {patient}"
+            f" {inner.joins()} WHERE {patient}.content IS NOT NULL AND {inner.where()}"
+            f" AND EXISTS (SELECT FROM unnest({paths}) AS b(path) JOIN fhir.posting l"
+            f" ON l.hash = b.path # {patient}.key AND l.low = {driver}.low AND l.row = {driver}.row OFFSET 0) OFFSET 0)"
+        )
+
+    def _reverse_chained(self, chained: ReverseChained) -> str:
+        statement, own = self._statement, self.need_resource()
+        link = statement.alias("k")
+        paths = statement.value(list(chained.bases), "bigint[]")
+        inner = SelectionQuery(chained.source, statement, given=link)
+        return (
+            f"EXISTS (SELECT FROM unnest({paths}) AS b_{link}(path) CROSS JOIN LATERAL (SELECT e.low, e.row, e.high"
+            f" FROM fhir.posting e WHERE e.hash = b_{link}.path # {own}.key OFFSET 0) {link} {inner.joins()}"
+            f" WHERE {inner.where()} OFFSET 0)"
+        )
 
 
-def _is_single(condition: Condition) -> TypeGuard[AnyPosting]:
-    return isinstance(condition, AnyPosting) and not condition.negated and len(condition.hashes) == 1
-
-
-def _sort_expression(key: SortKey, query: SelectionQuery, statement: Statement) -> tuple[str, str]:
-    """Return (expression, SQL type) of a sort key; it is never NULL, so that keyset paging can compare it."""
-    aggregate = "max" if key.descending else "min"
-    match key.kind:
-        case SortKind.MAIN_DATE:
-            return f"{query.driver}.low", "bigint"
-        case SortKind.LAST_UPDATED:
-            return _UPDATED.format(r=query.need_resource()), "bigint"
-        case SortKind.ID:
-            return f"{query.need_resource()}.id", "text"
-        case SortKind.STRING:
-            field, nothing, sql_type = "value", "''", "text"
-        case SortKind.DATE:
-            field, nothing, sql_type = "low", str(MISSING), "bigint"
-        case SortKind.NUMBER:
-            field, nothing, sql_type = "low", f"{LEAST_NUMBER!r}::double precision", "double precision"
-    paths = statement.value(list(key.paths), "bigint[]")
-    return (
-        f"coalesce((SELECT {aggregate}(o.{field}) FROM fhir.{key.kind.value} o WHERE o.row = {query.driver}.row"
-        f" AND o.path = ANY({paths})), {nothing})",
-        sql_type,
-    )
-
-
-def page_statement(
-    selection: Selection, sort: tuple[SortKey, ...], cursor: tuple[object, ...] | None, limit: int
-) -> tuple[str, list[Any]]:
-    """Build the statement for one page: content of the matches and the sort keys a next page starts behind."""
-    statement = Statement()
-    query = SelectionQuery(selection, statement)
-    keys = [(*_sort_expression(key, query, statement), key.descending) for key in sort]
-    keys.append((f"{query.driver}.row", "bigint", sort[-1].descending))
-    if cursor is not None:
-        query.add(_after(keys, cursor, statement))
-    columns = ", ".join(f"{expression} AS k{number}" for number, (expression, _, _) in enumerate(keys))
-    order = ", ".join(f"{expression} {'DESC' if down else 'ASC'}" for expression, _, down in keys)
-    outer = ", ".join(f"c.k{number} {'DESC' if down else 'ASC'}" for number, (_, _, down) in enumerate(keys))
-    inner = f"SELECT {columns} {query.text()} ORDER BY {order} LIMIT {statement.value(limit, 'bigint')}"
-    last = len(keys) - 1
-    text = (
-        f"SELECT r.type, r.id, r.version, r.updated, r.content, r.patients, c.* FROM ({inner}) c"
-        f" JOIN fhir.resource r ON r.row = c.k{last} ORDER BY {outer}"
-    )
-    return text, statement.arguments
-
-
-def _after(keys: list[tuple[str, str, bool]], cursor: tuple[object, ...], statement: Statement) -> str:
-    if len({down for _, _, down in keys}) == 1:
-        left = ", ".join(expression for expression, _, _ in keys)
-        right = ", ".join(statement.value(v, t) for v, (_, t, _) in zip(cursor, keys, strict=True))
-        return f"({left}) {'<' if keys[0][2] else '>'} ({right})"
-    placeholders = [statement.value(v, t) for v, (_, t, _) in zip(cursor, keys, strict=True)]
+def last_updated_clause(condition: LastUpdated, field: str, statement: Statement) -> str:
+    """Compare `meta.lastUpdated`."""
     parts = []
-    for number, (expression, _, down) in enumerate(keys):
-        equal = [f"{keys[i][0]} = {placeholders[i]}" for i in range(number)]
-        parts.append(" AND ".join([*equal, f"{expression} {'<' if down else '>'} {placeholders[number]}"]))
-    return "(" + " OR ".join(f"({part})" for part in parts) + ")"
+    for found in condition.ranges:
+        bounds = [
+            f"to_timestamp({statement.value(value / 1e6, 'double precision')})" if used else ""
+            for value, used in zip((found.low, found.high), uses(found.prefix, "moment"), strict=True)
+        ]
+        parts.append(moment_clause(found.prefix, field, *bounds))
+    return "(" + " OR ".join(parts) + ")"
 
 
-def count_statement(selection: Selection) -> tuple[str, list[Any]]:
+def _unresolved(condition: Deferred | Chained | ReverseChained) -> str:
+    """Refuse what nobody has looked up: in places where no terminology is at hand."""
+    if isinstance(condition, Deferred | Chained | ReverseChained):
+        raise InvalidRequestError(
+            "A parameter that needs the terminology or another resource cannot be used here",
+            issue_code="not-supported",
+        )
+    assert_never(condition)
+
+
+def ordered(selection: Selection) -> list[Condition]:
+    """Return the conditions, nested conjunctions opened, in the order in which they are tried as a source of rows."""
+    conditions = list(_opened(selection.conditions))
+    return conditions if selection.arranged else sorted(conditions, key=usual_rank)
+
+
+def _opened(conditions: Iterable[Condition]) -> Iterable[Condition]:
+    for condition in conditions:
+        if isinstance(condition, AllOf):
+            yield from _opened(condition.conditions)
+        else:
+            yield condition
+
+
+_NO_SOURCE = 99
+_RANKS: tuple[tuple[type[Condition], int], ...] = (
+    (Pairs, 0),
+    (Keys, 1),
+    (FullText, 5),
+    (StringValues, 6),
+    (NumberPair, 6),
+    (RangeValues, 7),
+    (StringPattern, 8),
+    (AnyOf, 8),
+    (LastUpdated, 9),
+    (Chained, 10),
+)
+
+
+def is_source(condition: Condition) -> bool:
+    """Whether a condition can be a source of rows that is read in bounded time (not a whole type)."""
+    match condition:
+        case AnyPosting(_, negated) | Keys(_, negated):
+            return not negated
+        case AnyOf(conditions):
+            return bool(conditions) and all(map(is_source, conditions))
+        case AllOf(conditions):
+            return any(map(is_source, conditions))
+    return isinstance(condition, Pairs | FullText | StringValues | NumberPair | RangeValues | LastUpdated)
+
+
+def usual_rank(condition: Condition) -> int:
+    """Rank as a source of rows when nothing is known about the values; lower goes first."""
+    if isinstance(condition, AnyPosting):
+        if condition.role in (Role.SELECTIVE, Role.PATIENT):
+            return 2 if len(condition.hashes) == 1 else 3
+        return 4 if len(condition.hashes) == 1 else 5
+    if isinstance(condition, AnyOf) and not is_source(condition):
+        return _NO_SOURCE
+    return next((rank for kind, rank in _RANKS if isinstance(condition, kind)), _NO_SOURCE)
+
+
+def count_statement(selection: Selection) -> tuple[str, list[object]]:
     """Build the statement that counts all matches."""
     statement = Statement()
     query = SelectionQuery(selection, statement)
     return f"SELECT count(*) {query.text()}", statement.arguments
+
+
+__all__ = [
+    "SelectionQuery",
+    "Statement",
+    "count_statement",
+    "is_source",
+    "last_updated_clause",
+    "ordered",
+    "usual_rank",
+]

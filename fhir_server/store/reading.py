@@ -6,6 +6,7 @@ A compartment is the key of a Patient: only versions that belong to it exist for
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +15,10 @@ from fhir_server.store.changes import Stored
 
 _COLUMNS = "row, type, id, version, updated, method, content, patients"
 _READ = f"SELECT {_COLUMNS} FROM fhir.resource WHERE key = $1"
+_CURRENT = f"SELECT key, {_COLUMNS} FROM fhir.resource WHERE key = ANY($1)"
 _LOCK = f"SELECT {_COLUMNS} FROM fhir.resource WHERE key = ANY($1) ORDER BY key FOR UPDATE"
+_NEXT_UPDATED = """SELECT n.updated FROM fhir.history n WHERE n.row = v.row AND n.version = v.version + 1
+UNION ALL SELECT r.updated FROM fhir.resource r WHERE r.row = v.row AND r.version = v.version + 1"""
 _VREAD = f"""
 SELECT {_COLUMNS} FROM fhir.resource WHERE key = $1 AND version = $2
 UNION ALL
@@ -34,6 +38,12 @@ async def read(connection: Any, resource_type: str, logical_id: str) -> Stored |
     if record is None or record["type"] != resource_type or record["id"] != logical_id:
         return None
     return _stored(record)
+
+
+async def current(connection: Any, keys: list[int]) -> dict[int, Stored]:
+    """Return current versions by key; the caller compares type and id."""
+    records = await connection.fetch(_CURRENT, keys)
+    return {record[0]: _stored(record[1:]) for record in records}
 
 
 async def lock(connection: Any, names: list[tuple[str, str]]) -> dict[tuple[str, str], Stored]:
@@ -72,6 +82,8 @@ async def history(
     before: tuple[datetime, int, int] | None,
     limit: int,
     types: list[str] | None = None,
+    hidden: Mapping[str, list[int]] | None = None,
+    current_from: datetime | None = None,
 ) -> list[Stored]:
     """Return versions, newest first: of one resource, of a type, or of all.
 
@@ -81,6 +93,8 @@ async def history(
     compartment : key of the Patient whose record bounds the reader, or None
     before : (updated, row, version) of the last version of the page before
     types : for the system history of a reader whose scopes reach only some types
+    hidden : type → keys of the patients of whose versions none is returned
+    current_from : only versions that were still current at this moment, or written later
     """
     arguments: list[Any] = []
 
@@ -102,6 +116,8 @@ async def history(
         where.append(f"updated < {value(until, 'timestamptz')}")
     if compartment is not None:
         where.append(f"{value(compartment, 'bigint')} = ANY(patients)")
+    for name, patients in (hidden or {}).items():
+        where.append(f"NOT (type = {value(name, 'text')} AND patients && {value(patients, 'bigint[]')})")
     if before is not None:
         moment, row, version = before
         where.append(
@@ -110,11 +126,13 @@ async def history(
         )
     clause = " AND ".join(where) or "true"
     maximum = value(limit, "bigint")
-    part = (
-        f"SELECT {_COLUMNS} FROM fhir.{{}} WHERE {clause} ORDER BY updated DESC, row DESC, version DESC LIMIT {maximum}"
-    )
+    # What lies in `resource` is current until now; an older version until the next one was written.
+    still = f" AND ({_NEXT_UPDATED}) > {value(current_from, 'timestamptz')}" if current_from is not None else ""
+    order = f"ORDER BY updated DESC, row DESC, version DESC LIMIT {maximum}"
+    now = f"SELECT {_COLUMNS} FROM fhir.resource WHERE {clause} {order}"
+    past = f"SELECT {_COLUMNS} FROM fhir.history v WHERE {clause}{still} {order}"
     records = await connection.fetch(
-        f"(SELECT * FROM ({part.format('resource')}) a) UNION ALL (SELECT * FROM ({part.format('history')}) b)"
+        f"(SELECT * FROM ({now}) a) UNION ALL (SELECT * FROM ({past}) b)"
         f" ORDER BY updated DESC, row DESC, version DESC LIMIT {maximum}",
         *arguments,
     )

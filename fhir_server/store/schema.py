@@ -29,7 +29,7 @@ import psycopg
 
 _LOCK = 0x464F5246  # "FORF": one migration of this schema at a time
 
-_FOLDER = Path(__file__).with_name("migrations")
+FOLDER = Path(__file__).with_name("migrations")
 _OUTSIDE = "-- outside a transaction"
 
 
@@ -41,7 +41,7 @@ def migrate(database_url: str) -> None:
             connection.execute("CREATE SCHEMA IF NOT EXISTS fhir")
             connection.execute("CREATE TABLE IF NOT EXISTS fhir.migration (number integer PRIMARY KEY)")
             done = {row[0] for row in connection.execute("SELECT number FROM fhir.migration")}
-            for path in sorted(_FOLDER.glob("*.sql")):
+            for path in sorted(FOLDER.glob("*.sql")):
                 number = int(path.name[:4])
                 if number not in done:
                     _apply(connection, number, path.read_text(encoding="utf-8"))

@@ -6,14 +6,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
+import orjson
 
 from fhir_server.search.conditions import SearchRequest, Selection, SortKey, SortKind
+from fhir_server.store.arranging import arrange
 from fhir_server.store.changes import Stored
-from fhir_server.store.query import count_statement, page_statement
+from fhir_server.store.ordering import page_statement
+from fhir_server.store.query import SelectionQuery, count_statement
+from fhir_server.store.statement import Statement
+from fhir_server.store.walking import unfollowed, walk
 from foramen.kernel.errors import InvalidRequestError
 
 NEWEST_FIRST = (SortKey(SortKind.MAIN_DATE, descending=True),)
 """The order without `_sort`: newest main date first, then newest row; the order in which the index lies."""
+_COUNTED = 10_000
+"""An estimated total is exact up to this number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +31,8 @@ class Page:
     following: list[object] | None
 
 
-def _stored(record: Any) -> Stored:
+def stored_of(record: Any) -> Stored:
+    """Return what one record of a page statement holds."""
     return Stored(
         0,
         record["type"],
@@ -35,6 +43,17 @@ def _stored(record: Any) -> Stored:
         record["content"],
         tuple(record["patients"]),
     )
+
+
+def _unusable(exc: asyncpg.DataError) -> InvalidRequestError:
+    error = InvalidRequestError("A search value or page link cannot be used", issue_code="value")
+    error.__cause__ = exc
+    return error
+
+
+def is_in_order(sort: tuple[SortKey, ...]) -> bool:
+    """Whether the index lies in this order, so that reading may stop when the page is full."""
+    return all(key.kind is SortKind.MAIN_DATE for key in sort)
 
 
 async def page(connection: Any, request: SearchRequest) -> Page:
@@ -48,30 +67,51 @@ async def page(connection: Any, request: SearchRequest) -> Page:
     sort = request.sort or NEWEST_FIRST
     if request.cursor is not None and len(request.cursor) != len(sort) + 1:
         raise InvalidRequestError("The page link does not fit this search", issue_code="value")
-    text, arguments = page_statement(request.selection, sort, request.cursor, request.count + 1)
     try:
-        records = await connection.fetch(text, *arguments)
+        selection = await arrange(connection, request.selection, in_order=is_in_order(sort))
+        if is_in_order(sort) and unfollowed(selection):
+            records = await walk(connection, selection, sort, request.cursor, request.count + 1, request.partition)
+        else:
+            text, arguments = page_statement(selection, sort, request.cursor, request.count + 1, request.partition)
+            records = await connection.fetch(text, *arguments)
     except asyncpg.DataError as exc:
-        raise InvalidRequestError("A search value or page link cannot be used", issue_code="value") from exc
+        raise _unusable(exc) from exc
     more = len(records) > request.count
     records = records[: request.count]
     following = [records[-1][f"k{number}"] for number in range(len(sort) + 1)] if more and records else None
-    return Page([_stored(record) for record in records], following)
+    return Page([stored_of(record) for record in records], following)
 
 
 async def matches(connection: Any, selection: Selection, limit: int) -> list[Stored]:
-    """Return up to `limit` matches (for conditional interactions)."""
-    text, arguments = page_statement(selection, NEWEST_FIRST, None, limit)
+    """Return up to `limit` matches (for conditional interactions), newest first."""
     try:
-        return [_stored(record) for record in await connection.fetch(text, *arguments)]
+        arranged = await arrange(connection, selection)
+        text, arguments = page_statement(arranged, NEWEST_FIRST, None, limit)
+        return [stored_of(record) for record in await connection.fetch(text, *arguments)]
     except asyncpg.DataError as exc:
-        raise InvalidRequestError("A search value cannot be used", issue_code="value") from exc
+        raise _unusable(exc) from exc
 
 
 async def count(connection: Any, selection: Selection) -> int:
     """Count all matches."""
-    text, arguments = count_statement(selection)
     try:
+        text, arguments = count_statement(await arrange(connection, selection))
         return int(await connection.fetchval(text, *arguments))
     except asyncpg.DataError as exc:
-        raise InvalidRequestError("A search value cannot be used", issue_code="value") from exc
+        raise _unusable(exc) from exc
+
+
+async def estimate(connection: Any, selection: Selection) -> int:
+    """Return the number of matches: exact when it is small, else the planner's guess, which may be far off."""
+    try:
+        statement = Statement()
+        query = SelectionQuery(await arrange(connection, selection), statement)
+        limited = f"SELECT {query.text()} LIMIT {_COUNTED + 1}"
+        found = int(await connection.fetchval(f"SELECT count(*) FROM ({limited}) n", *statement.arguments))  # noqa: S608 - our own text
+        if found <= _COUNTED:
+            return found
+        plan = await connection.fetchval(f"EXPLAIN (FORMAT JSON) SELECT {query.text()}", *statement.arguments)
+    except asyncpg.DataError as exc:
+        raise _unusable(exc) from exc
+    rows = (orjson.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]["Plan Rows"]
+    return max(found, int(rows))

@@ -26,6 +26,8 @@ WITH resources AS (
 ), numbers AS (
     INSERT INTO fhir.number_value (row, path, low, high) SELECT * FROM unnest($24::bigint[], $25::bigint[],
         $26::double precision[], $27::double precision[])
+), audit AS (
+    INSERT INTO fhir.audit_log (records, count) SELECT $28::bytea, $29::integer WHERE $29::integer > 0
 )
 INSERT INTO fhir.posting (hash, low, row, high)
 SELECT h, n.l, n.r, n.e FROM unnest($13::text[], $14::bigint[], $15::bigint[], $16::bigint[]) AS n(hashes, l, r, e),
@@ -93,15 +95,22 @@ class IndexRows:
         return [*self.postings, *self.dates, *self.strings, *self.numbers]
 
 
-async def write_changes(connection: Any, rows: RowNumbers, changes: list[Change], own_url: str) -> None:
+async def write_changes(
+    connection: Any, rows: RowNumbers, changes: list[Change], own_url: str, audit: tuple[bytes, int] = (b"", 0)
+) -> None:
     """Write all changes. Call it inside a transaction when any of them replaces a version.
+
+    Parameters
+    ----------
+    audit : encoded audit records that are committed with the changes they tell of, and their number
 
     Raises
     ------
     asyncpg.UniqueViolationError
         A new resource's id was taken in between; the caller decides again.
     """
-    created = [change for change in changes if change.previous is None]
+    # In the order of their keys: two writers then meet in the unique index in the same order and cannot deadlock.
+    created = sorted((change for change in changes if change.previous is None), key=_key)
     replaced = [change for change in changes if change.previous is not None]
     numbers = await rows.take(connection, len(created))
     index = IndexRows()
@@ -112,12 +121,16 @@ async def write_changes(connection: Any, rows: RowNumbers, changes: list[Change]
             index.add_values(change.row, change.values)
     if replaced:
         await _replace(connection, replaced, index, own_url)
-    await connection.execute(_INSERT, *_new_rows(created), *index.columns())
+    await connection.execute(_INSERT, *_new_rows(created), *index.columns(), *audit)
+
+
+def _key(change: Change) -> int:
+    return change.key
 
 
 async def insert_index(connection: Any, index: IndexRows) -> None:
     """Write index entries alone."""
-    await connection.execute(_INSERT, *_new_rows([]), *index.columns())
+    await connection.execute(_INSERT, *_new_rows([]), *index.columns(), b"", 0)
 
 
 def _summary(changes: list[Change]) -> list[Column]:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 app = typer.Typer(no_args_is_help=True)
 
 
 @app.command()
-def fhir() -> None:
-    """Read, create, search and transaction rates of the FHIR server."""
+def fhir(
+    sizes: Annotated[str, typer.Option(help="Sizes of the record to measure at, in Observations.")] = "10000,100000",
+    seconds: Annotated[int, typer.Option(min=1, help="Seconds of one run of wrk.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each figure.")] = 3,
+    processes: Annotated[int, typer.Option(min=1, help="Web processes on the port.")] = 1,
+) -> None:
+    """Rates of the FHIR server: reads, searches, writes, transactions, export, import, over a growing record."""
     from foramen.commands.bench_fhir import run
 
-    run()
+    run([int(size) for size in sizes.split(",")], seconds, repeats, processes)
 
 
 @app.command()

@@ -1,234 +1,250 @@
-"""`foramen bench fhir`: read, create, patient+code+date search, newest by code, transaction; access and audit on.
+"""`foramen bench fhir`: the rates of a real web process over a growing record; access checks and audit on.
 
-Server (Granian), client and PostgreSQL share this machine; the client runs in the server's process, so figures are low.
+wrk asks (requests), our own generator writes (transactions, import, export); both, the web process and PostgreSQL share
+this machine's cores. Each figure: median of the repeats, p99 of the answer times, ratio to the first size.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import platform
-import random
+import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import orjson
 import psutil
-from joserfc import jwt
-from joserfc.jwk import ECKey
 from rich.console import Console
 from rich.table import Table
 
+from foramen.commands import bench_fhir_load as load
 from foramen.kernel.embedded_postgres import start_postgres, stop_postgres
-from foramen.kernel.settings import Settings
-from foramen.kernel.tokens import ALGORITHM, TOKEN_TYPE, TokenVerifier
 from foramen.supervisor.ports import free_port
-from terminology.systems import FINDING, OBSERVATION_CATEGORY, UCUM
+from terminology.systems import FINDING
 
 HISTORY = Path("docs/benchmarks/history.jsonl")
-_PATIENTS = 100
-_BUNDLE = 100
-_BUNDLES = 60
-_REQUESTS = 2000
-_CONNECTIONS = 16
-_REPEATS = 3
-_CODES = [f"F{number:02d}" for number in range(1, 22)]
+GOALS = {
+    "read": 6000,
+    "crud": 2500,
+    "transaction": 4000,
+    "patient_code_date": 5000,
+    "newest": 3000,
+    "export": 40_000,
+    "import": 8000,
+}
+"""Goals per second; of `chained` the goal is a p99 of 50 ms, of the web process 300 MB."""
+_WRK_MODES = ("read", "patient_code_date", "newest", "chained", "create", "crud")
+_CONNECTIONS = 32
+_SCOPES = "system/*.cruds foramen/admin"
 
 
-def _observation(chooser: random.Random) -> dict[str, Any]:
-    day = f"{chooser.randint(2020, 2026)}-{chooser.randint(1, 12):02d}-{chooser.randint(1, 28):02d}"
-    return {
-        "resourceType": "Observation",
-        "status": "preliminary",
-        "category": [{"coding": [{"system": OBSERVATION_CATEGORY, "code": "imaging"}]}],
-        "code": {"coding": [{"system": FINDING, "code": chooser.choice(_CODES), "display": "SYNTHETIC"}]},
-        "subject": {"reference": f"Patient/b{chooser.randrange(_PATIENTS)}"},
-        "effectiveDateTime": f"{day}T10:00:00Z",
-        "valueQuantity": {"value": round(chooser.uniform(1, 20), 2), "unit": "mm", "system": UCUM,
-                          "code": "mm"},
-        "device": {"reference": "Device/bench"},
-        "derivedFrom": [{"reference": f"ImagingStudy/b{chooser.randrange(_PATIENTS)}"}],
-    }  # fmt: skip
+@dataclass
+class Figure:
+    """Rates and answer times of one figure at one size."""
+
+    rates: list[float] = field(default_factory=list)
+    p50_ms: list[float] = field(default_factory=list)
+    p99_ms: list[float] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        """Median rate."""
+        return statistics.median(self.rates)
 
 
-class _Client:
-    """One keep-alive HTTP/1.1 connection; a general client would cost more than the server that is measured."""
+@dataclass
+class Bench:
+    """A server under test."""
 
-    def __init__(self, port: int, token: str) -> None:
-        self._port = port
-        self._head = f"Host: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\nAccept: application/fhir+json\r\n"
+    folder: Path
+    port: int
+    token: str
+    processes: list[psutil.Process]
+    seconds: int
+    repeats: int
+    seed: int = 1
+    patients: int = 0
+    ids: list[str] = field(default_factory=list)
 
-    async def open(self) -> None:
-        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
+    def wrk(self, mode: str) -> tuple[float, float, float]:
+        """One run of wrk; returns requests per second, median and p99 in milliseconds."""
+        self.seed += 1
+        environment = {
+            **os.environ, "MODE": mode, "FOLDER": str(self.folder), "PATIENTS": str(self.patients),
+            "FINDING": FINDING, "SEED": str(self.seed),
+        }  # fmt: skip
+        script = Path(__file__).with_name("bench_fhir.lua")
+        command = ["wrk", "-t1", f"-c{_CONNECTIONS}", f"-d{self.seconds}s", "--timeout", "30s", "-s", str(script),
+                   f"http://127.0.0.1:{self.port}"]  # fmt: skip
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT"))
+        requests, microseconds, failed, p50, p99 = map(float, line.split()[1:])
+        if failed:
+            raise RuntimeError(f"{mode}: {failed:.0f} of {requests:.0f} requests failed")
+        return requests / microseconds * 1e6, p50 / 1000, p99 / 1000
 
-    def close(self) -> None:
-        self._writer.close()
+    def grow(self, size: int) -> float:
+        """Fill the record up to `size` Observations; returns resources per second."""
+        patients = max(100, size // load.OBSERVATIONS_PER_PATIENT)
+        load.transactions(self.port, self.token, list(load.context_bundles(self.patients, patients)))
+        self.patients = patients
+        rates = []
+        while len(self.ids) < size:
+            self.seed += 1
+            count = min(100, (size - len(self.ids)) // 100)
+            rate, ids = load.transactions(self.port, self.token, load.bundles(count, patients, self.seed))
+            rates.append(rate)
+            self.ids += ids
+        load.write_ids(self.folder, self.ids)
+        return statistics.median(rates)
 
-    async def ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
-        sent = f"Content-Type: application/fhir+json\r\nContent-Length: {len(body)}\r\n" if body else ""
-        self._writer.write(f"{method} {path} HTTP/1.1\r\n{self._head}{sent}\r\n".encode() + body)
-        head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
-        length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0] or 0)
-        return int(head[9:12]), await self._reader.readexactly(length) if length else b""
+    def measure(self) -> dict[str, Figure]:
+        """All figures at the present size."""
+        figures: dict[str, Figure] = {}
+        for _ in range(self.repeats):
+            for mode in _WRK_MODES:
+                rate, p50, p99 = self.wrk(mode)
+                figure = figures.setdefault(mode, Figure())
+                figure.rates.append(rate)
+                figure.p50_ms.append(p50)
+                figure.p99_ms.append(p99)
+            self.seed += 1
+            rate, ids = load.transactions(self.port, self.token, load.bundles(60, self.patients, self.seed))
+            self.ids += ids
+            figures.setdefault("transaction", Figure()).rates.append(rate)
+            figures.setdefault("export", Figure()).rates.append(load.bulk_export(self.port, self.token)[0])
+            rate = load.bulk_import(self.port, self.token, 10_000, self.patients, self.seed)
+            figures.setdefault("import", Figure()).rates.append(rate)
+        return figures
 
+    def resident_mb(self) -> float:
+        """Resident memory of the largest web process."""
+        return max(float(process.memory_info().rss) for process in self.processes) / 1e6
 
-Ask = Callable[[_Client, int], Coroutine[Any, Any, None]]
+    def drain(self) -> float:
+        """Audit records indexed per second once the load has ended (asking for AuditEvents indexes all of them)."""
+        client = load.Client(self.port, self.token)
 
+        def indexed() -> int:
+            answer = client.ask("GET", "/fhir/AuditEvent?_summary=count")
+            return int(json.loads(load.expect(answer, 200)[1])["total"])
 
-async def _rate(clients: list[_Client], count: int, ask: Ask) -> float:
-    """Requests per second with all connections busy."""
-    numbers = iter(range(count))
-
-    async def worker(client: _Client) -> None:
-        for number in numbers:
-            await ask(client, number)
-
-    began = time.perf_counter()
-    await asyncio.gather(*(worker(client) for client in clients))
-    return count / (time.perf_counter() - began)
-
-
-async def _check(client: _Client, method: str, path: str, body: bytes, expected: int) -> bytes:
-    status, content = await client.ask(method, path, body)
-    if status != expected:
-        raise RuntimeError(f"{method} {path.partition('?')[0]} answered {status}: {content[:300]!r}")
-    return content
-
-
-async def _figures(clients: list[_Client]) -> dict[str, list[float]]:
-    chooser = random.Random(1)  # noqa: S311 - test data
-    figures: dict[str, list[float]] = {}
-    ids: list[str] = []
-
-    def bundle() -> bytes:
-        entries = [
-            {"resource": _observation(chooser), "request": {"method": "POST", "url": "Observation"}}
-            for _ in range(_BUNDLE)
-        ]
-        return orjson.dumps({"resourceType": "Bundle", "type": "transaction", "entry": entries})
-
-    async def load(client: _Client, _: int) -> None:
-        answer = orjson.loads(await _check(client, "POST", "/fhir/", bundles.pop(), 200))
-        ids.extend(entry["response"]["location"].split("/")[1] for entry in answer["entry"])
-
-    async def create(client: _Client, _: int) -> None:
-        await _check(client, "POST", "/fhir/Observation", created.pop(), 201)
-
-    async def read(client: _Client, _: int) -> None:
-        await _check(client, "GET", f"/fhir/Observation/{chooser.choice(ids)}", b"", 200)
-
-    async def find(client: _Client, _: int) -> None:
-        query = f"patient=b{chooser.randrange(_PATIENTS)}&code={FINDING}|{chooser.choice(_CODES)}&date=ge2023"
-        await _check(client, "GET", f"/fhir/Observation?{query}", b"", 200)
-
-    async def newest(client: _Client, _: int) -> None:
-        await _check(client, "GET", f"/fhir/Observation?code={chooser.choice(_CODES)}&_sort=-date&_count=50", b"", 200)
-
-    async def chained(client: _Client, _: int) -> None:
-        query = f"patient.identifier=urn:bench|{chooser.randrange(_PATIENTS)}&code={chooser.choice(_CODES)}"
-        await _check(client, "GET", f"/fhir/Observation?{query}", b"", 200)
-
-    for number in range(_PATIENTS):
-        patient = {
-            "resourceType": "Patient",
-            "id": f"b{number}",
-            "identifier": [{"system": "urn:bench", "value": str(number)}],
-        }
-        await _check(clients[0], "PUT", f"/fhir/Patient/b{number}", orjson.dumps(patient), 201)
-    for _ in range(_REPEATS):
-        bundles = [bundle() for _ in range(_BUNDLES // _REPEATS)]
-        rate = await _rate(clients, len(bundles), load)
-        figures.setdefault("transaction, resources/s", []).append(rate * _BUNDLE)
-        created = [orjson.dumps(_observation(chooser)) for _ in range(_REQUESTS)]
-        figures.setdefault("create, requests/s", []).append(await _rate(clients, _REQUESTS, create))
-        figures.setdefault("read, requests/s", []).append(await _rate(clients, _REQUESTS, read))
-        figures.setdefault("patient+code+date search, requests/s", []).append(await _rate(clients, _REQUESTS, find))
-        figures.setdefault("newest 50 by code, requests/s", []).append(await _rate(clients, _REQUESTS // 4, newest))
-        figures.setdefault("chained search, requests/s", []).append(await _rate(clients, _REQUESTS // 4, chained))
-    return figures
+        before = indexed()
+        self.wrk("read")
+        began = time.perf_counter()
+        after = indexed()
+        return (after - before) / (time.perf_counter() - began)
 
 
-async def _measure(folder: Path, database_url: str) -> tuple[dict[str, list[float]], float]:
-    # Granian and the service load here: importing this module must stay light.
-    from granian.constants import Interfaces
-    from granian.server.embed import Server
-
-    from fhir_server.app import FhirService, migrate
+@contextmanager
+def _running(folder: Path, seconds: int, repeats: int, processes: int) -> Iterator[Bench]:
+    """Web processes on an empty record of their own."""
+    from foramen.identity.operator_token import operator_token
+    from foramen.kernel.settings import Settings
 
     port = free_port()
-    settings = Settings(home=folder, port=port)
-    key = ECKey.generate_key("P-256", parameters={"kid": "bench"}, private=True)
-    verifier = TokenVerifier(key, issuer=settings.issuer, audience=settings.origin)
-    now = int(time.time())
-    claims = {"iss": settings.issuer, "aud": settings.origin, "sub": "bench", "client_id": "bench",
-              "scope": "system/*.cruds", "iat": now, "exp": now + 3600, "jti": "bench"}  # fmt: skip
-    token = jwt.encode({"alg": ALGORITHM, "typ": TOKEN_TYPE, "kid": "bench"}, claims, key, algorithms=[ALGORITHM])
-    migrate(database_url)
-    service = FhirService(settings, database_url, verifier)
-    await service.start()
-
-    async def mounted(scope: dict[str, Any], receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            await service.app({**scope, "root_path": "/fhir"}, receive, send)
-
-    server = Server(mounted, address="127.0.0.1", port=port, interface=Interfaces.ASGINL, log_enabled=False)
-    serving = asyncio.create_task(server.serve())
-    clients = [_Client(port, token) for _ in range(_CONNECTIONS)]
+    url = start_postgres(folder / "postgres")
+    environment = {
+        **os.environ, "FORAMEN_HOME": str(folder), "FORAMEN_PORT": str(port), "FORAMEN_DATABASE_URL": url,
+        "FORAMEN_FHIR_JOBS_PER_CLIENT": "100",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "foramen", "serve", "--only", "fhir", "--migrate"]
+    started: list[subprocess.Popen[bytes]] = []
     try:
-        await _connect(clients)
-        figures = await _figures(clients)
-        resident = psutil.Process().memory_info().rss / 1e6
+        for number in range(processes):
+            with (folder / f"web{number}.log").open("wb") as log:
+                started.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+            _await_ready(port, started[-1], folder / f"web{number}.log", first=number == 0)
+        token = operator_token(Settings(home=folder, port=port), None, _SCOPES, expires_in_s=86_400)
+        (folder / "token").write_text(token, encoding="utf-8")
+        yield Bench(folder, port, token, [psutil.Process(p.pid) for p in started], seconds, repeats)
     finally:
-        for client in clients:
-            client.close()
-        server.stop()
-        await serving
-        await service.stop()
-    return figures, resident
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.wait(60)
+        stop_postgres(folder / "postgres")
 
 
-async def _connect(clients: list[_Client]) -> None:
-    for _ in range(100):
+def _await_ready(port: int, process: subprocess.Popen[bytes], log: Path, *, first: bool) -> None:
+    for _ in range(600):
+        if process.poll() is not None:
+            raise RuntimeError(log.read_text(encoding="utf-8")[-2000:])
+        # A second process shares the port: that it listens is seen at its own sockets.
+        listening = first or any(c.status == psutil.CONN_LISTEN for c in psutil.Process(process.pid).net_connections())
         try:
-            await clients[0].open()
-            break
-        except ConnectionError:
-            await asyncio.sleep(0.05)
-    await asyncio.gather(*(client.open() for client in clients[1:]))
+            if listening and load.Client(port, "").ask("GET", "/readyz")[0] == 200:
+                return
+        except OSError:
+            pass
+        time.sleep(0.1)
+    raise RuntimeError("the web process did not start")
 
 
-def run() -> None:
-    """Measure, print a table of medians and ratios, and add a line to the history."""
+def run(sizes: list[int], seconds: int, repeats: int, processes: int) -> None:
+    """Measure at each size, print a table, and add a line to the history."""
+    if shutil.which("wrk") is None:
+        raise SystemExit("foramen bench fhir needs wrk (Debian package wrk)")
+    console = Console()
+    results: dict[int, dict[str, Figure]] = {}
     with tempfile.TemporaryDirectory(prefix="foramen-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)
-        database_url = start_postgres(folder / "postgres")
-        try:
-            figures, resident = asyncio.run(_measure(folder, database_url))
-        finally:
-            stop_postgres(folder / "postgres")
-    medians = {what: statistics.median(values) for what, values in figures.items()}
-    table = Table("what", "median", "lowest", "highest", "ratio to read", title="foramen bench fhir")
-    for what, values in figures.items():
-        ratio = medians[what] / medians["read, requests/s"]
-        table.add_row(what, f"{medians[what]:.0f}", f"{min(values):.0f}", f"{max(values):.0f}", f"{ratio:.2f}")
-    table.add_row("resident with client and server in one process, MB", f"{resident:.0f}", "", "", "")
-    Console().print(table)
-    HISTORY.parent.mkdir(parents=True, exist_ok=True)
+        with _running(folder, seconds, repeats, processes) as bench:
+            for size in sorted(sizes):
+                console.print(f"growing to {size} Observations …")
+                bench.grow(size)
+                results[size] = bench.measure()
+            drained, resident = bench.drain(), bench.resident_mb()
+    console.print(_table(results))
+    console.print(
+        f"audit records indexed once it is quiet: {drained:.0f}/s; largest web process {resident:.0f} MB (goal 300)"
+    )
+    _remember(results, drained, resident, processes)
+
+
+def _table(results: dict[int, dict[str, Figure]]) -> Table:
+    table = Table("what", "size", "median/s", "lowest", "highest", "p50 ms", "p99 ms", "of goal", "of first size",
+                  title="foramen bench fhir")  # fmt: skip
+    first = next(iter(results.values()))
+    for mode in first:
+        for size, figures in results.items():
+            figure = figures[mode]
+            goal = f"{figure.rate / GOALS[mode]:.2f}" if mode in GOALS else ""
+            p50 = f"{statistics.median(figure.p50_ms):.1f}" if figure.p50_ms else ""
+            p99 = f"{statistics.median(figure.p99_ms):.1f}" if figure.p99_ms else ""
+            table.add_row(mode, f"{size}", f"{figure.rate:.0f}", f"{min(figure.rates):.0f}", f"{max(figure.rates):.0f}",
+                          p50, p99, goal, f"{figure.rate / first[mode].rate:.2f}")  # fmt: skip
+    return table
+
+
+def _remember(results: dict[int, dict[str, Figure]], drained: float, resident: float, processes: int) -> None:
     entry = {
         "bench": "fhir",
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "connections": _CONNECTIONS,
-        "figures": {what: round(value) for what, value in medians.items()},
+        "web_processes": processes,
+        "per_second": {
+            str(size): {mode: round(figure.rate) for mode, figure in figures.items()}
+            for size, figures in results.items()
+        },
+        "p99_ms": {
+            str(size): {m: round(statistics.median(f.p99_ms), 1) for m, f in figures.items() if f.p99_ms}
+            for size, figures in results.items()
+        },
+        "audit_indexed_per_second": round(drained),
         "resident_mb": round(resident),
     }
+    HISTORY.parent.mkdir(parents=True, exist_ok=True)
     with HISTORY.open("a", encoding="utf-8") as file:
         file.write(json.dumps(entry) + "\n")

@@ -8,6 +8,13 @@ import warnings
 from pathlib import Path
 
 import psutil
+import psycopg
+
+# The index is written all over: pages should stay in memory, and be written whole to the log (which PostgreSQL does
+# once after each checkpoint) as seldom as a restart after a crash may take time.
+_SETTINGS = (("max_wal_size", "4GB"), ("checkpoint_timeout", "15min"), ("wal_buffers", "64MB"))
+_LEAST_BUFFERS = 128 << 20
+_MOST_BUFFERS = 1 << 30
 
 
 def start_postgres(folder: Path) -> str:
@@ -24,7 +31,22 @@ def start_postgres(folder: Path) -> str:
     if postgres_pid(folder) is None:  # get_server remembers its handle: one whose server ended since starts nothing
         with server._lock:
             server.ensure_postgres_running()
+    if _tune(str(server.get_uri())):
+        stop_postgres(folder)
+        with server._lock:
+            server.ensure_postgres_running()
     return str(server.get_uri())
+
+
+def _tune(uri: str) -> bool:
+    """Give a new server settings that fit the machine; returns whether it must be started again to take them."""
+    with psycopg.connect(uri, autocommit=True) as connection:
+        if connection.execute("SELECT setting FROM pg_file_settings WHERE name = 'shared_buffers'").rowcount > 1:
+            return False  # Set before, by us or by the administrator, who has the last word.
+        buffers = max(_LEAST_BUFFERS, min(psutil.virtual_memory().total // 16, _MOST_BUFFERS)) >> 20
+        for name, value in (*_SETTINGS, ("shared_buffers", f"{buffers}MB")):
+            connection.execute(f"ALTER SYSTEM SET {name} = '{value}'".encode())
+    return True
 
 
 def postgres_pid(folder: Path) -> int | None:

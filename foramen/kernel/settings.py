@@ -20,6 +20,9 @@ class Settings(BaseSettings):
     home: Path = Field(default=Path(".foramen"), description="Folder that holds all state of the embedded mode.")
     host: str = Field(default="127.0.0.1", description="Address the web server listens on.")
     port: int = Field(default=8000, ge=1, le=65535, description="Port of the web server.")
+    web_processes: int = Field(
+        default=1, ge=1, le=64, description="Web processes that share the port; one uses at most one core."
+    )
     public_url: str | None = Field(
         default=None, description="Origin as browsers see it, when a proxy stands in front; default http://host:port."
     )

@@ -133,8 +133,10 @@ class Supervisor:
             self._launch(self._orthanc_part())
         migrations = heartbeat_file(self.home, "migrations")
         migrations.unlink(missing_ok=True)
-        web = self._web_part()
+        web = self._web_part(1)
         self._launch(web)
+        for number in range(2, self.settings.web_processes + 1):
+            self._launch(self._web_part(number))
         self._launch(self._worker_part())
         self._await(web, migrations.exists)
         self._status("migrations", f"done       {time.monotonic() - began:5.1f} s")
@@ -195,12 +197,14 @@ class Supervisor:
         pair = f"{self.settings.orthanc_username}:{read_or_create_secret(self.home, 'orthanc')}"
         return "Basic " + base64.b64encode(pair.encode()).decode()
 
-    def _web_part(self) -> Part:
+    def _web_part(self, number: int) -> Part:
+        """One web process; they share the port (SO_REUSEPORT), and the kernel deals the connections out."""
+        name = "web" if number == 1 else f"web-{number}"
         return Part(
-            "web",
+            name,
             [sys.executable, "-m", "foramen", "serve", "--migrate"],
             self._environment(),
-            self.home / "logs" / "web.log",
+            self.home / "logs" / f"{name}.log",
             lambda: _answers(f"{self.settings.internal_origin}/readyz"),
         )
 

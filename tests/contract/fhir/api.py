@@ -14,6 +14,7 @@ from starlette.routing import Mount, Route
 from fhir_server.app import FhirService, migrate
 from foramen.kernel.outcome import FHIR_JSON
 from foramen.kernel.settings import Settings
+from terminology.codes import AI_GENERATED
 from tests.builders.tokens import ORIGIN, bearer, verifier
 
 EVERYTHING = "system/*.cruds"
@@ -137,3 +138,10 @@ def observation(patient: str, code: str = "F01", date: str = "2026-01-05T10:00:0
         "effectiveDateTime": date,
         **more,
     }
+
+
+def ai_observation(patient: str, **more: Any) -> dict[str, Any]:
+    """An Observation that a model made, as Foramen's profile wants it."""
+    tag = {"system": AI_GENERATED.system, "code": AI_GENERATED.code}
+    made = {"meta": {"tag": [tag]}, "device": {"reference": "Device/model"}, "valueString": "SYNTHETIC"}
+    return observation(patient, **{**made, **more})

@@ -103,13 +103,11 @@ async def test_other_rooms_may_post_their_events(api: Api) -> None:
 async def test_stop_writes_what_waits(database_url: str) -> None:
     async with running(database_url) as (service, client):
         api = Api(client)
-        from fhir_server.audit.record import audit_change
+        from fhir_server.audit.record import audit_record
 
         for number in range(600):
             service._audit.remember(
-                audit_change(
-                    interaction="read", status=200, trace_id=str(number), context=None, own_url="http://x/fhir"
-                )
+                audit_record(interaction="read", status=200, trace_id=str(number), context=None)
             )
     async with running(database_url) as (_, client):
         assert (await Api(client).get("/fhir/AuditEvent?_summary=count")).json()["total"] == 600

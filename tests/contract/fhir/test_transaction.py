@@ -28,6 +28,7 @@ async def test_urn_uuid_is_resolved_everywhere_it_is_a_reference(module_api: Api
         "extension": [
             {"url": "http://e.org/a", "extension": [{"url": "b", "valueReference": {"reference": O}}]},
             {"url": "http://e.org/u", "valueUri": P},
+            {"url": "http://e.org/c", "valueReference": {"reference": "#c"}},
         ],
     }
     answer = await module_api.transaction(
@@ -151,9 +152,9 @@ async def test_bad_bundles(module_api: Api) -> None:
     refused(await module_api.transaction(entry("POST", "Nonsense", numbered("x"))), 404, "not-found")
     refused(await module_api.transaction(entry("PATCH", "Patient/1")), 400, "not-supported")
     outcome = refused(await module_api.transaction(entry("PUT", "Patient/a", numbered("x"))), 400, "required")
-    assert outcome["issue"][0]["expression"] == ["Bundle.entry[0]"]
+    assert outcome["issue"][0]["expression"] == ["Bundle.entry[0].resource.id"]
     empty_list = {"resourceType": "Bundle", "type": "transaction", "entry": []}
-    refused(await module_api.post("/fhir/", empty_list), 400, "invalid")
+    refused(await module_api.post("/fhir/", empty_list), 400, "structure")
     empty = await module_api.transaction()
     assert empty.json()["type"] == "transaction-response"
 

@@ -1,0 +1,176 @@
+"""What patients refuse: active privacy Consents, read into rules, and the rules as conditions of a caller's queries.
+
+https://hl7.org/fhir/R4/consent.html (scope `patient-privacy`, `provision` of type deny, and permits nested in it)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fhir_server.model.references import normalise_reference
+from fhir_server.search.conditions import AllOf, AnyOf, AnyPosting, Condition
+from fhir_server.search.dates import BEGINNING, END, period_range
+from fhir_server.search.hashing import hash64
+from fhir_server.search.parameters import patient_base, type_parameters
+from fhir_server.search.values import token_hashes
+from foramen.kernel.access_context import AccessContext
+
+if TYPE_CHECKING:
+    from fhir_server.store.changes import Stored
+
+_SCOPE = "patient-privacy"
+_TYPES = "http://hl7.org/fhir/resource-types"
+_MAX_NESTING = 3
+
+
+class ConsentPolicy(Protocol):
+    """What consents hide from one caller. `Access` asks it in every query; None instead of it hides nothing."""
+
+    def condition(self, resource_type: str) -> Condition | None:
+        """Return a condition that every query of the caller on this type must also fulfil, or None."""
+
+    def hides(self, stored: Stored) -> bool:
+        """Whether the caller may not see this version, which was found by its id."""
+
+    def hidden_patients(self, resource_type: str) -> frozenset[int]:
+        """Keys of the patients of whose resources of this type some are hidden (histories leave all of them out)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Whom and what a provision speaks of; an empty set stands for all."""
+
+    actors: frozenset[str]
+    types: frozenset[str]
+    labels: frozenset[tuple[str, str]]
+    begin: float = BEGINNING
+    end: float = END
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """One refusal of a patient, and the permits nested in it."""
+
+    patient: str
+    limits: Limits
+    permits: tuple[Limits, ...] = ()
+
+    def with_people(self, people: Mapping[str, str]) -> Denial:
+        """Return the same denial, its PractitionerRoles joined by the practitioners they speak of."""
+        actors = self.limits.actors | {people[name] for name in self.limits.actors if name in people}
+        return replace(self, limits=replace(self.limits, actors=actors))
+
+
+def denials_of(consent: dict[str, Any], own_url: str) -> list[Denial]:
+    """Return what a Consent refuses: nothing unless it is active, of scope patient-privacy, and denies."""
+    reference = (consent.get("patient") or {}).get("reference")
+    if consent.get("status") != "active" or _SCOPE not in _codes(consent.get("scope")) or not reference:
+        return []
+    patient = normalise_reference(reference, own_url)
+    found: list[Denial] = []
+    _read(consent.get("provision") or {}, patient, own_url, found, 0)
+    return found
+
+
+def _read(provision: dict[str, Any], patient: str, own_url: str, found: list[Denial], depth: int) -> None:
+    nested = provision.get("provision") or []
+    if provision.get("type") == "deny":
+        permits = tuple(_limits(item, own_url) for item in nested if item.get("type") == "permit")
+        found.append(Denial(patient, _limits(provision, own_url), permits))
+    elif depth < _MAX_NESTING:
+        for item in nested:
+            _read(item, patient, own_url, found, depth + 1)
+
+
+def _limits(provision: dict[str, Any], own_url: str) -> Limits:
+    actors = {
+        normalise_reference(reference, own_url)
+        for actor in provision.get("actor") or []
+        if (reference := (actor.get("reference") or {}).get("reference"))
+    }
+    types = {c["code"] for c in provision.get("class") or [] if c.get("system") == _TYPES and c.get("code")}
+    securities = [c for c in provision.get("securityLabel") or [] if c.get("code")]
+    labels = {(c.get("system") or "", c["code"].casefold()) for c in securities}
+    low, high = period_range(provision.get("period") or {}) or (BEGINNING, END)
+    return Limits(frozenset(actors), frozenset(types), frozenset(labels), low, high)
+
+
+def _codes(concept: dict[str, Any] | None) -> set[str]:
+    return {coding.get("code", "") for coding in (concept or {}).get("coding") or []}
+
+
+def names_of(context: AccessContext) -> frozenset[str]:
+    """References by which a Consent may name this caller: the user, their institution, the client as a Device."""
+    names = {context.fhir_user or "", f"Device/{context.client_id}"}
+    if context.institution:
+        names.add(f"Organization/{context.institution}")
+    return frozenset(names - {""})
+
+
+class DenialPolicy:
+    """The denials that concern one caller, as conditions."""
+
+    def __init__(self, denials: Iterable[Denial], names: frozenset[str], now: float) -> None:
+        self._rules: list[tuple[int, frozenset[str], frozenset[str], frozenset[tuple[str, str]]]] = []
+        for denial in denials:
+            limits = denial.limits
+            if denial.patient in names or not _concerns(limits, names, now):
+                continue  # Nobody is shut out of their own record.
+            permits = [permit for permit in denial.permits if _concerns(permit, names, now) and not permit.labels]
+            if any(not permit.types for permit in permits):
+                continue
+            lifted = frozenset(name for permit in permits for name in permit.types)
+            self._rules.append((hash64(denial.patient), limits.types, lifted, limits.labels))
+
+    def __bool__(self) -> bool:
+        return bool(self._rules)
+
+    def _on(self, resource_type: str) -> Iterable[tuple[int, frozenset[tuple[str, str]]]]:
+        for patient, types, lifted, labels in self._rules:
+            if (not types or resource_type in types) and resource_type not in lifted:
+                yield patient, labels
+
+    def condition(self, resource_type: str) -> Condition | None:
+        """Return: in none of the records that are closed, and in none half closed with one of its labels."""
+        base = patient_base(resource_type)
+        found = list(self._on(resource_type))
+        closed = {patient for patient, labels in found if not labels}
+        parts: list[Condition] = []
+        if closed:
+            parts.append(AnyPosting(tuple(base ^ patient for patient in sorted(closed)), negated=True))
+        for patient, labels in found:
+            if patient not in closed:
+                outside = AnyPosting((base ^ patient,), negated=True)
+                parts.append(AnyOf((outside, AnyPosting(_label_hashes(resource_type, labels), negated=True))))
+        return _all_of(parts)
+
+    def hides(self, stored: Stored) -> bool:
+        """Whether this version lies in a closed record, or in a half closed one with one of its labels."""
+        hidden = [labels for patient, labels in self._on(stored.resource_type) if patient in stored.patients]
+        if not hidden or not all(hidden):
+            return bool(hidden)
+        security = (stored.data().get("meta") or {}).get("security") or []
+        own = {(label.get("system") or "", label.get("code", "").casefold()) for label in security}
+        return any(not labels.isdisjoint(own) for labels in hidden)
+
+    def hidden_patients(self, resource_type: str) -> frozenset[int]:
+        """Keys of the patients of whose resources of this type some are hidden."""
+        return frozenset(patient for patient, _ in self._on(resource_type))
+
+
+def _concerns(limits: Limits, names: frozenset[str], now: float) -> bool:
+    return limits.begin <= now < limits.end and (not limits.actors or not limits.actors.isdisjoint(names))
+
+
+def _label_hashes(resource_type: str, labels: frozenset[tuple[str, str]]) -> tuple[int, ...]:
+    parameter = type_parameters(resource_type).parameters["_security"]
+    hashes = [token_hashes(system or None, code, exact=False)[1] for system, code in sorted(labels)]
+    return tuple(base ^ item for base in parameter.bases() for item in hashes)
+
+
+def _all_of(parts: list[Condition]) -> Condition | None:
+    if not parts:
+        return None
+    return parts[0] if len(parts) == 1 else AllOf(tuple(parts))

@@ -1,0 +1,96 @@
+"""Turns durable audit records into AuditEvents: at once when somebody asks for AuditEvents, else when there is time.
+
+ADR 0020: a read pays for one appended record; the work of indexing is done in large groups, in quiet moments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime
+
+from fhir_server.audit.record import decode, event_change
+from fhir_server.store import audit_log
+from fhir_server.store.connections import Connections
+from fhir_server.store.rows import RowNumbers
+from fhir_server.store.writing import write_changes
+from foramen.kernel.errors import UpstreamError
+from foramen.kernel.log import get_log
+
+_RECORDS = 1000
+_LOOK_S = 0.5
+_QUIET = 100
+"""Calls between two looks below which the server counts as quiet."""
+
+
+class AuditIndexer:
+    """Indexes what the audit log holds; several processes may do so at once.
+
+    `calls` counts what the edge serves: from it the indexer sees whether there is time.
+    """
+
+    def __init__(self, connections: Connections, rows: RowNumbers, own_url: str, delay_s: float) -> None:
+        self._connections = connections
+        self._rows = rows
+        self._own_url = own_url
+        self._delay_s = delay_s
+        self.calls = 0
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start looking for records."""
+        self._task = asyncio.create_task(self._run(), name="fhir-audit-indexer")
+
+    async def stop(self) -> None:
+        """End; what is not indexed yet is indexed after the next start."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def settle(self) -> None:
+        """Index everything that was recorded before this call, so that a search for AuditEvents finds it.
+
+        Raises
+        ------
+        UpstreamError
+            The database is away.
+        """
+        async with self._connections.lend() as connection:
+            bound = await audit_log.newest(connection)
+        while bound and await self._index(bound, wait=True):
+            pass
+
+    async def _index(self, up_to: int, *, wait: bool) -> int:
+        """Index the oldest groups in one transaction; returns how many records they held."""
+        async with self._connections.lend() as connection, connection.transaction():
+            groups = await audit_log.take(connection, up_to, _RECORDS, wait=wait)
+            changes = [event_change(record, self._own_url) for group in groups for record in decode(group)]
+            if changes:
+                await write_changes(connection, self._rows, changes, self._own_url)
+        return len(changes)
+
+    async def _run(self) -> None:
+        seen = self.calls
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            busy = self.calls - seen > _QUIET
+            seen = self.calls
+            try:
+                await self._look(busy)
+            except UpstreamError:
+                continue
+            except Exception as exc:  # noqa: BLE001 - the task must live on; the records stay where they are
+                get_log().error("audit records could not be indexed", exception=type(exc).__name__)
+
+    async def _look(self, busy: bool) -> None:
+        async with self._connections.lend() as connection:
+            oldest, bound = await audit_log.oldest(connection), await audit_log.newest(connection)
+        if oldest is None or (busy and (datetime.now(UTC) - oldest).total_seconds() < self._delay_s):
+            return
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while await self._index(bound, wait=False) and not busy:
+            took = loop.time() - began  # Half of the time belongs to requests, whatever waits here.
+            await asyncio.sleep(took)
+            began = loop.time()

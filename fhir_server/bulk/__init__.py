@@ -1,0 +1,1 @@
+"""Bulk export and import, pseudonymised export. https://hl7.org/fhir/uv/bulkdata/STU2/"""

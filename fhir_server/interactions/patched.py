@@ -1,0 +1,33 @@
+"""The resource that a PATCH makes of the locked version: patched, then checked as any other write is.
+
+https://hl7.org/fhir/R4/http.html#patch
+"""
+
+from __future__ import annotations
+
+from fhir_server.interactions.operations import Operation
+from fhir_server.interactions.profiles import check_profile
+from fhir_server.model.references import conditional_references
+from fhir_server.model.resource import Resource
+from fhir_server.model.validation import validate
+from fhir_server.patching.patch import patched
+from fhir_server.server import Server
+from fhir_server.store.changes import Stored
+from foramen.kernel.errors import InvalidResourceError
+
+
+async def patched_resource(server: Server, operation: Operation, old: Stored) -> Resource:
+    """Return the valid resource.
+
+    Raises
+    ------
+    InteropError
+        The patch does not fit, or what it makes breaks a rule.
+    """
+    assert operation.patch is not None  # noqa: S101 - the caller has looked
+    resource = patched(operation.patch, old.content or b"{}", operation.resource_type, server.limits)
+    if conditional_references(resource.body):
+        raise InvalidResourceError("A patch cannot write a conditional reference", issue_code="not-supported")
+    validate(resource)
+    await check_profile(server, resource)
+    return resource

@@ -1,0 +1,49 @@
+"""The audit log: groups of audit records, durable at once and turned into AuditEvents a little later.
+
+https://hl7.org/fhir/R4/auditevent.html; ADR 0020 says why.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+_TAKE = """
+WITH waiting AS (
+    SELECT number, count FROM fhir.audit_log WHERE number <= $1 ORDER BY number LIMIT $2
+), counted AS (
+    SELECT number, sum(count) OVER (ORDER BY number) - count AS before FROM waiting
+)
+SELECT number, records FROM fhir.audit_log WHERE number IN (SELECT number FROM counted WHERE before < $2)
+ORDER BY number FOR UPDATE{}
+"""
+
+
+async def append(connection: Any, records: bytes, count: int) -> None:
+    """Add one group of encoded records."""
+    await connection.execute("INSERT INTO fhir.audit_log (records, count) VALUES ($1, $2)", records, count)
+
+
+async def newest(connection: Any) -> int:
+    """Return the number of the newest group, 0 when nothing waits."""
+    return int(await connection.fetchval("SELECT coalesce(max(number), 0) FROM fhir.audit_log"))
+
+
+async def oldest(connection: Any) -> datetime | None:
+    """Return when the oldest waiting group was written, or None."""
+    found: datetime | None = await connection.fetchval("SELECT at FROM fhir.audit_log ORDER BY number LIMIT 1")
+    return found
+
+
+async def take(connection: Any, up_to: int, most: int, *, wait: bool) -> list[bytes]:
+    """Remove the oldest groups, some `most` records of them, inside the caller's transaction.
+
+    Parameters
+    ----------
+    up_to : newest group that is wanted
+    wait : wait for groups another process is indexing right now (True), or leave them to it
+    """
+    records = await connection.fetch(_TAKE.format("" if wait else " SKIP LOCKED"), up_to, most)
+    if records:
+        await connection.execute("DELETE FROM fhir.audit_log WHERE number = ANY($1)", [r["number"] for r in records])
+    return [record["records"] for record in records]

@@ -1,0 +1,153 @@
+"""Statements of the job table: submit, claim with a lease, renew, checkpoint, finish, expire.
+
+Times are the database's own, so that the clocks of web processes do not matter. Whoever writes names the attempt it
+holds (`holder`, `attempt`): a process that lost its lease without noticing can change nothing any more.
+"""
+# ruff: noqa: S608 - the text is built from our own names; every value is a parameter
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+_COLUMNS = (
+    "id, kind, status, request, state, progress, owner, owner_client, owner_subject, issues, cancelled, attempt,"
+    " fruitless, submitted, finished, expires"
+)
+_CLAIM = f"""
+UPDATE fhir.job SET status = 'running', holder = $2, lease_until = now() + make_interval(secs => $3),
+    attempt = attempt + 1, fruitless = fruitless + 1
+WHERE id = (
+    SELECT id FROM fhir.job WHERE kind = ANY($1) AND (lease_until IS NULL OR lease_until < now())
+        AND status IN ('queued', 'running')
+    ORDER BY submitted LIMIT 1 FOR UPDATE SKIP LOCKED)
+RETURNING {_COLUMNS}
+"""
+_HELD = "id = $1 AND holder = $2 AND attempt = $3 AND status = 'running'"
+
+
+async def insert(
+    connection: Any, job_id: str, kind: str, request: bytes, owner: bytes, client: str, subject: str
+) -> None:
+    """Add a job; it is committed with the return, unless the caller has a transaction open."""
+    await connection.execute(
+        "INSERT INTO fhir.job (id, kind, status, request, state, owner, owner_client, owner_subject)"
+        " VALUES ($1, $2, 'queued', $3, '{}', $4, $5, $6)",
+        job_id,
+        kind,
+        request,
+        owner,
+        client,
+        subject,
+    )
+
+
+async def find(connection: Any, job_id: str) -> Any | None:
+    """Return a job's row."""
+    return await connection.fetchrow(f"SELECT {_COLUMNS} FROM fhir.job WHERE id = $1", job_id)
+
+
+async def count_open(connection: Any, kind: str, client: str) -> int:
+    """Count a client's jobs of a kind that are not finished."""
+    found = await connection.fetchval(
+        "SELECT count(*) FROM fhir.job WHERE kind = $1 AND owner_client = $2 AND status IN ('queued', 'running')",
+        kind,
+        client,
+    )
+    return int(found)
+
+
+async def claim(connection: Any, kinds: list[str], holder: str, lease_s: float) -> Any | None:
+    """Take the oldest job that nobody holds, or None."""
+    return await connection.fetchrow(_CLAIM, kinds, holder, lease_s)
+
+
+async def renew(connection: Any, ids: list[str], holder: str, lease_s: float) -> dict[str, bool]:
+    """Renew the leases of these jobs; returns those still held, and whether each is to be cancelled."""
+    records = await connection.fetch(
+        "UPDATE fhir.job SET lease_until = now() + make_interval(secs => $3)"
+        " WHERE id = ANY($1) AND holder = $2 AND status = 'running' RETURNING id, cancelled",
+        ids,
+        holder,
+        lease_s,
+    )
+    return {record["id"]: record["cancelled"] for record in records}
+
+
+async def save(
+    connection: Any, job_id: str, holder: str, attempt: int, state: bytes | None, progress: str | None
+) -> bool | None:
+    """Write a checkpoint; returns whether the job is to be cancelled, or None when it is no longer held."""
+    found: bool | None = await connection.fetchval(
+        "UPDATE fhir.job SET state = coalesce($4, state), progress = coalesce($5, progress),"
+        " fruitless = CASE WHEN $4::bytea IS NULL THEN fruitless ELSE 0 END"
+        f" WHERE {_HELD} RETURNING cancelled",
+        job_id,
+        holder,
+        attempt,
+        state,
+        progress,
+    )
+    return found
+
+
+async def finish(
+    connection: Any, job_id: str, holder: str, attempt: int, status: str, issues: bytes | None, lifetime_s: float
+) -> bool:
+    """Close a job; False when it is no longer held."""
+    found = await connection.fetchval(
+        "UPDATE fhir.job SET status = $4, issues = $5, finished = now(), holder = NULL, lease_until = NULL,"
+        f" expires = now() + make_interval(secs => $6) WHERE {_HELD} RETURNING true",
+        job_id,
+        holder,
+        attempt,
+        status,
+        issues,
+        lifetime_s,
+    )
+    return bool(found)
+
+
+async def release(connection: Any, job_id: str, holder: str, attempt: int, pause_s: float, *, counted: bool) -> None:
+    """Give a job back, to be taken up from its checkpoint by any process after a pause; `counted` as an attempt."""
+    await connection.execute(
+        "UPDATE fhir.job SET holder = NULL, lease_until = now() + make_interval(secs => $4),"
+        f" fruitless = CASE WHEN $5 THEN fruitless ELSE fruitless - 1 END WHERE {_HELD}",
+        job_id,
+        holder,
+        attempt,
+        pause_s,
+        counted,
+    )
+
+
+async def cancel(connection: Any, job_id: str, lifetime_s: float) -> str | None:
+    """Ask for a job's end; one that waits ends at once. Returns the status it has then, None when there is none."""
+    status: str | None = await connection.fetchval(
+        "UPDATE fhir.job SET cancelled = true,"
+        " status = CASE WHEN status = 'running' AND lease_until > now() THEN status ELSE 'cancelled' END,"
+        " finished = coalesce(finished, now()), expires = now() + make_interval(secs => $2)"
+        " WHERE id = $1 RETURNING status",
+        job_id,
+        lifetime_s,
+    )
+    return status
+
+
+async def expired(connection: Any, limit: int) -> list[Any]:
+    """Jobs whose time is over: (id, kind)."""
+    found: list[Any] = await connection.fetch(
+        "SELECT id, kind FROM fhir.job WHERE status NOT IN ('queued', 'running') AND expires < now() LIMIT $1", limit
+    )
+    return found
+
+
+async def remove(connection: Any, ids: list[str]) -> None:
+    """Delete finished jobs."""
+    await connection.execute("DELETE FROM fhir.job WHERE id = ANY($1) AND status NOT IN ('queued', 'running')", ids)
+
+
+async def now(connection: Any) -> datetime:
+    """Return the database's clock."""
+    found: datetime = await connection.fetchval("SELECT clock_timestamp()")
+    return found

@@ -1,0 +1,7 @@
+-- Audit records that are durable and not yet indexed: one row for each group that was committed together.
+CREATE TABLE fhir.audit_log (
+    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    count integer NOT NULL,
+    records bytea NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);

@@ -1,0 +1,1 @@
+"""What makes a resource valid beyond its structure: codes by form, narratives, invariants, profiles."""

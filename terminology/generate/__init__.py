@@ -1,0 +1,1 @@
+"""Generator of `terminology/content/core.json.gz`."""
