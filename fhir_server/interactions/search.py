@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from fhir_server.interactions import search_explain
 from fhir_server.interactions.bundles import bundle, search_entry
+from fhir_server.interactions.nested_elements import top_names, trim
 from fhir_server.interactions.responses import MEDIA_TYPE
 from fhir_server.interactions.subset import subset
 from fhir_server.search import paging
@@ -152,7 +153,10 @@ async def _total(connection: Any, request: SearchRequest, page: searching.Page) 
 
 def entry_of(own_url: str, stored: Stored, mode: str, request: SearchRequest) -> bytes:
     """Write one entry, as much of the resource as the search asks for."""
-    content = subset(stored.content or b"{}", stored.resource_type, request.summary, request.elements)
+    elements = top_names(request.elements)
+    content = subset(stored.content or b"{}", stored.resource_type, request.summary, elements)
+    if elements != request.elements and mode == "match":
+        content = trim(content, request.elements)
     return search_entry(f"{own_url}/{stored.reference}", content, mode)
 
 

@@ -5,11 +5,13 @@ https://hl7.org/fhir/R4/search.html#reference
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from fhir_server.access.compartments import patient_compartment
 from fhir_server.model.references import LOGICAL_ID, normalise_reference, parse_reference
 from fhir_server.search.conditions import AnyPosting, Condition, Nothing, Role
 from fhir_server.search.hashing import hash64
-from fhir_server.search.parameters import Parameter, resource_types, type_parameters
+from fhir_server.search.parameters import Parameter, r4_parameters, resource_types, type_parameters
 from fhir_server.search.text import unescape
 from fhir_server.search.tokens import asked_hashes, token_parts
 from fhir_server.search.values import identifier_hash
@@ -43,14 +45,14 @@ def reference_condition(parameter: Parameter, modifier: str | None, values: list
 
 def leads_to_patient(parameter: Parameter) -> bool:
     """Whether every path of the parameter puts a resource into the compartment of the Patient it refers to."""
-    table = type_parameters(parameter.resource_type).parameters
-    members = {
-        path
-        for code in patient_compartment().get(parameter.resource_type, [])
-        if code in table
-        for path in table[code].paths
-    }
-    return bool(parameter.paths) and members.issuperset(parameter.paths)
+    return bool(parameter.paths) and _member_paths(parameter.resource_type).issuperset(parameter.paths)
+
+
+@lru_cache(maxsize=256)
+def _member_paths(resource_type: str) -> frozenset[str]:
+    table = r4_parameters(resource_type).parameters
+    codes = [code for code in patient_compartment().get(resource_type, []) if code in table]
+    return frozenset(path for code in codes for path in table[code].paths)
 
 
 def asked_references(parameter: Parameter, modifier: str | None, value: str, own_url: str) -> list[str]:

@@ -42,7 +42,7 @@ from fhir_server.search.hashing import resource_key
 from fhir_server.search.index import references_of
 from fhir_server.search.parameters import patient_code_base, type_base, type_parameters
 from fhir_server.store.canonical_chains import MAX_READ, canonical_sources, canonical_targets, contents_of
-from fhir_server.store.query import SelectionQuery, is_source, last_updated_clause, ordered, usual_rank
+from fhir_server.store.query import SelectionQuery, is_source, last_updated_clause, opened, usual_rank
 from fhir_server.store.statement import Statement
 from fhir_server.store.value_tables import row_sources
 
@@ -56,6 +56,7 @@ _ENOUGH = 2000
 _KEPT_S = 60.0
 _MOST_KEPT = 20_000
 _VALUES = RangeValues | NumberPair | StringValues | StringPattern
+_NESTED = (AnyOf, AllOf, Not, Chained, ReverseChained)
 _counts: dict[tuple[str, Condition], tuple[float, int]] = {}
 
 
@@ -69,7 +70,10 @@ async def arrange(connection: Any, selection: Selection, *, in_order: bool = Fal
     """
     if selection.arranged:
         return selection
-    conditions = [await _resolve(connection, selection.resource_type, item) for item in ordered(selection)]
+    conditions = [
+        await _resolve(connection, selection.resource_type, item) if isinstance(item, _NESTED) else item
+        for item in opened(selection.conditions)
+    ]
     conditions = _paired(selection.resource_type, conditions)
     conditions.sort(key=usual_rank)
     if _needs_counts(conditions):
@@ -180,9 +184,14 @@ def _paired(resource_type: str, conditions: list[Condition]) -> list[Condition]:
 
     A posting is path XOR value, so the value's hash comes out again by XOR with the path.
     """
-    code = next((c for c in conditions if isinstance(c, AnyPosting) and c.role is Role.CODE and not c.negated), None)
-    patient = next((c for c in conditions if isinstance(c, AnyPosting) and c.role is Role.PATIENT), None)
-    if code is None or patient is None or patient.negated:
+    code = patient = None
+    for item in conditions:
+        if isinstance(item, AnyPosting) and not item.negated:
+            if item.role is Role.CODE:
+                code = code or item
+            elif item.role is Role.PATIENT:
+                patient = patient or item
+    if code is None or patient is None:
         return conditions
     if len(code.hashes) * len(patient.hashes) > _MAX_PAIRS:
         return conditions

@@ -346,31 +346,32 @@ def _unresolved(condition: Deferred | Chained | ReverseChained) -> str:
 
 def ordered(selection: Selection) -> list[Condition]:
     """Return the conditions, nested conjunctions opened, in the order in which they are tried as a source of rows."""
-    conditions = list(_opened(selection.conditions))
+    conditions = list(opened(selection.conditions))
     return conditions if selection.arranged else sorted(conditions, key=usual_rank)
 
 
-def _opened(conditions: Iterable[Condition]) -> Iterable[Condition]:
+def opened(conditions: Iterable[Condition]) -> Iterable[Condition]:
+    """Yield the conditions, those inside conjunctions one by one."""
     for condition in conditions:
         if isinstance(condition, AllOf):
-            yield from _opened(condition.conditions)
+            yield from opened(condition.conditions)
         else:
             yield condition
 
 
 _NO_SOURCE = 99
-_RANKS: tuple[tuple[type[Condition], int], ...] = (
-    (Pairs, 0),
-    (Keys, 1),
-    (FullText, 5),
-    (StringValues, 6),
-    (NumberPair, 6),
-    (RangeValues, 7),
-    (StringPattern, 8),
-    (AnyOf, 8),
-    (LastUpdated, 9),
-    (Chained, 10),
-)
+_RANKS: dict[type[Condition], int] = {
+    Pairs: 0,
+    Keys: 1,
+    FullText: 5,
+    StringValues: 6,
+    NumberPair: 6,
+    RangeValues: 7,
+    StringPattern: 8,
+    AnyOf: 8,
+    LastUpdated: 9,
+    Chained: 10,
+}
 
 
 def is_source(condition: Condition) -> bool:
@@ -393,7 +394,7 @@ def usual_rank(condition: Condition) -> int:
         return 4 if len(condition.hashes) == 1 else 5
     if isinstance(condition, AnyOf) and not is_source(condition):
         return _NO_SOURCE
-    return next((rank for kind, rank in _RANKS if isinstance(condition, kind)), _NO_SOURCE)
+    return _RANKS.get(type(condition), _NO_SOURCE)
 
 
 def count_statement(selection: Selection) -> tuple[str, list[object]]:

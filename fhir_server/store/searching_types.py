@@ -26,10 +26,13 @@ def _merged(parts: list[tuple[str, list[Any]]]) -> tuple[list[str], list[Any]]:
     """Number the parameters of several statements through."""
     texts, arguments = [], list[Any]()
     for text, values in parts:
-        first = len(arguments)
-        texts.append(_PLACEHOLDER.sub(lambda found, first=first: f"${int(found[1]) + first}::", text))
+        texts.append(_shifted(text, len(arguments)))
         arguments += values
     return texts, arguments
+
+
+def _shifted(text: str, by: int) -> str:
+    return _PLACEHOLDER.sub(lambda found: f"${int(found[1]) + by}::", text)
 
 
 async def types_statement(connection: Any, requests: list[SearchRequest]) -> tuple[str, list[Any]]:

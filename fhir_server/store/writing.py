@@ -15,49 +15,67 @@ _INSERT = """
 WITH resources AS (
     INSERT INTO fhir.resource (row, key, type, id, version, updated, method, present, low, high, patients, content)
     SELECT r, k, t, i, v, u, m, p, l, h, coalesce(string_to_array(nullif(s, ''), ',')::bigint[], '{}'), c
-    FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::integer[], $6::timestamptz[], $7::text[],
-                $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::bytea[])
-        AS n(r, k, t, i, v, u, m, p, l, h, s, c)
+    FROM unnest($1::text::bigint[], $2::text::bigint[], $3::text::text[], $4::text::text[], $5::text::integer[],
+                $6::text::timestamptz[], $7::text::text[], $8::text::bigint[], $9::text::bigint[], $10::text::bigint[],
+                $11::text::text[], $12::bytea[]) AS n(r, k, t, i, v, u, m, p, l, h, s, c)
 ), dates AS (
-    INSERT INTO fhir.date_value (row, path, low, high) SELECT * FROM unnest($17::bigint[], $18::bigint[],
-        $19::bigint[], $20::bigint[])
+    INSERT INTO fhir.date_value (row, path, low, high) SELECT * FROM unnest($17::text::bigint[], $18::text::bigint[],
+        $19::text::bigint[], $20::text::bigint[])
 ), strings AS (
-    INSERT INTO fhir.string_value (row, path, value) SELECT * FROM unnest($21::bigint[], $22::bigint[], $23::text[])
+    INSERT INTO fhir.string_value (row, path, value)
+    SELECT * FROM unnest($21::text::bigint[], $22::text::bigint[], $23::text[])
 ), numbers AS (
-    INSERT INTO fhir.number_value (row, path, low, high) SELECT * FROM unnest($24::bigint[], $25::bigint[],
-        $26::double precision[], $27::double precision[])
+    INSERT INTO fhir.number_value (row, path, low, high) SELECT * FROM unnest($24::text::bigint[],
+        $25::text::bigint[], $26::text::double precision[], $27::text::double precision[]) ORDER BY 2, 3
 ), audit AS (
     INSERT INTO fhir.audit_log (records, count) SELECT $28::bytea, $29::integer WHERE $29::integer > 0
 )
 INSERT INTO fhir.posting (hash, low, row, high)
-SELECT h, n.l, n.r, n.e FROM unnest($13::text[], $14::bigint[], $15::bigint[], $16::bigint[]) AS n(hashes, l, r, e),
-    unnest(n.hashes::bigint[]) AS h ORDER BY 1, 2, 3
+SELECT h, n.l, n.r, n.e FROM unnest($13::text::text[], $14::text::bigint[], $15::text::bigint[], $16::text::bigint[])
+    AS n(hashes, l, r, e), unnest(n.hashes::bigint[]) AS h ORDER BY 1, 2, 3
 """
-_HISTORY = """
-INSERT INTO fhir.history (row, version, type, id, updated, method, patients, content)
-SELECT row, version, type, id, updated, method, patients, content FROM fhir.resource WHERE row = ANY($1)
-"""
-_UPDATE = """
+# Every part sees the rows as they were before the statement: history takes the version that the update replaces.
+_REPLACE = """
+WITH history AS (
+    INSERT INTO fhir.history (row, version, type, id, updated, method, patients, content)
+    SELECT row, version, type, id, updated, method, patients, content FROM fhir.resource
+    WHERE row = ANY($1::text::bigint[])
+), postings AS (
+    DELETE FROM fhir.posting USING (
+        SELECT h, n.l, n.r FROM unnest($10::text::text[], $11::text::bigint[], $12::text::bigint[]) AS n(hashes, l, r),
+        unnest(n.hashes::bigint[]) AS h) o
+    WHERE posting.hash = o.h AND posting.low = o.l AND posting.row = o.r
+), dates AS (
+    DELETE FROM fhir.date_value v USING unnest($13::text::bigint[], $14::text::bigint[], $15::text::bigint[],
+        $16::text::bigint[]) AS o(r, p, l, h) WHERE v.row = o.r AND v.path = o.p AND v.low = o.l AND v.high = o.h
+), strings AS (
+    DELETE FROM fhir.string_value v USING unnest($17::text::bigint[], $18::text::bigint[], $19::text[]) AS o(r, p, t)
+    WHERE v.row = o.r AND v.path = o.p AND v.value = o.t
+), numbers AS (
+    DELETE FROM fhir.number_value v USING unnest($20::text::bigint[], $21::text::bigint[],
+        $22::text::double precision[], $23::text::double precision[]) AS o(r, p, l, h)
+    WHERE v.row = o.r AND v.path = o.p AND v.low = o.l AND v.high = o.h
+)
 UPDATE fhir.resource SET version = n.v, updated = n.u, method = n.m, present = n.p,
     low = n.l, high = n.h, patients = coalesce(string_to_array(nullif(n.s, ''), ',')::bigint[], '{}'), content = n.c
-FROM unnest($1::bigint[], $2::integer[], $3::timestamptz[], $4::text[], $5::bigint[], $6::bigint[],
-    $7::bigint[], $8::text[], $9::bytea[]) AS n(r, v, u, m, p, l, h, s, c)
+FROM unnest($1::text::bigint[], $2::text::integer[], $3::text::timestamptz[], $4::text::text[], $5::text::bigint[],
+    $6::text::bigint[], $7::text::bigint[], $8::text::text[], $9::bytea[]) AS n(r, v, u, m, p, l, h, s, c)
 WHERE resource.row = n.r
-"""
-_DELETE_POSTINGS = """
-DELETE FROM fhir.posting USING (
-    SELECT h, n.l, n.r FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS n(hashes, l, r),
-    unnest(n.hashes::bigint[]) AS h) o
-WHERE posting.hash = o.h AND posting.low = o.l AND posting.row = o.r
-"""
-_DELETE_VALUES = """
-WITH dates AS (DELETE FROM fhir.date_value WHERE row = ANY($1)),
-     strings AS (DELETE FROM fhir.string_value WHERE row = ANY($1))
-DELETE FROM fhir.number_value WHERE row = ANY($1)
 """
 
 Column = list[Any]
+Number = tuple[int, float, float]
 _NO_VALUES = IndexValues()
+
+
+def _numbers(values: Column) -> str:
+    """Write numbers as PostgreSQL reads an array; asyncpg would look at each element and encode it by itself."""
+    return "{" + str(values)[1:-1] + "}"
+
+
+def _quoted(values: Column) -> str:
+    """Write texts of ours (types, ids, lists of numbers), which hold neither quotes nor backslashes."""
+    return '{"' + '","'.join(values) + '"}' if values else "{}"
 
 
 class IndexRows:
@@ -70,29 +88,40 @@ class IndexRows:
         self.numbers: tuple[Column, Column, Column, Column] = ([], [], [], [])
 
     def add_postings(self, row: int, hashes: set[int], low: int, high: int) -> None:
-        """Add the exact values of one resource: all its hashes travel as one text, `{1, 2, 3}`.
-
-        A Python set of integers is written just as PostgreSQL reads an array; asyncpg would look at each one.
-        """
+        """Add the exact values of one resource: all its hashes travel as one text, ``{1, 2, 3}``."""
         if hashes:
-            for column, value in zip(self.postings, (str(hashes), low, row, high), strict=True):
-                column.append(value)
+            texts, lows, rows, highs = self.postings
+            texts.append(str(hashes))
+            lows.append(low)
+            rows.append(row)
+            highs.append(high)
 
-    def add_values(self, row: int, values: IndexValues) -> None:
+    def add_values(
+        self, row: int, dates: set[tuple[int, int, int]], strings: set[tuple[int, str]], numbers: set[Number]
+    ) -> None:
         """Add what is compared by range."""
-        for path, low, high in values.dates:
-            for column, value in zip(self.dates, (row, path, low, high), strict=True):
-                column.append(value)
-        for path, text in values.strings:
-            for column, item in zip(self.strings, (row, path, text), strict=True):
-                column.append(item)
-        for path, least, most in values.numbers:
-            for column, number in zip(self.numbers, (row, path, least, most), strict=True):
-                column.append(number)
+        for table, found in ((self.dates, dates), (self.numbers, numbers)):
+            if found:
+                rows, paths, lows, highs = table
+                rows.extend([row] * len(found))
+                for path, low, high in found:
+                    paths.append(path)
+                    lows.append(low)
+                    highs.append(high)
+        for path, text in strings:
+            self.strings[0].append(row)
+            self.strings[1].append(path)
+            self.strings[2].append(text)
 
-    def columns(self) -> list[Column]:
-        """All columns, in the order of the statement's parameters."""
-        return [*self.postings, *self.dates, *self.strings, *self.numbers]
+    def columns(self) -> list[Any]:
+        """All columns as the statement takes them: postings, then `value_columns`."""
+        texts, *rest = self.postings
+        return [_quoted(texts), *map(_numbers, rest), *self.value_columns()]
+
+    def value_columns(self) -> list[Any]:
+        """Dates, strings and numbers as a statement takes them."""
+        rows, paths, texts = self.strings
+        return [*map(_numbers, self.dates), _numbers(rows), _numbers(paths), texts, *map(_numbers, self.numbers)]
 
 
 async def write_changes(
@@ -118,7 +147,7 @@ async def write_changes(
         change.row = place(number, change.patient_keys[0] if change.patient_keys else change.key)
         if change.values is not None:
             index.add_postings(change.row, change.values.postings, change.values.low, change.values.high)
-            index.add_values(change.row, change.values)
+            index.add_values(change.row, change.values.dates, change.values.strings, change.values.numbers)
     if replaced:
         await _replace(connection, replaced, index, own_url)
     await connection.execute(_INSERT, *_new_rows(created), *index.columns(), *audit)
@@ -128,73 +157,69 @@ def _key(change: Change) -> int:
     return change.key
 
 
-async def insert_index(connection: Any, index: IndexRows) -> None:
-    """Write index entries alone."""
-    await connection.execute(_INSERT, *_new_rows([]), *index.columns(), b"", 0)
-
-
-def _summary(changes: list[Change]) -> list[Column]:
+def _summary(changes: list[Change]) -> list[str]:
     values = [change.values or _NO_VALUES for change in changes]
-    return [[v.present for v in values], [v.low for v in values], [v.high for v in values]]
-
-
-def _patients(change: Change) -> str:
-    return ",".join(map(str, change.patient_keys))
-
-
-def _new_rows(changes: list[Change]) -> list[Column]:
     return [
-        [change.row for change in changes],
-        [change.key for change in changes],
-        [change.resource_type for change in changes],
-        [change.logical_id for change in changes],
-        [change.version for change in changes],
-        [change.updated for change in changes],
-        [change.method for change in changes],
+        _numbers([v.present for v in values]),
+        _numbers([v.low for v in values]),
+        _numbers([v.high for v in values]),
+        _quoted([",".join(map(str, change.patient_keys)) for change in changes]),
+    ]
+
+
+def _version(changes: list[Change]) -> list[str]:
+    return [
+        _numbers([change.version for change in changes]),
+        _quoted([change.updated.isoformat() for change in changes]),
+        _quoted([change.method for change in changes]),
         *_summary(changes),
-        [_patients(change) for change in changes],
+    ]
+
+
+def _new_rows(changes: list[Change]) -> list[Any]:
+    return [
+        _numbers([change.row for change in changes]),
+        _numbers([change.key for change in changes]),
+        _quoted([change.resource_type for change in changes]),
+        _quoted([change.logical_id for change in changes]),
+        *_version(changes),
         [change.content for change in changes],
     ]
 
 
 async def _replace(connection: Any, changes: list[Change], index: IndexRows, own_url: str) -> None:
-    row_numbers = [change.row for change in changes]
-    await connection.execute(_HISTORY, row_numbers)
-    await connection.execute(
-        _UPDATE,
-        row_numbers,
-        [change.version for change in changes],
-        [change.updated for change in changes],
-        [change.method for change in changes],
-        *_summary(changes),
-        [_patients(change) for change in changes],
-        [change.content for change in changes],
-    )
-    gone: tuple[Column, Column, Column] = ([], [], [])
-    refilled: list[int] = []
+    gone = IndexRows()
     for change in changes:
-        _difference(change, index, gone, refilled, own_url)
-    if gone[0]:
-        await connection.execute(_DELETE_POSTINGS, *gone)
-    if refilled:
-        await connection.execute(_DELETE_VALUES, refilled)
+        _difference(change, index, gone, own_url)
+    texts, lows, rows, _ = gone.postings
+    await connection.execute(
+        _REPLACE,
+        _numbers([change.row for change in changes]),
+        *_version(changes),
+        [change.content for change in changes],
+        _quoted(texts),
+        _numbers(lows),
+        _numbers(rows),
+        *gone.value_columns(),
+    )
 
 
-def _difference(
-    change: Change, index: IndexRows, gone: tuple[Column, Column, Column], refilled: list[int], own_url: str
-) -> None:
-    """Add to the index only what changed: most updates touch a status and leave the rest alone."""
+def _difference(change: Change, index: IndexRows, gone: IndexRows, own_url: str) -> None:
+    """Collect only what changed: most updates touch a status and leave the rest of the index alone."""
     previous = change.previous
     assert previous is not None  # noqa: S101
-    before = IndexValues() if previous.is_deleted else old_values(previous, own_url)
-    after = change.values or IndexValues()
+    before = _NO_VALUES if previous.is_deleted else old_values(previous, own_url)
+    after = change.values or _NO_VALUES
     same_date = (before.low, before.high) == (after.low, after.high)
-    removed = before.postings - after.postings if same_date else before.postings
-    added = after.postings - before.postings if same_date else after.postings
-    if removed:
-        for column, value in zip(gone, (str(removed), before.low, change.row), strict=True):
-            column.append(value)
-    index.add_postings(change.row, added, after.low, after.high)
-    if (before.dates, before.strings, before.numbers) != (after.dates, after.strings, after.numbers):
-        refilled.append(change.row)
-        index.add_values(change.row, after)
+    gone.add_postings(
+        change.row, before.postings - after.postings if same_date else before.postings, before.low, before.high
+    )
+    index.add_postings(
+        change.row, after.postings - before.postings if same_date else after.postings, after.low, after.high
+    )
+    gone.add_values(
+        change.row, before.dates - after.dates, before.strings - after.strings, before.numbers - after.numbers
+    )
+    index.add_values(
+        change.row, after.dates - before.dates, after.strings - before.strings, after.numbers - before.numbers
+    )

@@ -451,3 +451,33 @@ async def test_asking_too_often_is_slowed_down(
         refused(slowed, 429, "throttled")
         assert slowed.headers["retry-after"] == "1"
         assert (await api.delete(url)).status_code == 202
+
+
+async def test_what_a_consent_hides_is_not_exported(
+    monkeypatch: pytest.MonkeyPatch, database_url: str, tmp_path: Path
+) -> None:
+    for name, value in (("HOME", str(tmp_path)), ("FHIR_CONSENT", "true"), ("FHIR_EXPORT_SETTLE_S", "0.1")):
+        monkeypatch.setenv(f"FORAMEN_{name}", value)
+    terminology = "http://terminology.hl7.org/CodeSystem"
+    recipient = {"coding": [{"system": f"{terminology}/v3-ParticipationType", "code": "IRCP"}]}
+    consent = {
+        "resourceType": "Consent",
+        "status": "active",
+        "scope": {"coding": [{"system": f"{terminology}/consentscope", "code": "patient-privacy"}]},
+        "category": [{"coding": [{"system": "http://loinc.org", "code": "59284-0"}]}],
+        "patient": {"reference": "Patient/closed"},
+        "policyRule": {"text": "SYNTHETIC"},
+        "provision": {"type": "deny", "actor": [{"role": recipient, "reference": {"reference": "Practitioner/dr"}}]},
+    }
+    async with running(database_url) as (_, client):
+        api = Api(client)
+        await patients(api, "open", "closed")
+        for name in ("open", "closed"):
+            await api.put_ok({**observation(f"Patient/{name}"), "id": f"o-{name}"})
+        await api.create(consent)
+        named, other = (api.as_("user/*.rs", sub=name, fhirUser=f"Practitioner/{name}") for name in ("dr", "else"))
+        for path in ("$export?_type=Patient,Observation", "Patient/$export?_type=Patient,Observation"):
+            assert references(await lines(named, await exported(named, path))) == {"Patient/open", "Observation/o-open"}
+            assert len(references(await lines(other, await exported(other, path)))) == 4
+        filtered = "$export?_type=Observation&_typeFilter=Observation%3Fcode%3DF01"
+        assert references(await lines(named, await exported(named, filtered))) == {"Observation/o-open"}

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from fhir_server.search import parameters
+from fhir_server.store import parameter_jobs
 from tests.contract.fhir.api import EVERYTHING, Api, entry, observation, refused, running
 
 ADMIN = f"{EVERYTHING} foramen/admin"
@@ -52,12 +53,18 @@ async def wait_until_complete(api: Api, query: str) -> dict[str, Any]:
         await asyncio.sleep(0.1)
 
 
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is one process only, which knows of a change at once: no need to wait for others to hear of it."""
+    monkeypatch.setattr(parameter_jobs, "_GRACE_S", 0.1)
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def admin(api: Api) -> AsyncIterator[Api]:
     yield api.as_(ADMIN)
 
 
-async def test_every_kind_finds_what_was_there_before(admin: Api) -> None:
+async def test_every_kind_finds_what_was_there_before(admin: Api, alone: None) -> None:
     await admin.put_ok({"resourceType": "Patient", "id": "p"})
     resource = measured(
         1,
@@ -151,7 +158,7 @@ async def test_no_write_after_activation_is_missed_in_any_process(database_url: 
         assert await first.ids("Observation?raced=NEW") == ["o1"]
 
 
-async def test_change_and_removal(admin: Api, database_url: str) -> None:
+async def test_change_and_removal(admin: Api, database_url: str, alone: None) -> None:
     await admin.put_ok({"resourceType": "Patient", "id": "p"})
     await admin.put_ok(measured(1))
     await admin.put_ok(definition("mine"))
@@ -182,7 +189,7 @@ async def test_change_and_removal(admin: Api, database_url: str) -> None:
         assert entries() == with_parameter > gone
 
 
-async def test_only_an_administrator_puts_one_in_force(api: Api) -> None:
+async def test_only_an_administrator_puts_one_in_force(api: Api, alone: None) -> None:
     await api.put_ok({"resourceType": "Patient", "id": "p"})
     stored = await api.put_ok(definition("plain"))  # Stored as any resource, without effect.
     assert stored["code"] == "plain"
@@ -233,7 +240,7 @@ async def test_two_of_one_name_and_a_bad_one_in_a_transaction(api: Api) -> None:
     assert (await admin.get("/fhir/SearchParameter/three")).status_code == 404
 
 
-async def test_an_expression_that_fails_on_a_resource_does_not_stop_writes(admin: Api) -> None:
+async def test_an_expression_that_fails_on_a_resource_does_not_stop_writes(admin: Api, alone: None) -> None:
     await admin.put_ok({"resourceType": "Patient", "id": "p"})
     await admin.put_ok(definition("single", "string", "Observation.note.text.substring(1)"))
     await wait_until_complete(admin, "Observation?single=x")

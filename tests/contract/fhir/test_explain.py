@@ -88,10 +88,8 @@ async def test_what_access_took_away(admin: Api) -> None:
     (access,) = parts(selection, "access")
     assert (parts(access, "type"), parts(access, "rule")) == (["Observation"], ["patient compartment"])
     assert parts(access, "removed") == [3]
-    chained = await explained(
-        admin.as_("system/Observation.rs patient/Patient.rs foramen/admin", patient="p1"),
-        f"Observation?patient.name={SECRET}&_explain=true",
-    )
+    some = admin.as_("system/Observation.rs patient/Patient.rs foramen/admin", patient="p1")
+    chained = await explained(some, f"Observation?patient.name={SECRET}&_explain=true")
     (selection,) = parts(chained, "selection")
     assert parts(selection, "matches") == [3]
     rules = {parts(a, "type")[0]: parts(a, "removed")[0] for a in parts(selection, "access")}

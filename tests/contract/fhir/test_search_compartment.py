@@ -11,38 +11,18 @@ import pytest_asyncio
 from fhir_server.access.compartments import compartment
 from tests.contract.fhir.api import Api, observation, refused
 
+E1 = {"encounter": {"reference": "Encounter/e1"}}
+ENCOUNTER = {"resourceType": "Encounter", "status": "planned", "class": {"code": "AMB"}}
 RESOURCES: list[dict[str, Any]] = [
     {"resourceType": "Patient", "id": "p1"},
     {"resourceType": "Patient", "id": "p2"},
     {"resourceType": "Practitioner", "id": "d1"},
-    {
-        "resourceType": "Encounter",
-        "id": "e1",
-        "status": "planned",
-        "class": {"code": "AMB"},
-        "subject": {"reference": "Patient/p1"},
-    },
-    {
-        "resourceType": "Encounter",
-        "id": "e2",
-        "status": "planned",
-        "class": {"code": "AMB"},
-        "partOf": {"reference": "Encounter/e1"},
-    },
-    {
-        **observation("Patient/p1"),
-        "id": "o1",
-        "encounter": {"reference": "Encounter/e1"},
-        "performer": [{"reference": "Practitioner/d1"}],
-    },
+    {**ENCOUNTER, "id": "e1", "subject": {"reference": "Patient/p1"}},
+    {**ENCOUNTER, "id": "e2", "partOf": {"reference": "Encounter/e1"}},
+    {**observation("Patient/p1"), "id": "o1", **E1, "performer": [{"reference": "Practitioner/d1"}]},
     {**observation("Patient/p1", code="F02", date="2026-02-01"), "id": "o2"},
-    {**observation("Patient/p2"), "id": "o3", "encounter": {"reference": "Encounter/e1"}},
-    {
-        "resourceType": "Condition",
-        "id": "c1",
-        "subject": {"reference": "Patient/p1"},
-        "encounter": {"reference": "Encounter/e1"},
-    },
+    {**observation("Patient/p2"), "id": "o3", **E1},
+    {"resourceType": "Condition", "id": "c1", "subject": {"reference": "Patient/p1"}, **E1},
     {"resourceType": "Organization", "id": "org", "name": "SYNTHETIC"},
 ]
 

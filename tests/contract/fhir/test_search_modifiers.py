@@ -259,3 +259,20 @@ async def test_many_values_are_one_parameter_and_too_many_are_refused(found: Api
         refused(await found.http.post("/fhir/Observation/_search", content=form, headers=headers), 400, "too-costly")
     form = "code=" + "," * 1_500_000
     refused(await found.http.post("/fhir/Observation/_search", content=form, headers=headers), 413, "too-long")
+
+
+async def test_elements_may_be_nested_and_keep_their_bytes(found: Api) -> None:
+    async def only(elements: str) -> dict[str, Any]:
+        (item,) = (await found.get(f"/fhir/Patient?_id=p1&_elements={elements}")).json()["entry"]
+        assert item["resource"]["meta"]["tag"][0]["code"] == "SUBSETTED"
+        return {name: value for name, value in item["resource"].items() if name not in ("resourceType", "id", "meta")}
+
+    assert await only("gender") == {"gender": "female"}
+    assert await only("Patient.gender") == {"gender": "female"}
+    assert await only("identifier.value") == {"identifier": [{"value": "1"}]}
+    assert await only("identifier.type.text,gender") == {
+        "gender": "female",
+        "identifier": [{"type": {"text": "Chart Number"}}],
+    }
+    assert len((await only("identifier.value,identifier"))["identifier"][0]) == 3
+    assert await only("nothing.at.all") == {}
