@@ -33,6 +33,7 @@ from foramen.kernel.tokens import TokenVerifier
 from terminology.service import Terminology
 from terminology.store.schema import migrate as migrate_terminology
 
+
 def migrate(database_url: str) -> None:
     """Bring the schema `fhir` up to date; safe when several processes start at once."""
     migrate_schema(database_url)
@@ -63,7 +64,8 @@ class FhirService:
         replicas = [Connections(url, limits.replica_connections, limits.statement_timeout_s) for url in urls]
         self._searches = Searches(self._connections, replicas, limits.replica_wait_s)
         self._jobs.register(indexing.KIND, indexing.Reindexer(settings.fhir_base, limits).run)
-        self._jobs.register(parameter_jobs.KIND, parameter_jobs.ParameterBuilder(settings.fhir_base, limits).run, parallel=2)
+        builder = parameter_jobs.ParameterBuilder(settings.fhir_base, limits)
+        self._jobs.register(parameter_jobs.KIND, builder.run, parallel=2)
         self._server = Server(
             limits=limits,
             own_url=settings.fhir_base,

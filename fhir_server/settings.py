@@ -80,7 +80,7 @@ class FhirSettings(BaseSettings):
     )
     replica_connections: int = Field(default=6, ge=1, description="Connections of one web process to each replica.")
     replica_wait_s: float = Field(
-        default=0.02, ge=0, description="Longest a search waits for a replica to catch up before it goes to the primary."
+        default=0.02, ge=0, description="Longest a search waits for a replica before it goes to the primary."
     )
     max_sort_keys: int = Field(default=8, ge=1, le=11, description="Most keys of one _sort.")
     max_includes: int = Field(default=30, ge=1, description="Most _include and _revinclude of one search.")

@@ -141,7 +141,7 @@ class Files:
                 yield reader.line_num, [item.strip() for item in row]
 
     def _workbook(self, name: str) -> Iterator[tuple[int, list[str]]]:
-        import openpyxl  # type: ignore[import-untyped]
+        import openpyxl
 
         with self.binary(name) as binary:
             try:

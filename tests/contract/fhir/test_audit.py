@@ -106,9 +106,7 @@ async def test_stop_writes_what_waits(database_url: str) -> None:
         from fhir_server.audit.record import audit_record
 
         for number in range(600):
-            service._audit.remember(
-                audit_record(interaction="read", status=200, trace_id=str(number), context=None)
-            )
+            service._audit.remember(audit_record(interaction="read", status=200, trace_id=str(number), context=None))
     async with running(database_url) as (_, client):
         assert (await Api(client).get("/fhir/AuditEvent?_summary=count")).json()["total"] == 600
     assert api.headers
