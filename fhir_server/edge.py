@@ -90,7 +90,8 @@ class Edge:
     @staticmethod
     def _parts(request: Request) -> list[str]:
         path: str = request.scope["path"]
-        return [part for part in path.split("/")[2:] if part]  # The base URL ends in /fhir.
+        parts = [part for part in path.split("/") if part]
+        return parts[1:] if parts[:1] == ["fhir"] else parts  # Mounted under /fhir, or alone on an origin.
 
     def _call(self, request: Request, target: Target, access: Access, trace_id: str) -> Call:
         return Call(

@@ -24,6 +24,8 @@ def is_period(value: dict[str, str]) -> bool:
     """Something in it, and no start behind the end (per-1, which looks no further than the coarser of the two)."""
     if len(value) < 2:
         return bool(value)
+    if "T" in value["start"] and "T" in value["end"]:  # The zone may turn the days round.
+        return interval(value["start"])[0] <= interval(value["end"])[0]
     least = min(len(value["start"].partition("T")[0]), len(value["end"].partition("T")[0]))
     return value["start"][:least] < value["end"][:least]
 
