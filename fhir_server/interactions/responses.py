@@ -57,6 +57,11 @@ def content_response(content: bytes, version: int, updated: datetime) -> Respons
     )
 
 
+def bundle_response(content: bytes) -> Response:
+    """Answer with a Bundle."""
+    return ReadyResponse(content, [(b"content-type", _MEDIA_TYPE)])
+
+
 def not_modified(request: Request, version: int, updated: datetime) -> bool:
     """Whether the client's copy is still good, by the conditions of its request."""
     tags, since = header(request, b"if-none-match"), header(request, b"if-modified-since")

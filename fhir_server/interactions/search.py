@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote_plus, urlencode
 
 import orjson
 from starlette.responses import Response
@@ -12,7 +13,7 @@ from starlette.responses import Response
 from fhir_server.interactions import search_explain
 from fhir_server.interactions.bundles import bundle, search_entry
 from fhir_server.interactions.nested_elements import top_names, trim
-from fhir_server.interactions.responses import MEDIA_TYPE
+from fhir_server.interactions.responses import bundle_response
 from fhir_server.interactions.subset import subset
 from fhir_server.search import paging
 from fhir_server.search.completeness import incomplete_issues
@@ -100,7 +101,7 @@ async def _search(call: Call, pairs: Pairs) -> Response:
         return await run(call, connection, call.resource_type, pairs)
 
     primary = bool(mode) or shows_audit(call, pairs)
-    return Response(await call.server.searches.run(work, primary=primary), media_type=MEDIA_TYPE)
+    return bundle_response(await call.server.searches.run(work, primary=primary))
 
 
 async def prepare(call: Call, connection: Any, requests: Sequence[SearchRequest]) -> None:
@@ -136,7 +137,7 @@ async def run(call: Call, connection: Any, resource_type: str, pairs: Pairs) -> 
     if request.includes:
         included = await including.included(connection, call.access, request, page.matches, own_url, call.server.limits)
     total = await _total(connection, request, page)
-    entries = [entry_of(own_url, item, "match", request) for item in page.matches]
+    entries = entries_of(own_url, page.matches, request)
     entries += [entry_of(own_url, item, "include", request) for item in included]
     return bundle("searchset", entries + warnings_of(request), links=_links(call, request, page.following), total=total)
 
@@ -149,6 +150,18 @@ async def _total(connection: Any, request: SearchRequest, page: searching.Page) 
     if request.total == "estimate":
         return await searching.estimate(connection, request.selection)
     return None
+
+
+def entries_of(own_url: str, matches: list[Stored], request: SearchRequest) -> list[bytes]:
+    """Write the entries of the matches; whole resources, the usual case, are joined without a look inside."""
+    if request.elements or request.summary != "false":
+        return [entry_of(own_url, item, "match", request) for item in matches]
+    base = own_url.encode()
+    return [
+        b'{"fullUrl":"%b/%b/%b","resource":%b,"search":{"mode":"match"}}'
+        % (base, item.resource_type.encode(), item.logical_id.encode(), item.content or b"{}")
+        for item in matches
+    ]
 
 
 def entry_of(own_url: str, stored: Stored, mode: str, request: SearchRequest) -> bytes:
@@ -172,11 +185,15 @@ def warnings_of(request: SearchRequest) -> list[bytes]:
     return [search_entry("", orjson.dumps(operation_outcome(tuple(issues))), "outcome")]
 
 
+_quoted = lru_cache(maxsize=512)(quote_plus)
+
+
 def _links(call: Call, request: SearchRequest, following: list[object] | None) -> list[tuple[str, str]]:
     base = f"{call.server.own_url}/{request.selection.resource_type}"
-    links = [("self", f"{base}?{urlencode(request.echo)}" if request.echo else base)]
+    query = "&".join([f"{_quoted(name)}={quote_plus(value)}" for name, value in request.echo])
+    links = [("self", f"{base}?{query}" if query else base)]
     if following is not None:
-        links.append(("next", f"{base}?{urlencode([*request.echo, ('_cursor', paging.encode(following))])}"))
+        links.append(("next", f"{base}?{query}{'&' if query else ''}_cursor={quote_plus(paging.encode(following))}"))
     if request.partitions and request.cursor is None:
         rest = [(name, value) for name, value in request.echo if name != "_partitions"]
         for low, high in partition_bounds(request.partitions):

@@ -19,6 +19,7 @@ _FORM = re.compile(
 )
 _DAY = 86_400_000_000
 _SECOND = 1_000_000
+_USUAL = ("-", "-", "T", ":", ":", "Z")
 
 
 def _microseconds(moment: datetime) -> int:
@@ -28,6 +29,13 @@ def _microseconds(moment: datetime) -> int:
 
 def date_range(text: str) -> tuple[int, int] | None:
     """Return the half-open range [low, high) that a FHIR date, dateTime or instant covers; None when it is none."""
+    if len(text) == 20 and (text[4], text[7], text[10], text[13], text[16], text[19]) == _USUAL:
+        try:  # YYYY-MM-DDThh:mm:ssZ, what most systems write
+            low = int(datetime.fromisoformat(text).timestamp()) * _SECOND
+        except ValueError:  # Among others second 60.
+            pass
+        else:
+            return low, low + _SECOND
     match = _FORM.fullmatch(text)
     if match is None:
         return None

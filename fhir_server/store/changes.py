@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -14,9 +14,8 @@ from fhir_server.search.index import extractor
 from fhir_server.search.values import IndexValues
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A version as it lies in the store."""
+class Stored(NamedTuple):
+    """A version as it lies in the store; a page makes many of them, and a tuple is the cheapest thing to make."""
 
     row: int
     resource_type: str

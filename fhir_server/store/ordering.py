@@ -25,7 +25,7 @@ _LONGEST = 400
 """Characters of a value that count in the order, as in the index of strings."""
 _SEQUENCE_BITS = 53
 LAST_BUCKET = 1023
-_COLUMNS = "r.type, r.id, r.version, r.updated, r.content, r.patients"
+_COLUMNS = "r.type, r.id, r.version, r.updated, r.content"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +105,14 @@ def page_statement(
     cursor: tuple[object, ...] | None,
     limit: int,
     partition: tuple[int, int] | None = None,
+    *,
+    patients: bool = False,
 ) -> tuple[str, list[Any]]:
     """Build the statement for one page: content of the matches and the sort keys a next page starts behind.
 
     Parameters
     ----------
+    patients : also the keys of the patients a match belongs to, which a page does not need: access is in the query
     cursor : sort values and row of the last match of the page before
     partition : first and last bucket of rows, both included
     """
@@ -134,7 +137,7 @@ def page_statement(
         )
     outer = ", ".join(f"c.k{number} {key.direction}" for number, key in enumerate(keys))
     text = (
-        f"SELECT {_COLUMNS}, c.* FROM ({inner}) c CROSS JOIN LATERAL"
+        f"SELECT {_COLUMNS}, {'r.patients' if patients else 'NULL'}, c.* FROM ({inner}) c CROSS JOIN LATERAL"
         f" (SELECT * FROM fhir.resource x WHERE x.row = c.k{len(keys) - 1} OFFSET 0) r ORDER BY {outer}"
     )
     return text, statement.arguments

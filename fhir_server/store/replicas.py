@@ -32,6 +32,7 @@ _AVOID_LOST_S = 2.0
 _CONFLICTS = (asyncpg.SerializationError, asyncpg.ReadOnlySQLTransactionError, asyncpg.DeadlockDetectedError)
 """A replica cancels a statement that holds up its replay; on the primary the same statement goes through."""
 _SEARCHES = Counter("foramen_fhir_searches_total", "FHIR searches by the database that served them", ["database"])
+_ON_REPLICA, _ON_PRIMARY = _SEARCHES.labels("replica"), _SEARCHES.labels("primary")
 
 
 class Horizon:
@@ -143,7 +144,7 @@ class Searches:
                 async with replica.connections.lend() as connection:
                     if await replica.has(connection, horizon, self._wait_s):
                         result = await work(connection)
-                        _SEARCHES.labels("replica").inc()
+                        _ON_REPLICA.inc()
                         return result
             except _CONFLICTS:
                 get_log().info("search repeated on the primary", reason="conflict with recovery")
@@ -154,7 +155,7 @@ class Searches:
                 get_log().warning("replica does not answer")
         async with self._primary.lend() as connection:
             result = await work(connection)
-        _SEARCHES.labels("primary").inc()
+        _ON_PRIMARY.inc()
         return result
 
     def _choose(self) -> Replica | None:

@@ -32,17 +32,9 @@ class Page:
 
 
 def stored_of(record: Any) -> Stored:
-    """Return what one record of a page statement holds."""
-    return Stored(
-        0,
-        record["type"],
-        record["id"],
-        record["version"],
-        record["updated"],
-        "",
-        record["content"],
-        tuple(record["patients"]),
-    )
+    """Return what one record of a page statement holds: its first six columns (ordering.py)."""
+    resource_type, logical_id, version, updated, content, patients = record[:6]
+    return Stored(0, resource_type, logical_id, version, updated, "", content, tuple(patients or ()))
 
 
 def _unusable(exc: asyncpg.DataError) -> InvalidRequestError:
@@ -86,7 +78,7 @@ async def matches(connection: Any, selection: Selection, limit: int) -> list[Sto
     """Return up to `limit` matches (for conditional interactions), newest first."""
     try:
         arranged = await arrange(connection, selection)
-        text, arguments = page_statement(arranged, NEWEST_FIRST, None, limit)
+        text, arguments = page_statement(arranged, NEWEST_FIRST, None, limit, patients=True)
         return [stored_of(record) for record in await connection.fetch(text, *arguments)]
     except asyncpg.DataError as exc:
         raise _unusable(exc) from exc

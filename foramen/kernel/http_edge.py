@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from foramen.kernel.access_context import AccessContext
@@ -64,15 +64,19 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
     InvalidRequestError
         Less than announced was sent.
     """
-    announced = request.headers.get("content-length", "")
+    announced = header(request, b"content-length") or ""
     if announced.isdigit() and int(announced) > limit_bytes:
         raise PayloadTooLargeError(f"The body is larger than {limit_bytes} bytes")
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit_bytes:
-                raise PayloadTooLargeError(f"The body is larger than {limit_bytes} bytes")
-    except ClientDisconnect as exc:  # Nobody may be there to read it, but the audit shall tell whose fault it was.
-        raise InvalidRequestError("The body is cut off", issue_code="incomplete") from exc
-    return bytes(body)
+    parts: list[bytes] = []
+    length = 0
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":  # Nobody may read it, but the audit shall tell whose fault it was.
+            raise InvalidRequestError("The body is cut off", issue_code="incomplete")
+        part = message.get("body", b"")
+        length += len(part)
+        if length > limit_bytes:
+            raise PayloadTooLargeError(f"The body is larger than {limit_bytes} bytes")
+        parts.append(part)
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
