@@ -11,7 +11,7 @@ from fhir_server.audit.writer import AuditWriter
 from fhir_server.bulk.service import Bulk
 from fhir_server.edge import Edge
 from fhir_server.interactions import asynchronous
-from fhir_server.interactions.group_commit import GroupCommit
+from fhir_server.interactions.group_commit import CONNECTIONS, LOCK_TIMEOUT_MS, GroupCommit
 from fhir_server.jobs.runner import JobRunner
 from fhir_server.packages.catalogue import Catalogue
 from fhir_server.packages.sources import StoredOrPackaged
@@ -54,6 +54,9 @@ class FhirService:
         # Their own connections: codes are looked up while a search or write that needs them holds one of the others.
         self._lookup_connections = Connections(database_url, 2, limits.statement_timeout_s)
         self._full_text = FullTextIndexer(self._lookup_connections, on=limits.full_text)
+        self._group_connections = Connections(
+            database_url, CONNECTIONS, limits.statement_timeout_s, f"SET lock_timeout = {LOCK_TIMEOUT_MS}"
+        )
         rows = RowNumbers()
         self._audit = AuditWriter(self._audit_connections)
         self._indexer = AuditIndexer(self._audit_connections, rows, settings.fhir_base, limits.audit_index_delay_s)
@@ -75,7 +78,7 @@ class FhirService:
             audit=self._audit,
             audit_indexer=self._indexer,
             current=CurrentReader(self._connections),
-            group_commit=GroupCommit(),
+            group_commit=GroupCommit(self._group_connections),
             jobs=self._jobs,
             registry=self._registry,
             searches=self._searches,
@@ -100,6 +103,7 @@ class FhirService:
         """Open connections, bring the index up to the registry's version, start the audit writer."""
         await self._connections.start()
         await self._audit_connections.start()
+        await self._group_connections.start()
         await self._package_connections.start()
         await self._lookup_connections.start()
         await self._searches.start()
@@ -122,6 +126,7 @@ class FhirService:
         await self._registry.stop()
         await self._searches.stop()
         await self._audit_connections.stop()
+        await self._group_connections.stop()
         await self._package_connections.stop()
         await self._full_text.stop()
         await self._lookup_connections.stop()

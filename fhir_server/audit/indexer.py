@@ -9,6 +9,8 @@ import asyncio
 import contextlib
 from datetime import UTC, datetime
 
+import msgspec
+
 from fhir_server.audit.record import decode, event_change
 from fhir_server.store import audit_log
 from fhir_server.store.connections import Connections
@@ -58,14 +60,25 @@ class AuditIndexer:
         """
         async with self._connections.lend() as connection:
             bound = await audit_log.newest(connection)
-        while bound and await self._index(bound, wait=True):
-            pass
+        while bound:
+            await self._index(bound, wait=True)
+            # Nothing may also mean that another process was quicker with the groups that were waited for.
+            async with self._connections.lend() as connection:
+                first = await audit_log.first(connection)
+            if first is None or first > bound:
+                return
 
     async def _index(self, up_to: int, *, wait: bool) -> int:
         """Index the oldest groups in one transaction; returns how many records they held."""
         async with self._connections.lend() as connection, connection.transaction():
             groups = await audit_log.take(connection, up_to, _RECORDS, wait=wait)
-            changes = [event_change(record, self._own_url) for group in groups for record in decode(group)]
+            changes = []
+            for group in groups:
+                try:
+                    changes += [event_change(record, self._own_url) for record in decode(group)]
+                except msgspec.DecodeError:
+                    get_log().error("audit records cannot be read and were set aside", count=1)
+                    await audit_log.set_aside(connection, group)
             if changes:
                 await write_changes(connection, self._rows, changes, self._own_url)
         return len(changes)

@@ -22,7 +22,7 @@ from fhir_server.audit.record import audit_record, encode
 from fhir_server.bulk.files import NdjsonFiles
 from fhir_server.bulk.import_batch import Decided, Line, decide, prepare, waves
 from fhir_server.bulk.source import BEGINNING, Batch, LineLimits, Place, batches
-from fhir_server.interactions.unit_of_work import AGAIN, ATTEMPTS, keeps_changing
+from fhir_server.interactions.carrying_out import AGAIN, ATTEMPTS, keeps_changing
 from fhir_server.jobs.job import Job
 from fhir_server.model.validation import raise_for
 from fhir_server.rules import custom_parameters

@@ -7,32 +7,48 @@ a flush to disk are then paid once for all of them; a lone write waits for nobod
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
-from fhir_server.interactions.unit_of_work import AGAIN, ATTEMPTS, UnitOfWork, carry_out, keeps_changing
-from foramen.kernel.errors import InteropError
+from fhir_server.interactions.carrying_out import alone, carry_out
+from foramen.kernel.errors import UpstreamError
 
 if TYPE_CHECKING:
     from fhir_server.interactions.operations import Result
+    from fhir_server.interactions.unit_of_work import UnitOfWork
     from fhir_server.server import Server
+    from fhir_server.store.connections import Connections
 
-Waiting = tuple[UnitOfWork, "asyncio.Future[list[Result]]"]
+Waiting = tuple["UnitOfWork", "asyncio.Future[list[Result]]"]
 
 _GROUP = 64
 _LANES = 2
 """Transactions under way at once: the next group gathers while they run."""
+_SINGLES = 3
+"""Units that go on alone at once; those that wait for a lock must not take every connection."""
+LOCK_TIMEOUT_MS = 100
+CONNECTIONS = _LANES
 
 
 class GroupCommit:
-    """Gathers units of work and commits them together."""
+    """Gathers units of work and commits them together.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    connections : connections of the groups alone. Their `lock_timeout` is short (`LOCK_TIMEOUT_MS`): a group that meets
+        a row somebody else holds gives up, and its units go on one by one, beside the groups, where they may wait
+    """
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
         self._server: Server | None = None
         self._waiting: list[Waiting] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._lanes: set[asyncio.Task[None]] = set()
+        self._single: set[asyncio.Task[None]] = set()
+        self._singles = asyncio.Semaphore(_SINGLES)
 
     def serve(self, server: Server) -> None:
-        """Say whose connections are used; called once, as the server holds this and is built after it."""
+        """Say for whom it works; called once, as the server holds this and is built after it."""
         self._server = server
 
     async def perform(self, unit: UnitOfWork) -> list[Result]:
@@ -45,10 +61,8 @@ class GroupCommit:
         """
         future: asyncio.Future[list[Result]] = asyncio.get_running_loop().create_future()
         self._waiting.append((unit, future))
-        if len(self._tasks) < _LANES:
-            task = asyncio.create_task(self._run(), name="fhir-group-commit")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        if len(self._lanes) < _LANES:
+            _keep(self._lanes, self._run())
         return await future
 
     async def _run(self) -> None:
@@ -62,10 +76,11 @@ class GroupCommit:
         group: list[Waiting] = []
         rest: list[Waiting] = []
         names: set[tuple[str, str]] = set()
-        for unit, future in self._waiting:
+        waiting, self._waiting = self._waiting, []
+        for unit, future in waiting:
             try:
                 own = set(unit.prepared_names())
-            except InteropError as exc:
+            except Exception as exc:  # noqa: BLE001 - it is the answer to the one whose unit it is
                 _answer(future, exc)
                 continue
             if len(group) < _GROUP and names.isdisjoint(own):
@@ -77,29 +92,33 @@ class GroupCommit:
         return group
 
     async def _commit(self, group: list[Waiting]) -> None:
-        server = self._server
-        assert server is not None  # noqa: S101 - serve() was called when the server was built
-        for attempt in range(ATTEMPTS):
+        assert self._server is not None  # noqa: S101 - serve() was called when the server was built
+        try:
+            async with self._connections.lend() as connection:
+                outcomes = await carry_out(connection, [unit for unit, _ in group], self._server)
+        except UpstreamError as exc:
+            # The commit itself may have been reached: whoever tried again could write twice.
+            for _, future in group:
+                _answer(future, exc)
+        except Exception:  # noqa: BLE001 - one of them is the reason: each alone, so that no other suffers
+            for unit, future in group:
+                _keep(self._single, self._alone(unit.again(), future))
+        else:
+            for (_, future), outcome in zip(group, outcomes, strict=True):
+                _answer(future, outcome)
+
+    async def _alone(self, unit: UnitOfWork, future: asyncio.Future[list[Result]]) -> None:
+        async with self._singles:
             try:
-                async with server.connections.lend() as connection:
-                    outcomes = await carry_out(connection, [unit for unit, _ in group], server)
-            except AGAIN:
-                if len(group) > 1:  # One of them met another process's write: each alone, so that no other suffers.
-                    for unit, future in group:
-                        await self._commit([(unit.again(), future)])
-                    return
-                if attempt == ATTEMPTS - 1:
-                    _answer(group[0][1], keeps_changing())
-                    return
-                group = [(unit.again(), future) for unit, future in group]
-            except Exception as exc:  # noqa: BLE001 - whatever it is, it is the answer to each who waits
-                for _, future in group:
-                    _answer(future, exc)
-                return
-            else:
-                for (_, future), outcome in zip(group, outcomes, strict=True):
-                    _answer(future, outcome)
-                return
+                _answer(future, await alone(unit))
+            except Exception as exc:  # noqa: BLE001 - whatever it is, it is the answer
+                _answer(future, exc)
+
+
+def _keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.create_task(work, name="fhir-group-commit")
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
 
 
 def _answer(future: asyncio.Future[list[Result]], outcome: list[Result] | Exception) -> None:

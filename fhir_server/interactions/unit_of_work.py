@@ -6,15 +6,14 @@ https://hl7.org/fhir/R4/http.html#transaction
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import asyncpg
 import orjson
 
-from fhir_server.audit.record import AuditRecord, audit_record, encode
+from fhir_server.audit.record import AuditRecord, audit_record
+from fhir_server.interactions.carrying_out import After, alone
 from fhir_server.interactions.full_urls import base_of, relative_targets
 from fhir_server.interactions.operations import ANY_VERSION, Operation, Result, at, check_type, query_pairs
 from fhir_server.interactions.patched import patched_resource
@@ -22,29 +21,22 @@ from fhir_server.interactions.profiles import check_operations
 from fhir_server.model.references import conditional_references, rewrite_references
 from fhir_server.model.resource import Resource
 from fhir_server.rules import custom_parameters
-from fhir_server.rules.ai_signoff import SIGNED_OFF, check_signoff
+from fhir_server.rules.ai_signoff import check_signoff
 from fhir_server.search.hashing import hash64
-from fhir_server.server import Call, Server
-from fhir_server.store import reading, searching
+from fhir_server.server import Call
+from fhir_server.store import searching
 from fhir_server.store.changes import Change, Stored, deletion, save
-from fhir_server.store.writing import write_changes
 from foramen.kernel.errors import (
-    ConflictError,
     DeletedError,
     ForbiddenError,
-    InteropError,
     InvalidRequestError,
     NotFoundError,
     PreconditionError,
 )
 from foramen.kernel.identifiers import new_logical_id
 
-ATTEMPTS = 4
-AGAIN = (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 MAX_SHARED = 10
 """Operations up to which a unit shares its database transaction with those of other callers."""
-
-After = Callable[[Any, list[Result]], Awaitable[None]]
 
 
 async def perform(call: Call, operations: list[Operation], after: After | None = None) -> list[Result]:
@@ -70,86 +62,11 @@ async def perform(call: Call, operations: list[Operation], after: After | None =
     if after is None and len(operations) <= MAX_SHARED and shared:
         results = await call.server.group_commit.perform(unit)
     else:
-        results = await _alone(call, unit, after)
+        results = await alone(unit, after)
     call.audited = True
     if call.server.consents is not None and any(operation.resource_type == "Consent" for operation in operations):
         call.server.consents.forget()
     return results
-
-
-async def _alone(call: Call, unit: UnitOfWork, after: After | None) -> list[Result]:
-    for attempt in range(ATTEMPTS):
-        try:
-            async with call.server.connections.lend() as connection:
-                (outcome,) = await carry_out(connection, [unit], call.server, after)
-        except AGAIN as exc:
-            # Another writer took the id or crossed our locks: decide again on what now stands.
-            if attempt == ATTEMPTS - 1:
-                raise keeps_changing() from exc
-            unit = unit.again()
-            continue
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
-    raise AssertionError("unreachable")
-
-
-def keeps_changing() -> ConflictError:
-    """Answer a writer whom others overtook again and again."""
-    return ConflictError("Other writers keep changing this resource; try again")
-
-
-async def carry_out(
-    connection: Any, units: list[UnitOfWork], server: Server, after: After | None = None
-) -> list[list[Result] | Exception]:
-    """Carry out units of independent callers in one database transaction, each all or nothing.
-
-    A unit that is refused is left out; its place in the answer holds the error. The transaction ends with the return.
-    """
-    names = [name for unit in units if not unit.needs_search for name in unit.prepared_names()]
-    if not names and after is None and not any(unit.needs_search or unit.changes_registry for unit in units):
-        # New resources only: one statement writes them, and it is its own transaction.
-        return await _write(connection, units, server)
-    async with connection.transaction():
-        for unit in units:
-            if unit.needs_search:
-                await unit.search(connection)
-                names += unit.prepared_names()
-        if names:
-            current = await reading.lock(connection, names)
-            gone = [s.row for s in current.values() if s.is_deleted and s.resource_type in SIGNED_OFF]
-            # Who deletes AI output and writes it anew still has AI output.
-            buried = await reading.before_deletion(connection, gone) if gone else {}
-            for unit in units:
-                unit.take(current, buried)
-                if unit.has_patches:
-                    await unit.apply_patches()
-        outcomes = await _write(connection, units, server)
-        if after is not None:
-            if isinstance(outcomes[0], Exception):
-                raise outcomes[0]
-            await after(connection, outcomes[0])
-        return outcomes
-
-
-async def _write(connection: Any, units: list[UnitOfWork], server: Server) -> list[list[Result] | Exception]:
-    outcomes: list[list[Result] | Exception] = []
-    changes: list[Change] = []
-    records: list[AuditRecord] = []
-    for unit in units:
-        try:
-            decided, results = unit.decide()
-        except InteropError as exc:
-            outcomes.append(exc)
-            continue
-        if unit.changes_registry:  # Such a unit is alone in its transaction.
-            await custom_parameters.apply(unit.call, connection, decided)
-        changes += decided
-        records.append(unit.audit(decided))
-        outcomes.append(results)
-    if records:
-        await write_changes(connection, server.rows, changes, server.own_url, (encode(records), len(records)))
-    return outcomes
 
 
 class UnitOfWork:
@@ -268,7 +185,7 @@ class UnitOfWork:
     async def _resolve_conditions(self, connection: Any) -> None:
         """Search for what conditional operations speak of, each query under a lock so that two cannot both miss."""
         asked = [(place, o) for place, o in enumerate(self._operations) if o.query is not None]
-        locks = sorted({hash64(f"{o.resource_type}?{o.query}") for _, o in asked})
+        locks = sorted({lock for _, o in asked for lock in _condition_locks(o)})
         if locks:
             await connection.execute(
                 "SELECT pg_advisory_xact_lock(l) FROM (SELECT l FROM unnest($1::bigint[]) AS l ORDER BY l) o", locks
@@ -465,6 +382,14 @@ class UnitOfWork:
                 *patients[1:],
             ],
         )
+
+
+def _condition_locks(operation: Operation) -> list[int]:
+    """Locks of a condition: its identifiers when it has some, else all of it, however it was spelled."""
+    pairs = query_pairs(operation.query or "")
+    identifiers = [f"{name}={value}" for name, value in pairs if name.partition(":")[0] == "identifier"]
+    texts = identifiers or ["&".join(sorted(f"{name}={value}" for name, value in pairs))]
+    return [hash64(f"{operation.resource_type}?{text}") for text in texts]
 
 
 def _result(status: int, stored: Stored) -> Result:

@@ -29,6 +29,20 @@ async def newest(connection: Any) -> int:
     return int(await connection.fetchval("SELECT coalesce(max(number), 0) FROM fhir.audit_log"))
 
 
+async def first(connection: Any) -> int | None:
+    """Return the number of the oldest group that waits, or None."""
+    found: int | None = await connection.fetchval("SELECT min(number) FROM fhir.audit_log")
+    return found
+
+
+async def set_aside(connection: Any, records: bytes) -> None:
+    """Keep a group that cannot be read, out of the way."""
+    await connection.execute(
+        "INSERT INTO fhir.audit_log_damaged SELECT coalesce(max(number), 0) + 1, now(), $1 FROM fhir.audit_log_damaged",
+        records,
+    )
+
+
 async def oldest(connection: Any) -> datetime | None:
     """Return when the oldest waiting group was written, or None."""
     found: datetime | None = await connection.fetchval("SELECT at FROM fhir.audit_log ORDER BY number LIMIT 1")
