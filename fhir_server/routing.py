@@ -5,14 +5,17 @@ https://hl7.org/fhir/R4/http.html#3.1.0
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from fhir_server.interactions.operations import check_type
 from fhir_server.model.references import LOGICAL_ID
 from fhir_server.route import Route
 from fhir_server.routes import ROUTES
-from foramen.kernel.errors import NotFoundError, NotSupportedError
+from foramen.kernel.errors import InvalidRequestError, NotFoundError, NotSupportedError
 
+_JOB_ID = re.compile(r"[A-Za-z0-9\-._~]{1,512}")
+"""Ids of jobs, and the signed names of their files."""
 _TABLE: dict[tuple[str, ...], dict[str, Route]] = {}
 for _route in ROUTES:
     _TABLE.setdefault(tuple(part for part in _route.path.split("/") if part), {})[_route.method] = _route
@@ -48,6 +51,15 @@ def _shape(parts: list[str]) -> tuple[str, ...]:
     return tuple(shape)
 
 
+def _check_id(text: str, method: str, *, is_type: bool) -> None:
+    """Refuse what is no id before anything remembers it: the audit keeps ids for ever, and text could be PHI."""
+    if (LOGICAL_ID if is_type else _JOB_ID).fullmatch(text) or method == "PUT":
+        return  # An update compares the id with that in the body, and says more.
+    if method in ("GET", "HEAD") or not is_type:
+        raise NotFoundError("There is nothing at this URL")
+    raise InvalidRequestError("The id in the URL is not a FHIR id", issue_code="value")
+
+
 def find(parts: list[str], method: str) -> Target:
     """Return what serves a path.
 
@@ -55,6 +67,8 @@ def find(parts: list[str], method: str) -> Target:
     ------
     NotFoundError
         Nothing is there, or the resource type is not one of R4.
+    InvalidRequestError
+        400: what stands for an id has not the form of one.
     NotSupportedError
         405 with `Allow`.
     """
@@ -72,6 +86,8 @@ def find(parts: list[str], method: str) -> Target:
         names = {*methods, *(["HEAD"] if "GET" in methods else [])}
         allowed = ", ".join(sorted(names))
         raise NotSupportedError(f"Only {allowed} can be used here", headers={"Allow": allowed})
+    if shape[1:2] == ("{id}",):
+        _check_id(parts[1], method, is_type=is_type)
     return Target(
         route,
         parts[0] if is_type else "",

@@ -22,6 +22,10 @@ class FhirSettings(BaseSettings):
     max_values: int = Field(default=500, ge=1, description="Most comma-separated values of one search parameter.")
     max_parameters: int = Field(default=100, ge=1, description="Most search parameters of one request.")
     max_depth: int = Field(default=64, ge=8, description="Deepest nesting of a JSON body.")
+    max_contained: int = Field(default=1000, ge=0, description="Most contained resources of one resource.")
+    max_resource_bytes: int = Field(
+        default=16 * 1024 * 1024, ge=1024, description="Largest single resource but a Binary or Bundle, in JSON."
+    )
     statement_timeout_s: float = Field(default=30.0, gt=0, description="Longest a database statement may run.")
     max_xml_elements: int = Field(default=500_000, ge=1, description="Most tags of an XML body.")
     max_patch_operations: int = Field(default=1000, ge=1, description="Most operations of one PATCH.")

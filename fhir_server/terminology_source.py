@@ -1,11 +1,15 @@
 """Terminology that users stored: finds ValueSet, CodeSystem and ConceptMap resources by canonical URL.
 
 Read under the system's own right, for these three types alone: which codes are valid does not depend on who asks.
+The terminology operations, which show what they find, ask in their caller's name (`shown_to`).
 https://hl7.org/fhir/R4/references.html#canonical
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import orjson
@@ -19,6 +23,27 @@ from foramen.kernel.access_context import AccessContext, parse_scopes
 
 TYPES = ("CodeSystem", "ValueSet", "ConceptMap")
 _CANDIDATES = 20
+_READER: ContextVar[Access | None] = ContextVar("terminology_reader", default=None)
+
+
+@contextmanager
+def shown_to(access: Access) -> Iterator[None]:
+    """Let everything that is looked up inside be shown to a caller: of types they may not read, nothing is found.
+
+    These types are in no patient's record, so that a patient scope reads none of them.
+    """
+    token = _READER.set(access)
+    try:
+        yield
+    finally:
+        _READER.reset(token)
+
+
+def _may_see(resource_type: str) -> bool:
+    access = _READER.get()
+    if access is None:
+        return True
+    return access.may(resource_type, "r") and access.compartment_key(resource_type, "r") is None
 
 
 class StoredTerminology:
@@ -37,6 +62,8 @@ class StoredTerminology:
         """
         if resource_type not in TYPES:
             raise ValueError("only terminology is read under the system's own right")
+        if not _may_see(resource_type):
+            return None
         name, _, version = url.partition("|")
         pairs = [("url", _escaped(name)), *([("version", _escaped(version))] if version else [])]
         selection = self._parser.parse(resource_type, pairs, strict=True).selection

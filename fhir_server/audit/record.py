@@ -5,6 +5,7 @@ https://hl7.org/fhir/R4/auditevent.html
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -13,12 +14,13 @@ from typing import Any
 import msgspec
 import orjson
 
+from fhir_server.model.references import LOGICAL_ID
 from fhir_server.model.resource import instant
 from fhir_server.search.hashing import hash64, resource_key
 from fhir_server.search.index import extractor
 from fhir_server.search.parameters import registry
 from fhir_server.search.values import IndexValues
-from fhir_server.store.changes import Change
+from fhir_server.store.changes import Change, old_values
 from foramen.kernel.access_context import AccessContext
 from foramen.kernel.audit_event import audit_event
 from foramen.kernel.identifiers import new_logical_id
@@ -26,6 +28,8 @@ from foramen.kernel.identifiers import new_logical_id
 MAX_ENTITIES = 200
 """References one event names; a larger transaction is told by its count and its trace id."""
 
+_LONGEST = 80
+"""Characters from which on a reference is not that of a Patient of ours."""
 _TYPE = "AuditEvent"
 _CHANGING = ("recorded", "entity")
 _SAME: OrderedDict[tuple[object, ...], IndexValues] = OrderedDict()
@@ -53,8 +57,13 @@ class AuditRecord(msgspec.Struct, array_like=True, frozen=True):
     more: int = 0
 
 
+_REFERENCE = re.compile(rf"[A-Z][A-Za-z]+/(?:{LOGICAL_ID.pattern})")
 _DECODER = msgspec.json.Decoder(list[AuditRecord])
 _ENCODER = msgspec.json.Encoder()
+
+
+def _reference(text: str | None) -> str | None:
+    return text if text is not None and _REFERENCE.fullmatch(text) else None
 
 
 def audit_record(
@@ -72,10 +81,10 @@ def audit_record(
     Parameters
     ----------
     interaction : code of http://hl7.org/fhir/restful-interaction
-    entity : `Type/id` that was asked for; never a search value
+    entity, patient : `Type/id` that was asked for; anything else, which could be PHI, is left out
     written : references a transaction wrote, named as further entities
     """
-    references = list(written)
+    references = [reference for reference in written if _reference(reference)]
     return AuditRecord(
         new_logical_id(),
         int(datetime.now(UTC).timestamp() * 1_000_000),
@@ -85,11 +94,35 @@ def audit_record(
         context.subject if context else None,
         context.client_id if context else None,
         context.fhir_user if context else None,
-        entity,
-        patient,
+        _reference(entity),
+        _reference(patient),
         references[:MAX_ENTITIES],
         len(references) if len(references) > MAX_ENTITIES else 0,
     )
+
+
+def told(changes: list[Change], own_url: str, *, each: bool) -> tuple[str | None, list[str]]:
+    """Name the patients whose records were written, and what was written: `patient` and `written` of a record.
+
+    An event that names two patients is in nobody's record (`search.index`), so two are named before anything else:
+    else the one who is named alone would read what was written of others.
+
+    Parameters
+    ----------
+    each : also name every resource
+    """
+    references = [f"{change.resource_type}/{change.logical_id}" for change in changes] if each else []
+    patients = {p for change in changes if change.values is not None for p in change.values.patients}
+    if len({key for change in changes for key in change.patient_keys}) > 1:
+        gone = [c.previous for c in changes if c.values is None and c.previous is not None]
+        patients |= {p for previous in gone for p in old_values(previous, own_url).patients}
+        names = sorted(p for p in patients if len(p) < _LONGEST)
+        if len(names) < 2:  # The others have no name of ours.
+            return None, [reference for reference in references if not reference.startswith("Patient/")]
+    else:
+        names = sorted(p for p in patients if len(p) < _LONGEST)
+    written = dict.fromkeys([*names[1:2], *references, *names[2:]])
+    return (names[0] if names else None), [name for name in written if name not in names[:1]]
 
 
 def encode(records: list[AuditRecord]) -> bytes:
@@ -148,10 +181,10 @@ def _values(event: dict[str, Any], logical_id: str, own_url: str, key: tuple[obj
         same = _SAME[key] = extract({n: v for n, v in event.items() if n not in _CHANGING}, logical_id)
         if len(_SAME) > _SAME_SIZE:
             _SAME.popitem(last=False)
+    if same.patients:  # A patient who acts: who else is named decides in whose record the event is.
+        return extract(event, logical_id)
     values = extract({name: event[name] for name in _CHANGING}, logical_id)
     values.postings |= same.postings
     values.strings |= same.strings
-    values.patients |= same.patients
     values.present |= same.present
-    # A patient who acts is in the agent: the compartment's own posting came with `same`.
     return values

@@ -13,8 +13,9 @@ from fhir_server.access.policy import Access
 from fhir_server.interactions.operations import check_type
 from fhir_server.model.references import LOGICAL_ID, conditional_references
 from fhir_server.model.resource import Resource, parse_resource
-from fhir_server.model.validation import fhirkit_issues, raise_for, validate
+from fhir_server.model.validation import check_limits, fhirkit_issues, raise_for, validate
 from fhir_server.rules.ai_signoff import check_signoff
+from fhir_server.settings import FhirSettings
 from fhir_server.store.changes import Change, Stored, save
 from foramen.kernel.errors import InteropError, InvalidRequestError, NotFoundError, NotSupportedError
 from foramen.kernel.identifiers import new_logical_id
@@ -40,7 +41,9 @@ class Decided:
     refused: list[Line] = field(default_factory=list)
 
 
-def prepare(lines: list[tuple[int, bytes | None]], max_depth: int, *, full: bool, expected: str = "") -> list[Line]:
+def prepare(
+    lines: list[tuple[int, bytes | None]], limits: FhirSettings, *, full: bool, expected: str = ""
+) -> list[Line]:
     """Parse and validate.
 
     Parameters
@@ -53,14 +56,14 @@ def prepare(lines: list[tuple[int, bytes | None]], max_depth: int, *, full: bool
         try:
             if text is None:
                 raise InvalidRequestError("The line is too long", issue_code="too-long")
-            found.append(_line(number, text, max_depth, full=full, expected=expected))
+            found.append(_line(number, text, limits, full=full, expected=expected))
         except InteropError as exc:
             found.append(Line(number, fault=exc))
     return found
 
 
-def _line(number: int, text: bytes, max_depth: int, *, full: bool, expected: str) -> Line:
-    resource = parse_resource(text, max_depth)
+def _line(number: int, text: bytes, limits: FhirSettings, *, full: bool, expected: str) -> Line:
+    resource = parse_resource(text, limits.max_depth)
     try:
         check_type(resource.resource_type)
     except NotFoundError as exc:
@@ -69,11 +72,12 @@ def _line(number: int, text: bytes, max_depth: int, *, full: bool, expected: str
         ) from exc
     if expected and resource.resource_type != expected:
         raise InvalidRequestError("The line is of another type than its input says", issue_code="structure")
+    check_limits(resource, limits)
     if full:
         validate(resource)
     else:
         try:
-            raise_for(fhirkit_issues(text))
+            raise_for(fhirkit_issues(resource.body))
         except fhirkit.ParseError as exc:
             raise InvalidRequestError("The line is not valid JSON", issue_code="structure") from exc
     logical_id = resource.logical_id

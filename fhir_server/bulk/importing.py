@@ -18,7 +18,7 @@ import orjson
 from starlette.requests import Request
 
 from fhir_server.access.policy import Access
-from fhir_server.audit.record import audit_record, encode
+from fhir_server.audit.record import audit_record, encode, told
 from fhir_server.bulk.files import NdjsonFiles
 from fhir_server.bulk.import_batch import Decided, Line, decide, prepare, waves
 from fhir_server.bulk.source import BEGINNING, Batch, LineLimits, Place, batches
@@ -26,7 +26,6 @@ from fhir_server.interactions.carrying_out import AGAIN, ATTEMPTS, keeps_changin
 from fhir_server.jobs.job import Job
 from fhir_server.model.validation import raise_for
 from fhir_server.rules import custom_parameters
-from fhir_server.rules.ai_signoff import SIGNED_OFF
 from fhir_server.server import Call, Server
 from fhir_server.store import reading
 from fhir_server.store.changes import Change
@@ -125,8 +124,7 @@ class Import:
             batch = next(source, None)
             if batch is None:
                 return None
-            depth = self._server.limits.max_depth
-            return batch, prepare(batch.lines, depth, full=self._full, expected=given["type"])
+            return batch, prepare(batch.lines, self._server.limits, full=self._full, expected=given["type"])
 
         found = await asyncio.to_thread(read)
         if found is not None and self._full:
@@ -178,7 +176,7 @@ class Import:
 
     async def _write_wave(self, connection: Any, wave: list[Line], *, savepoint: bool) -> Decided:
         current = await reading.lock(connection, [line.name for line in wave])
-        gone = [s.row for s in current.values() if s.is_deleted and s.resource_type in SIGNED_OFF]
+        gone = [s.row for s in current.values() if s.is_deleted]
         buried = await reading.before_deletion(connection, gone) if gone else {}
         now = datetime.now(UTC)
         own_url = self._server.own_url
@@ -199,12 +197,14 @@ class Import:
     async def _store(self, connection: Any, changes: list[Change]) -> None:
         if any(change.resource_type == custom_parameters.RESOURCE_TYPE for change in changes):
             await custom_parameters.apply(self._call(), connection, changes)
+        patient, written = told(changes, self._server.own_url, each=True)
         record = audit_record(
             interaction="batch",
             status=200,
             trace_id=self._job.request["trace_id"],
             context=self._access.context,
-            written=[f"{change.resource_type}/{change.logical_id}" for change in changes],
+            patient=patient,
+            written=written,
         )
         await write_changes(connection, self._server.rows, changes, self._server.own_url, (encode([record]), 1))
 

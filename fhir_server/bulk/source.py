@@ -91,7 +91,7 @@ def _batches(file: BinaryIO, start: Place, limits: LineLimits) -> Generator[Batc
         offset += len(line)
         number += 1
         if len(line) > limits.line_bytes and not line.endswith(b"\n"):
-            offset += _skip(file, limits.line_bytes)
+            offset += _skip(file, limits.line_bytes, limits.input_bytes - offset)
             lines.append((number, None))
         elif stripped := line.strip():
             lines.append((number, stripped))
@@ -104,10 +104,10 @@ def _batches(file: BinaryIO, start: Place, limits: LineLimits) -> Generator[Batc
     yield Batch(lines, Place(offset, number))
 
 
-def _skip(file: BinaryIO, step: int) -> int:
-    """Pass over the rest of a line; returns its length."""
+def _skip(file: BinaryIO, step: int, most: int) -> int:
+    """Pass over the rest of a line, but not far beyond `most` bytes; returns how many were passed over."""
     skipped = 0
-    while piece := file.readline(step):
+    while skipped <= most and (piece := file.readline(step)):
         skipped += len(piece)
         if piece.endswith(b"\n"):
             break

@@ -20,6 +20,8 @@ LEAST_BYTES = 1024
 _GZIP_LEVEL = 4
 _ZSTD_LEVEL = 3
 _CHUNK = 1 << 16
+_MAX_MEMBERS = 1024
+"""Of a gzip body: enough for 64 MiB in the blocks of bgzip; each costs the setting up of a decompressor."""
 _MAX_WINDOW = 1 << 23  # RFC 8878 §3.1.1.1.2: what every decoder has to take
 
 for _media_type in (FHIR_JSON, FHIR_XML, "application/fhir+ndjson", "application/ndjson"):
@@ -98,15 +100,22 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
 
 def _gunzip(body: bytes, limit: int) -> bytes:
     found = bytearray()
-    rest = body
-    while rest:  # RFC 1952 §2.2: members follow one another
+    packed = memoryview(body)
+    offset = members = 0
+    while offset < len(packed):  # RFC 1952 §2.2: members follow one another
+        members += 1
+        if members > _MAX_MEMBERS:
+            raise InvalidRequestError(f"The body has more than {_MAX_MEMBERS} gzip members", issue_code="too-costly")
         member = zlib.decompressobj(wbits=31)
-        found += member.decompress(rest, limit - len(found) + 1)
-        if len(found) > limit:
-            raise _too_large(limit)
-        if not member.eof:
-            raise zlib.error("ends early")
-        rest = member.unused_data
+        while not member.eof:
+            # In pieces, as what is behind a member is copied each time.
+            piece = packed[offset : offset + _CHUNK]
+            if not piece:
+                raise zlib.error("ends early")
+            found += member.decompress(piece, limit - len(found) + 1)
+            if len(found) > limit:
+                raise _too_large(limit)
+            offset += len(piece) - len(member.unused_data)
     return bytes(found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from http import HTTPStatus
 
 from fhir_server.interactions.bundles import bundle, response_entry
@@ -9,6 +10,8 @@ from fhir_server.interactions.entries import Entry, outcome_bytes
 from fhir_server.interactions.retrieve import retrieve
 from fhir_server.server import Call
 from foramen.kernel.errors import InteropError, UpstreamError
+from foramen.kernel.log import get_log
+from foramen.kernel.outcome import unexpected_error
 
 
 async def run(call: Call, entries: list[Entry]) -> bytes:
@@ -34,4 +37,14 @@ async def _one(call: Call, entry: Entry) -> bytes:
     except UpstreamError:
         raise  # Without a database no entry can be answered, and the client shall try the whole batch again.
     except InteropError as exc:
-        return response_entry(status=f"{exc.status} {HTTPStatus(exc.status).phrase}", outcome=outcome_bytes(exc))
+        return _refusal(exc)
+    except Exception as exc:  # noqa: BLE001 - what the other entries did is done, and the client must hear of it
+        # The frames without the message: that may quote a value of the request.
+        frames = " < ".join(f"{f.filename}:{f.lineno}" for f in reversed(traceback.extract_tb(exc.__traceback__)))
+        fault = f"{type(exc).__name__} {frames}"
+        get_log().error("unexpected error", exception=fault, entry=entry.place, trace_id=call.trace_id)
+        return _refusal(unexpected_error(call.trace_id))
+
+
+def _refusal(error: InteropError) -> bytes:
+    return response_entry(status=f"{error.status} {HTTPStatus(error.status).phrase}", outcome=outcome_bytes(error))

@@ -12,14 +12,11 @@ from fhir_server.formats.compression import decompress
 from fhir_server.formats.media_types import FHIR_JSON, FHIR_XML, JSON_NAMES, XML_NAMES, parse_media_type
 from fhir_server.formats.xml import to_json
 from fhir_server.interactions.binary import content_as_binary
-from fhir_server.model.resource import Resource, parse_resource
-from fhir_server.model.validation import validate
+from fhir_server.model.resource import LARGE_BYTES, Resource, parse_resource
+from fhir_server.model.validation import check_limits, check_size, validate
 from fhir_server.server import Call
 from foramen.kernel.errors import InteropError, UnsupportedMediaTypeError
 from foramen.kernel.http_edge import header, read_body
-
-_LARGE = 200_000
-"""Bytes from which a conversion would hold up the other requests of this process for too long."""
 
 
 def is_xml(request: Request) -> bool:
@@ -57,7 +54,7 @@ async def raw_body(call: Call) -> bytes:
     encoding = header(call.request, b"content-encoding")
     if encoding is None:
         return body
-    if len(body) > _LARGE:
+    if len(body) > LARGE_BYTES:
         return await run_in_threadpool(decompress, body, encoding, call.server.max_body_bytes)
     return decompress(body, encoding, call.server.max_body_bytes)
 
@@ -75,7 +72,7 @@ async def json_body(call: Call) -> bytes:
     if not xml:
         return body
     limits = call.server.limits
-    if len(body) > _LARGE:
+    if len(body) > LARGE_BYTES:
         return await run_in_threadpool(to_json, body, limits.max_depth, limits.max_xml_elements)
     return to_json(body, limits.max_depth, limits.max_xml_elements)
 
@@ -88,20 +85,29 @@ async def resource_of(call: Call) -> Resource:
     InteropError
         415, 413, 400 or 422.
     """
+    body = await (raw_body(call) if call.resource_type == "Binary" else json_body(call))
+    if len(body) > LARGE_BYTES:
+        return await run_in_threadpool(_valid, call, body)
+    return _valid(call, body)
+
+
+def _valid(call: Call, body: bytes) -> Resource:
+    limits = call.server.limits
     if call.resource_type == "Binary":
-        resource = await _binary(call)
+        resource = _binary(call, body)
     else:
-        resource = parse_resource(await json_body(call), call.server.limits.max_depth)
+        check_size(len(body), call.resource_type, limits)
+        resource = parse_resource(body, limits.max_depth)
     if resource.resource_type == call.resource_type:
+        check_limits(resource, limits)
         validate(resource, ignore_id=call.request.method == "POST")
     return resource
 
 
-async def _binary(call: Call) -> Resource:
+def _binary(call: Call, body: bytes) -> Resource:
     """Return a Binary: sent as the resource it is, or any other content, which becomes one."""
     sent = call.request.headers.get("content-type") or FHIR_JSON
     name = parse_media_type(sent).name
-    body = await raw_body(call)
     if name in JSON_NAMES or name in XML_NAMES:
         depth = call.server.limits.max_depth
         try:

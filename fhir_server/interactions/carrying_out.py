@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
+from starlette.concurrency import run_in_threadpool
 
 from fhir_server.audit.record import AuditRecord, encode
 from fhir_server.interactions.operations import Result
 from fhir_server.rules import custom_parameters
-from fhir_server.rules.ai_signoff import SIGNED_OFF
 from fhir_server.server import Server
 from fhir_server.store import reading
 from fhir_server.store.changes import Change
@@ -78,7 +78,7 @@ async def carry_out(
                 names += unit.prepared_names()
         if names:
             current = await reading.lock(connection, names)
-            gone = [s.row for s in current.values() if s.is_deleted and s.resource_type in SIGNED_OFF]
+            gone = [s.row for s in current.values() if s.is_deleted]
             # Who deletes AI output and writes it anew still has AI output.
             buried = await reading.before_deletion(connection, gone) if gone else {}
             for unit in units:
@@ -103,7 +103,8 @@ async def _write(connection: Any, units: list[UnitOfWork], server: Server) -> li
     records: list[AuditRecord] = []
     for unit in units:
         try:
-            decided, results = unit.decide()
+            # To index much takes long; such a unit has no others beside it that would wait.
+            decided, results = await run_in_threadpool(unit.decide) if unit.is_large else unit.decide()
         except Exception as exc:  # noqa: BLE001 - it is this unit's answer, and no other's
             outcomes.append(exc)
             continue

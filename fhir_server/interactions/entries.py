@@ -23,12 +23,13 @@ from fhir_server.interactions.operations import (
     parse_if_none_match,
     placed,
 )
-from fhir_server.model.resource import Resource, load_json
-from fhir_server.model.validation import fhirkit_issues, rule_issues
+from fhir_server.model.resource import Resource, load_json, plain
+from fhir_server.model.validation import check_limits, fhirkit_issues, rule_issues
 from fhir_server.patching.patch import JSON_PATCH, Patch, parse_patch
 from fhir_server.server import Server
 from foramen.kernel.errors import InteropError, InvalidRequestError, InvalidResourceError, Issue
 
+_CONDITIONS = ("ifMatch", "ifModifiedSince", "ifNoneExist", "ifNoneMatch")
 _METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"}
 
 
@@ -61,6 +62,7 @@ def parse_bundle(body: bytes, server: Server) -> tuple[str, list[Entry]]:
     InvalidRequestError
         Not a batch or transaction Bundle, or larger than the limit.
     """
+    body = plain(body)
     data = load_json(body, server.limits.max_depth)
     if data.get("resourceType") != "Bundle":
         raise InvalidRequestError("The body is not a Bundle", issue_code="structure", expression=("resourceType",))
@@ -146,6 +148,10 @@ def _entry(place: int, item: dict[str, Any], raw: bytes, server: Server) -> Entr
         raise InvalidRequestError(
             "The entry needs request.method and request.url", issue_code="required", expression=where
         )
+    for name in _CONDITIONS:
+        if not isinstance(request.get(name), str | None):
+            where = (f"Bundle.entry[{place}].request.{name}",)
+            raise InvalidRequestError("A condition is a text", issue_code="structure", expression=where)
     method, url = request["method"], request["url"]
     if url.startswith(server.own_url):
         url = url[len(server.own_url) :]
@@ -181,17 +187,19 @@ def _operation(
     if method == "PATCH":
         operation.patch = _patch(place, item, raw, server)
     elif method != "DELETE":
-        operation.resource = _resource(place, item, raw)
+        operation.resource = _resource(place, item, raw, server)
     check_identity(operation)
     return operation
 
 
-def _resource(place: int, item: dict[str, Any], raw: bytes) -> Resource:
+def _resource(place: int, item: dict[str, Any], raw: bytes, server: Server) -> Resource:
     data = item.get("resource")
     if not isinstance(data, dict) or not isinstance(data.get("resourceType"), str):
         where = (f"Bundle.entry[{place}].resource",)
         raise InvalidRequestError("The entry needs a resource", issue_code="required", expression=where)
     resource_type = data["resourceType"]
+    resource = Resource(resource_type, raw, data)
+    check_limits(resource, server.limits)
     ignore_id = item["request"]["method"] == "POST"
     issues = rule_issues(data, resource_type, raw, ignore_id=ignore_id)
     if issues:
@@ -201,7 +209,7 @@ def _resource(place: int, item: dict[str, Any], raw: bytes) -> Resource:
             for i in issues
         )
         raise InvalidResourceError("The entry is not valid", issue_code=placed[0].issue_code, issues=placed)
-    return Resource(resource_type, raw, data)
+    return resource
 
 
 def _patch(place: int, item: dict[str, Any], raw: bytes, server: Server) -> Patch:

@@ -27,6 +27,7 @@ _KNOWN = {
     *("_format", "_pretty", "_summary", "_elements"),
 }
 _STATUS = {"POST": "201 Created", "PUT": "200 OK", "PATCH": "200 OK", "DELETE": "204 No Content"}
+_INT8, _INT4 = 1 << 63, 1 << 31
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -154,7 +155,10 @@ def _moment(name: str, text: str) -> tuple[datetime, datetime]:
     found = date_range(text.replace(" ", "+"))
     if found is None:
         raise InvalidRequestError(f"{name} is not a date", issue_code="value")
-    return _EPOCH + timedelta(microseconds=found[0]), _EPOCH + timedelta(microseconds=found[1])
+    try:
+        return _EPOCH + timedelta(microseconds=found[0]), _EPOCH + timedelta(microseconds=found[1])
+    except OverflowError as exc:  # The end of 9999 is no moment any more.
+        raise InvalidRequestError(f"{name} is beyond the calendar", issue_code="value") from exc
 
 
 def _bounds(asked: dict[str, str]) -> tuple[datetime | None, datetime | None, datetime | None]:
@@ -172,8 +176,11 @@ def _cursor(asked: dict[str, str]) -> tuple[datetime, int, int] | None:
     keys = paging.decode(asked["_cursor"])
     if len(keys) != 3 or not all(isinstance(key, int) for key in keys):
         raise InvalidRequestError("The page link is damaged", issue_code="value")
+    moment, row, version = (int(str(key)) for key in keys)
+    if abs(row) >= _INT8 or abs(version) >= _INT4:
+        raise InvalidRequestError("The page link is damaged", issue_code="value")
     try:
-        return _EPOCH + timedelta(microseconds=int(str(keys[0]))), int(str(keys[1])), int(str(keys[2]))
+        return _EPOCH + timedelta(microseconds=moment), row, version
     except OverflowError as exc:
         raise InvalidRequestError("The page link is damaged", issue_code="value") from exc
 

@@ -5,11 +5,13 @@ https://hl7.org/fhir/R4/http.html#patch
 
 from __future__ import annotations
 
+from starlette.concurrency import run_in_threadpool
+
 from fhir_server.interactions.operations import Operation
 from fhir_server.interactions.profiles import check_profile
 from fhir_server.model.references import conditional_references
-from fhir_server.model.resource import Resource
-from fhir_server.model.validation import validate
+from fhir_server.model.resource import LARGE_BYTES, Resource
+from fhir_server.model.validation import check_limits, validate
 from fhir_server.patching.patch import patched
 from fhir_server.server import Server
 from fhir_server.store.changes import Stored
@@ -25,9 +27,14 @@ async def patched_resource(server: Server, operation: Operation, old: Stored) ->
         The patch does not fit, or what it makes breaks a rule.
     """
     assert operation.patch is not None  # noqa: S101 - the caller has looked
-    resource = patched(operation.patch, old.content or b"{}", operation.resource_type, server.limits)
+    given = operation.patch, old.content or b"{}", operation.resource_type, server.limits
+    resource = await run_in_threadpool(patched, *given) if len(given[1]) > LARGE_BYTES else patched(*given)
     if conditional_references(resource.body):
         raise InvalidResourceError("A patch cannot write a conditional reference", issue_code="not-supported")
-    validate(resource)
+    check_limits(resource, server.limits)
+    if len(resource.body) > LARGE_BYTES:
+        await run_in_threadpool(validate, resource)
+    else:
+        validate(resource)
     await check_profile(server, resource)
     return resource

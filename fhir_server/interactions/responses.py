@@ -103,7 +103,7 @@ def write_response(call: Call, result: Result) -> Response:
     prefer = header(call.request, b"prefer")
     if prefer is not None:
         applied = returned(prefer)
-        if applied:
+        if applied and not (applied == "representation" and result.content is None):
             headers["Preference-Applied"] = f"return={applied}"
         if applied == "minimal":
             return Response(status_code=result.status, headers=headers)

@@ -16,17 +16,17 @@ from fhir_server.interactions.operations import Result
 from fhir_server.interactions.responses import MEDIA_TYPE
 from fhir_server.interactions.retrieve import retrieve
 from fhir_server.interactions.unit_of_work import perform
+from fhir_server.model.resource import LARGE_BYTES
 from fhir_server.server import Call
 from foramen.kernel.errors import InteropError
 
 _ORDER = {"DELETE": 0, "POST": 1, "PUT": 2, "PATCH": 2}
-_LARGE = 1_000_000
 
 
 async def transaction_or_batch(call: Call) -> Response:
     """Carry out a Bundle: all or nothing (transaction), or each entry for itself (batch)."""
     body = await json_body(call)
-    if len(body) > _LARGE:  # Parsing a large Bundle would hold up every other request of this process.
+    if len(body) > LARGE_BYTES:  # Parsing a large Bundle would hold up every other request of this process.
         kind, entries = await run_in_threadpool(parse_bundle, body, call.server)
     else:
         kind, entries = parse_bundle(body, call.server)

@@ -12,16 +12,16 @@ from typing import Any
 
 import orjson
 
-from fhir_server.audit.record import AuditRecord, audit_record
+from fhir_server.audit.record import AuditRecord, audit_record, told
 from fhir_server.interactions.carrying_out import After, alone
 from fhir_server.interactions.full_urls import base_of, relative_targets
 from fhir_server.interactions.operations import ANY_VERSION, Operation, Result, at, check_type, query_pairs
 from fhir_server.interactions.patched import patched_resource
 from fhir_server.interactions.profiles import check_operations
 from fhir_server.model.references import conditional_references, rewrite_references
-from fhir_server.model.resource import Resource
+from fhir_server.model.resource import LARGE_BYTES, Resource
 from fhir_server.rules import custom_parameters
-from fhir_server.rules.ai_signoff import check_signoff
+from fhir_server.rules.ai_signoff import check_deletion, check_signoff
 from fhir_server.search.hashing import hash64
 from fhir_server.server import Call
 from fhir_server.store import searching
@@ -36,7 +36,7 @@ from foramen.kernel.errors import (
 from foramen.kernel.identifiers import new_logical_id
 
 MAX_SHARED = 10
-"""Operations up to which a unit shares its database transaction with those of other callers."""
+"""Operations up to which a unit, if it is not large, shares its database transaction with those of other callers."""
 
 
 async def perform(call: Call, operations: list[Operation], after: After | None = None) -> list[Result]:
@@ -58,7 +58,7 @@ async def perform(call: Call, operations: list[Operation], after: After | None =
             call.access.context.reach(operation.resource_type, "s")
     await check_operations(call.server, operations)
     unit = UnitOfWork(call, operations)
-    shared = not (unit.needs_search or unit.changes_registry or unit.has_patches)
+    shared = not (unit.is_large or unit.needs_search or unit.changes_registry or unit.has_patches)
     if after is None and len(operations) <= MAX_SHARED and shared:
         results = await call.server.group_commit.perform(unit)
     else:
@@ -86,6 +86,7 @@ class UnitOfWork:
             conditional_references(o.resource.body) for o in operations if o.resource
         )
         self.changes_registry = any(o.resource_type == custom_parameters.RESOURCE_TYPE for o in operations)
+        self.is_large = sum(len(o.resource.body) for o in operations if o.resource) > LARGE_BYTES
         self.has_patches = any(o.patch is not None for o in operations)
         self._targets: dict[bytes, bytes] = {}
         self._is_prepared = False
@@ -164,6 +165,7 @@ class UnitOfWork:
                 if body != resource.body:
                     resource = Resource(resource.resource_type, body, orjson.loads(body))
                 operation.resource = resource
+                self.is_large = self.is_large or len(resource.body) > LARGE_BYTES
 
     def decide(self) -> tuple[list[Change], list[Result]]:
         """Decide what is written and what is answered; pure.
@@ -313,6 +315,15 @@ class UnitOfWork:
         self._changes[place] = change
         status = 201 if old is None or old.is_deleted else 200
         self._results[place] = _result(status, change.stored())
+        if operation.patch is not None and not self._may_read(change):
+            self._results[place] = replace(_result(status, change.stored()), content=None)
+
+    def _may_read(self, change: Change) -> bool:
+        """Whether the caller may see what a patch made: unlike the body of an update it is not the caller's own."""
+        if not self._call.access.may(change.resource_type, "r"):
+            return False
+        compartment = self._call.access.compartment_key(change.resource_type, "r")
+        return compartment is None or compartment in change.patient_keys
 
     def _check_compartment(self, operation: Operation, change: Change, compartment: int) -> None:
         created_patient = operation.resource_type == "Patient" and change.previous is None
@@ -354,9 +365,11 @@ class UnitOfWork:
         ]
         for place, change in self._changes.items():
             operation = self._operations[place]
-            if operation.resource is None:
-                continue
             previous = change.previous
+            if operation.resource is None:
+                if previous is not None:
+                    check_deletion(previous.data(), self._call.access.context)
+                continue
             old = None
             if previous is not None:
                 content = self._buried.get(previous.row) if previous.is_deleted else previous.content
@@ -367,20 +380,15 @@ class UnitOfWork:
         """Prepare the audit record that is committed with the writes it tells of."""
         call = self._call
         single = self._operations[0] if len(self._operations) == 1 and call.audit_code != "transaction" else None
-        patients = sorted(
-            {p for change in changes if change.values is not None for p in change.values.patients if len(p) < 80}
-        )
+        patient, written = told(changes, self._server.own_url, each=single is None)
         return audit_record(
             interaction=call.audit_code,
             status=self._results[0].status if single and self._results[0] else 200,
             trace_id=call.trace_id,
             context=call.access.context,
             entity=single.reference if single and single.logical_id else None,
-            patient=patients[0] if patients else None,
-            written=[
-                *([] if single else [f"{change.resource_type}/{change.logical_id}" for change in changes]),
-                *patients[1:],
-            ],
+            patient=patient,
+            written=written,
         )
 
 

@@ -21,7 +21,7 @@ from fhir_server.settings import FhirSettings
 from fhir_server.store import jobs
 from fhir_server.store.connections import Connections
 from foramen.kernel.access_context import ADMINISTRATOR, AccessContext
-from foramen.kernel.errors import InteropError, Issue, NotFoundError, ThrottledError, UpstreamError
+from foramen.kernel.errors import ForbiddenError, InteropError, Issue, NotFoundError, ThrottledError, UpstreamError
 from foramen.kernel.log import get_log
 
 Run = Callable[[Job], Awaitable[None]]
@@ -102,7 +102,8 @@ class JobRunner:
         Parameters
         ----------
         request : JSON that the job's function reads
-        owner : the job runs with this access, and only this client and subject (or an administrator) sees it
+        owner : the job runs with this access; only this client and subject with a token that reaches as much (or an
+            administrator) sees it
         connection : adds it inside this connection's open transaction instead
         job_id : made with `new_job_id` before, by one who keeps files for the job
 
@@ -134,11 +135,15 @@ class JobRunner:
         ------
         NotFoundError
             There is none of these kinds, it was cancelled or removed, or it is another's.
+        ForbiddenError
+            The owner's token of today reaches less than the one that started the job.
         """
         state = await self.find(job_id)
         kinds = (kind,) if isinstance(kind, str) else kind
         if state is None or state.kind not in kinds or state.status == "cancelled" or not _may_see(state, context):
             raise NotFoundError("There is no such job, or it has expired")
+        if not (context.has_scope(ADMINISTRATOR) or context.covers(state.owner)):
+            raise ForbiddenError("The token reaches less than the one that started the job")
         return state
 
     async def cancel(self, job_id: str) -> None:

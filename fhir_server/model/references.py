@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 
 LOGICAL_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _RELATIVE = re.compile(r"([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?(?:#.*)?")
-# Elements of type Reference.reference, uri, url, oid, uuid and canonical whose value a transaction rewrites. A key
-# inside a string cannot match: there its quotes are escaped.
-_REWRITTEN = re.compile(
-    rb'("(?:reference|url|value(?:Uri|Url|Oid|Uuid|Canonical)|instantiatesUri|system|source|uri|implicitRules)"\s*:\s*)'
-    rb'"([^"\\]+)"'
+REFERRING = frozenset(
+    b"reference url valueUri valueUrl valueOid valueUuid valueCanonical instantiatesUri system source uri "
+    b"implicitRules fullUrl".split()
 )
+"""Elements of type Reference.reference, uri, url, oid, uuid and canonical whose value a transaction reads."""
+# A key inside a string cannot match: there its quotes are escaped.
+_REWRITTEN = re.compile(rb'("(?:%b)"\s*:\s*)"([^"\\]+)"' % b"|".join(sorted(REFERRING - {b"fullUrl"})))
 _NARRATIVE = re.compile(rb'((?:href|src)=\\")([^"\\]+)(?=\\")')
 _CONDITIONAL = re.compile(rb'"reference"\s*:\s*"([A-Z][A-Za-z]+\?[^"\\]+)"')
 

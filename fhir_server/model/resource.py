@@ -14,14 +14,20 @@ from typing import Any
 import msgspec
 import orjson
 
+from fhir_server.model.references import REFERRING
 from foramen.kernel.errors import InvalidRequestError
 
+LARGE_BYTES = 200_000
+"""Size from which JSON is parsed, validated and indexed in a thread, so as not to hold up the other requests."""
 _TOP = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _KEYS: dict[str, bytes] = {}
 _MAX_KEYS = 4096
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _INNERMOST = re.compile(rb"\{\}|\[\]")
 _USUAL = re.compile(rb'(\{"resourceType":"[A-Za-z]+",)("id":"[^"\\]*",)?(?=")')
+_SUSPECT = re.compile(rb"\\(?:/|u00[2-7])")
+_NEEDLESS = re.compile(rb"(?<!\\)((?:\\\\)*)\\(?:(/)|u00([2-7][0-9A-Fa-f]))")
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"(\s*:)?', re.DOTALL)
 _NO_BRACKET = bytes(value for value in range(256) if value not in b"{}[]")
 
 
@@ -67,6 +73,37 @@ def _is_balanced(brackets: bytes) -> bool:
     return b"{}" in brackets or b"[]" in brackets
 
 
+def plain(body: bytes) -> bytes:
+    r"""Return JSON text in which names, references and URIs have no printable ASCII character escaped without need.
+
+    ``"\u0069d"`` is the name ``"id"``, and ``"Patient\/1"`` the reference ``"Patient/1"``: what reads names and
+    references in the bytes must find them. Any other string keeps its spelling.
+    """
+    if b"\\" not in body or _SUSPECT.search(body) is None:
+        return body
+    name = b""
+
+    def spelled(match: re.Match[bytes]) -> bytes:
+        nonlocal name
+        text: bytes = match.group()
+        is_name = match.group(1) is not None
+        if is_name:
+            text = _NEEDLESS.sub(_unescape, text) if b"\\" in text else text
+            name = text[1 : text.rindex(b'"')]
+        elif b"\\" in text and name in REFERRING:
+            text = _NEEDLESS.sub(_unescape, text)
+        return text
+
+    return _TOKEN.sub(spelled, body)
+
+
+def _unescape(match: re.Match[bytes]) -> bytes:
+    before, solidus, digits = match.groups()
+    character = solidus or bytes((int(digits, 16),))
+    # Quote, backslash and DEL stay escaped.
+    return match.group() if character in b'"\\\x7f' else bytes(before) + character
+
+
 def load_json(body: bytes, max_depth: int) -> dict[str, Any]:
     """Parse a JSON object.
 
@@ -94,6 +131,7 @@ def parse_resource(body: bytes, max_depth: int) -> Resource:
     InvalidRequestError
         Not a JSON object with a `resourceType`.
     """
+    body = plain(body)
     data = load_json(body, max_depth)
     resource_type = data.get("resourceType")
     if not isinstance(resource_type, str):
@@ -126,7 +164,9 @@ def _splice_usual(body: bytes, own_id: bytes, version: int, updated: str) -> byt
     "meta" must not occur at all as a name: whether it is one of the resource's own would need a parser.
     """
     match = _USUAL.match(body)
-    if match is None or b'"meta"' in body or b"\n" in body or (match.group(2) is None and b'"id"' in body):
+    if match is None or (b"\\u00" in body and _SUSPECT.search(body)):  # A name could be written with escapes.
+        return None
+    if b'"meta"' in body or b"\n" in body or (match.group(2) is None and b'"id"' in body):
         return None
     rest = body[match.end() :]
     if match.group(2) is not None and b'"id":' in rest:

@@ -16,8 +16,9 @@ import fhirkit
 
 from fhir_server.model.elements import element_issues, text_issues
 from fhir_server.model.resource import Resource
+from fhir_server.settings import FhirSettings
 from fhir_server.validation.invariants import invariant_issues
-from foramen.kernel.errors import InvalidRequestError, InvalidResourceError, Issue
+from foramen.kernel.errors import InvalidRequestError, InvalidResourceError, Issue, PayloadTooLargeError
 
 _QUOTED = re.compile(r'^"(?:[^"\\]|\\.)*" ')
 _NUMBER = re.compile(r"^-?[0-9][^ ]* ")
@@ -118,6 +119,41 @@ def issues_of(resource: Resource, *, ignore_id: bool = False) -> list[Issue]:
     if issues and found:
         return without_repeats(issues + found)
     return issues or found
+
+
+def check_size(size: int, resource_type: str, limits: FhirSettings) -> None:
+    """Refuse a resource that is larger than one may be; a Binary or Bundle may be as large as a request.
+
+    Raises
+    ------
+    PayloadTooLargeError
+        413.
+    """
+    if size > limits.max_resource_bytes and resource_type not in ("Binary", "Bundle"):
+        raise PayloadTooLargeError(f"The resource is larger than {limits.max_resource_bytes} bytes")
+
+
+def limit_issues(data: dict[str, Any], resource_type: str, limits: FhirSettings) -> list[Issue]:
+    """Return what is too much of a good thing: resources inside a resource."""
+    contained = data.get("contained")
+    if type(contained) is list and len(contained) > limits.max_contained:
+        text = f"More than {limits.max_contained} contained resources"
+        return [Issue("too-costly", text, (f"{resource_type}.contained",))]
+    return []
+
+
+def check_limits(resource: Resource, limits: FhirSettings) -> None:
+    """Refuse a resource that is too large, or contains too much, before it is looked at closely.
+
+    Raises
+    ------
+    PayloadTooLargeError
+        413.
+    InvalidResourceError
+        422 (too-costly).
+    """
+    check_size(len(resource.body), resource.resource_type, limits)
+    raise_for(limit_issues(resource.data, resource.resource_type, limits), "The resource contains too much")
 
 
 def without_repeats(issues: Sequence[Issue]) -> list[Issue]:

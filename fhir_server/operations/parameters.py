@@ -12,12 +12,13 @@ from typing import Any
 
 import msgspec
 import orjson
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from fhir_server.interactions.body import json_body
 from fhir_server.interactions.responses import MEDIA_TYPE
 from fhir_server.interactions.search import pairs_of
-from fhir_server.model.resource import Resource, load_json
+from fhir_server.model.resource import LARGE_BYTES, Resource, load_json, plain
 from fhir_server.search.dates import date_range
 from fhir_server.server import Call
 from foramen.kernel.errors import InvalidRequestError
@@ -289,6 +290,7 @@ def read_parameters(body: bytes, max_depth: int, single: str = "resource") -> li
     InvalidRequestError
         No resource, or Parameters that are not well formed.
     """
+    body = plain(body)
     data = load_json(body, max_depth)
     if data.get("resourceType") != "Parameters":
         if not isinstance(data.get("resourceType"), str):
@@ -320,7 +322,11 @@ async def parameters_of(call: Call, single: str = "resource") -> Parameters:
     if any("\x00" in item.name or "\x00" in item.value for item in items):
         raise InvalidRequestError("A parameter holds a NUL character", issue_code="value")
     if call.request.method == "POST" and _has_body(call):
-        items = read_parameters(await json_body(call), call.server.limits.max_depth, single) + items
+        body, depth = await json_body(call), call.server.limits.max_depth
+        if len(body) > LARGE_BYTES:
+            items = await run_in_threadpool(read_parameters, body, depth, single) + items
+        else:
+            items = read_parameters(body, depth, single) + items
     return Parameters(items)
 
 

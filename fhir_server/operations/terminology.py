@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 import orjson
@@ -14,11 +15,12 @@ from starlette.responses import Response
 
 from fhir_server.interactions.read import visible
 from fhir_server.interactions.responses import MEDIA_TYPE
-from fhir_server.model.validation import validate
+from fhir_server.model.validation import check_limits, validate
 from fhir_server.operations import terminology_answers as answers
 from fhir_server.operations.parameters import Parameters, parameters_of, parameters_response
 from fhir_server.route import Handler, Route
 from fhir_server.server import Call
+from fhir_server.terminology_source import shown_to
 from foramen.kernel.errors import InvalidRequestError, NotFoundError
 from terminology.model import Validation
 from terminology.service import EXPANSION_PARAMETERS
@@ -212,6 +214,7 @@ async def _given(call: Call, parameters: Parameters, name: str) -> dict[str, Any
         raise InvalidRequestError(f"{name} cannot be sent to an instance", issue_code="invalid")
     if sent.resource_type != call.resource_type:
         raise InvalidRequestError(f"{name} must be a {call.resource_type}", issue_code="value")
+    check_limits(sent, call.server.limits)
     validate(sent)
     data: dict[str, Any] = sent.data
     return {**data, "meta": {}}  # Not the stored resource of the same id and version.
@@ -272,6 +275,17 @@ def _pair(parameters: Parameters, letter: str) -> _Code:
     return _coding(coding) if coding is not None else _Code(None, code or "")
 
 
+def _for_caller(handler: Handler) -> Handler:
+    """Let an operation find only those stored resources that its caller may read."""
+
+    @wraps(handler)
+    async def answer(call: Call) -> Response:
+        with shown_to(call.access):
+            return await handler(call)
+
+    return answer
+
+
 def _routes() -> Iterator[Route]:
     served: tuple[tuple[str, str, Handler, bool], ...] = (
         ("CodeSystem", "lookup", lookup, False),
@@ -285,7 +299,7 @@ def _routes() -> Iterator[Route]:
         definition = f"http://hl7.org/fhir/OperationDefinition/{resource_type}-{name}"
         for path in (f"{resource_type}/${name}", f"{resource_type}/{{id}}/${name}")[: 2 if on_instance else 1]:
             for method in ("GET", "POST"):
-                yield Route(method, path, handler, "r", "operation", definition=definition)
+                yield Route(method, path, _for_caller(handler), "r", "operation", definition=definition)
 
 
 ROUTES: tuple[Route, ...] = tuple(_routes())

@@ -9,16 +9,17 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from fhir_server.interactions.operations import check_writable
 from fhir_server.interactions.read import note_patient, visible
 from fhir_server.interactions.responses import MEDIA_TYPE
-from fhir_server.model.resource import Resource, parse_resource
-from fhir_server.model.validation import issues_of
+from fhir_server.model.resource import LARGE_BYTES, Resource, parse_resource
+from fhir_server.model.validation import check_size, issues_of, limit_issues
 from fhir_server.operations.parameters import parameters_of
 from fhir_server.route import Route
-from fhir_server.rules.ai_signoff import check_signoff
+from fhir_server.rules.ai_signoff import check_deletion, check_signoff
 from fhir_server.server import Call
 from fhir_server.store import reading
 from fhir_server.store.changes import Stored
@@ -52,7 +53,12 @@ async def validate(call: Call) -> Response:
     resource = sent or (parse_resource(stored.content or b"{}", call.server.limits.max_depth) if stored else None)
     if resource is None:
         raise _refusal("There is no resource to validate", "resource", "required")
-    issues = _structure_issues(call, resource, mode)
+    if len(resource.body) > LARGE_BYTES:
+        issues = await run_in_threadpool(_structure_issues, call, resource, mode)
+    else:
+        issues = _structure_issues(call, resource, mode)
+    if any(issue.issue_code == "too-costly" for issue in issues):
+        return _answer(issues)
     if not any(issue.severity == "error" and issue.issue_code == "structure" for issue in issues):
         issues += await profile_issues(resource.data, profiles_of(resource.data), call.server)
         if profiles:
@@ -87,6 +93,9 @@ async def _stored(call: Call) -> Stored | None:
 
 
 def _structure_issues(call: Call, resource: Resource, mode: str) -> list[Issue]:
+    check_size(len(resource.body), resource.resource_type, call.server.limits)
+    if too_much := limit_issues(resource.data, resource.resource_type, call.server.limits):
+        return too_much
     if resource.resource_type != call.resource_type:
         text = "resourceType differs from the URL; the resource was checked as what it says it is"
         return [Issue("invalid", text, ("resourceType",)), *issues_of(resource, ignore_id=mode == "create")]
@@ -105,6 +114,10 @@ def _writing_issues(call: Call, mode: str, resource: Resource | None, stored: St
     except InteropError as exc:
         issues += exc.issues
     if resource is None:
+        try:
+            check_deletion(stored.data() if stored is not None else {}, call.access.context)
+        except InteropError as exc:
+            issues += exc.issues
         return issues
     if mode == "update" and call.logical_id and resource.logical_id != call.logical_id:
         issues.append(Issue("value", "The id in the body differs from the URL", (f"{resource.resource_type}.id",)))

@@ -133,6 +133,8 @@ class Extractor:
         self._root.walk(data, out)
         if self._type == "Patient":
             out.patients.add(f"Patient/{logical_id}")
+        elif self._type == "AuditEvent" and len(out.patients) > 1:
+            out.patients.clear()  # In one patient's record it would tell of the others.
         for patient in out.patients:
             key = hash64(patient)
             out.postings.add(compartment ^ key)

@@ -7,6 +7,7 @@ names of canonical resources, con-3).
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from fhir_server.fhirpath.expression import Expression
 from fhir_server.fhirpath.node import Node, children, has_value, root_node
 from fhir_server.fhirpath.predicates import Predicate, predicate_of
 from fhir_server.fhirpath.type_table import ANY_RESOURCE, is_subtype, primitives, resource_types, table_of
+from fhir_server.validation.contained_rules import DECIDED, remembered_ids
 from fhir_server.validation.invariant_predicates import PREDICATES
 from foramen.kernel.errors import Issue
 
@@ -27,23 +29,38 @@ _MAX_ISSUES = 50
 
 
 class Rule:
-    """One constraint: its expression, and a predicate that proves it where that is possible."""
+    """One constraint: its expression, and a predicate that proves it where that is possible.
 
-    __slots__ = ("expression", "human", "key", "predicate", "type_name")
+    `decided`: a function that decides it in place of the expression, where that would look at everything each time.
+    """
+
+    __slots__ = ("decided", "expression", "human", "key", "predicate", "type_name")
 
     def __init__(self, place: str, type_name: str, key: str, human: str, text: str) -> None:
         self.key = key
         self.human = human
         self.type_name = type_name
         self.expression = Expression(text)
+        self.decided = DECIDED.get((place, key))
         self.predicate: Predicate | None = PREDICATES.get((place, key)) or predicate_of(self.expression.tree, type_name)
 
     def is_met(self, node: Node, resource: Node, root: Node) -> bool:
         """Whether the constraint evaluates to true; what cannot be evaluated is not met."""
+        if self.decided is not None:
+            return self.decided(node, root)
         try:
             return self.expression.is_true(node, resource=resource, root_resource=root)
         except FhirPathError:
             return False
+
+    def holds(self, node: Node, resource: Node, root: Node) -> bool:
+        """As `is_met`, by the predicate where that proves it; for elements of any structure."""
+        try:
+            if self.predicate is not None and self.predicate(node.value, resource.value):
+                return True
+        except (TypeError, AttributeError, KeyError, ValueError, IndexError):
+            pass  # Not the structure of its type.
+        return self.is_met(node, resource, root)
 
 
 class _Plan:
@@ -65,6 +82,8 @@ class _Plan:
 
 _ANY, _EXTRA = object(), object()
 _PLANS: dict[str, _Plan] = {}
+_UNFINISHED: dict[str, _Plan] = {}
+_MAKING = threading.RLock()
 
 
 @cache
@@ -76,7 +95,21 @@ def _file() -> dict[str, dict[str, list[list[str]]]]:
 def plan_of(type_name: str) -> _Plan | None:
     """Return the plan of a type, made at its first use; None for a type that R4 does not have."""
     plan = _PLANS.get(type_name)
-    return plan if plan is not None else _make(type_name)
+    if plan is not None:
+        return plan
+    with _MAKING:  # Other threads see a plan only once all that it leads to is made.
+        plan = _PLANS.get(type_name) or _UNFINISHED.get(type_name)
+        if plan is not None:
+            return plan
+        is_outermost = not _UNFINISHED
+        try:
+            plan = _make(type_name)
+            if is_outermost:
+                _PLANS.update(_UNFINISHED)
+        finally:
+            if is_outermost:
+                _UNFINISHED.clear()
+        return plan
 
 
 def _make(type_name: str) -> _Plan | None:
@@ -97,7 +130,7 @@ def _make(type_name: str) -> _Plan | None:
                 plan.children["_" + json_name] = _EXTRA
             else:
                 plan.children[json_name] = _ANY if kind == ANY_RESOURCE else kind
-    _PLANS[type_name] = plan
+    _UNFINISHED[type_name] = plan
     for json_name, kind in plan.children.items():
         if type(kind) is str:
             plan.children[json_name] = plan_of(kind)
@@ -184,22 +217,23 @@ def invariant_issues(data: dict[str, Any], resource_type: str) -> list[Issue]:
     plan = plan_of(resource_type)
     if plan is None:
         return []
-    try:
-        if is_proved(data, plan, data, data):
-            return []
-    except (TypeError, AttributeError, KeyError, ValueError):
-        pass  # not the structure of its type: the walk below copes, the structure's own check reports
-    issues: list[Issue] = []
-    root = root_node(data, resource_type)
-    _walk(root, resource_type, root, root, issues)
-    return issues
+    with remembered_ids():
+        try:
+            if is_proved(data, plan, data, data):
+                return []
+        except (TypeError, AttributeError, KeyError, ValueError):
+            pass  # not the structure of its type: the walk below copes, the structure's own check reports
+        issues: list[Issue] = []
+        root = root_node(data, resource_type)
+        _walk(root, resource_type, root, root, issues)
+        return issues
 
 
 def _walk(node: Node, path: str, resource: Node, root: Node, issues: list[Issue]) -> None:
     plan = plan_of(node.type_name)
     if type(node.value) is dict and plan is not None:
         for rule in plan.rules:
-            if not rule.is_met(node, resource, root):
+            if not rule.holds(node, resource, root):
                 _report(issues, rule.key, rule.human, path)
     below = children(node)
     is_element = not (plan is not None and plan.is_resource)
@@ -210,7 +244,7 @@ def _walk(node: Node, path: str, resource: Node, root: Node, issues: list[Issue]
             return
         place = f"{path}.{child.key}" if child.index is None else f"{path}.{child.key}[{child.index}]"
         for rule in plan.element_rules.get(child.key, ()) if plan is not None else ():
-            if not rule.is_met(child, resource, root):
+            if not rule.holds(child, resource, root):
                 _report(issues, rule.key, rule.human, place)
         if child.type_name in resource_types():
             _walk(child, place, child, root if child.key == "contained" else child, issues)

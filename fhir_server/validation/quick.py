@@ -7,6 +7,7 @@ check here may say "no" when in doubt, never "yes".
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -39,6 +40,8 @@ class QuickRules:
         self._codes = codes
         self._concepts = concepts
         self._objects: dict[str, Check] = {}
+        self._unfinished: dict[str, Check] = {}
+        self._building = threading.RLock()
 
     def passes(self, data: dict[str, Any], resource_type: str) -> bool:
         """Whether no rule can be broken."""
@@ -51,6 +54,21 @@ class QuickRules:
         built = self._objects.get(type_name)
         if built is not None:
             return built
+        with self._building:  # Other threads see a check only once all that it calls is built.
+            built = self._objects.get(type_name) or self._unfinished.get(type_name)
+            if built is not None:
+                return built
+            is_outermost = not self._unfinished
+            try:
+                built = self._build(type_name)
+                if is_outermost:
+                    self._objects.update(self._unfinished)
+            finally:
+                if is_outermost:
+                    self._unfinished.clear()
+            return built
+
+    def _build(self, type_name: str) -> Check:
         table: dict[str, Check] = {}
         rule_of = table.get
 
@@ -73,7 +91,7 @@ class QuickRules:
                     return False
             return True
 
-        self._objects[type_name] = check
+        self._unfinished[type_name] = check
         for name, (kind, detail) in self._types.get(type_name, {}).items():
             table[name] = self._single(kind, detail)
         structure = structure_of(type_name)

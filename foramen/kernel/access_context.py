@@ -109,6 +109,24 @@ class AccessContext:
             return Reach.COMPARTMENT
         raise ForbiddenError(f"The token has no scope for {resource_type}.{action}")
 
+    def covers(self, other: AccessContext) -> bool:
+        """Whether this token reaches everything that another's resource scopes reach, in the same patient's record."""
+        if other.has_scope(ADMINISTRATOR) and not self.has_scope(ADMINISTRATOR):
+            return False
+        asked = {(scope.resource_type, action) for scope in other.scopes for action in scope.actions}
+        return all(self._reaches_like(other, *one) for one in asked)
+
+    def _reaches_like(self, other: AccessContext, resource_type: str, action: str) -> bool:
+        try:
+            wanted = other.reach(resource_type, action)
+        except ForbiddenError:
+            return True  # A patient scope without a patient reached nothing.
+        try:
+            found = self.reach(resource_type, action)
+        except ForbiddenError:
+            return False
+        return found is Reach.EVERYTHING or (found is wanted and self.patient == other.patient)
+
 
 def parse_scopes(text: str) -> tuple[Scope, ...]:
     """Parse a space-separated scope string, keeping the resource scopes that are understood."""

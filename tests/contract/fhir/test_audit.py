@@ -110,3 +110,51 @@ async def test_stop_writes_what_waits(database_url: str) -> None:
     async with running(database_url) as (_, client):
         assert (await Api(client).get("/fhir/AuditEvent?_summary=count")).json()["total"] == 600
     assert api.headers
+
+
+async def test_a_write_to_several_records_is_in_nobodys(api: Api) -> None:
+    for name in ("cc", "dd"):
+        await api.put_ok({"resourceType": "Patient", "id": name})
+        await api.put_ok({**observation(f"Patient/{name}"), "id": f"o-{name}"})
+        await api.put_ok({**observation(f"Patient/{name}"), "id": f"gone-{name}"})
+    both = (
+        entry("PUT", "Patient/cc", {"resourceType": "Patient", "id": "cc", "gender": "male"}),
+        entry("PUT", "Observation/o-dd", {**observation("Patient/dd", code="F02"), "id": "o-dd"}),
+    )
+    assert (await api.transaction(*both)).status_code == 200
+    # A deletion belongs to a record too, and more resources than an event names do not push the patients out of it.
+    assert (await api.transaction(entry("DELETE", "Observation/gone-dd"), both[0])).status_code == 200
+    many = [entry("POST", "Observation", observation("Patient/dd")) for _ in range(201)]
+    assert (await api.transaction(both[0], *many)).status_code == 200
+    appointment = {
+        "resourceType": "Appointment",
+        "id": "together",
+        "status": "proposed",
+        "participant": [{"actor": {"reference": f"Patient/{name}"}, "status": "needs-action"} for name in ("cc", "dd")],
+    }
+    await api.put_ok(appointment)
+    cc = api.as_("patient/*.rs", patient="cc")
+    own = (await cc.get("/fhir/AuditEvent?_count=1000")).json()
+    assert "Patient/cc" in str(own)
+    assert not {"Patient/dd", "Observation/o-dd", "Observation/gone-dd", "Appointment/together"} & {
+        reference for e in own["entry"] for reference in told(e["resource"])[2].split(",")
+    }
+    shared = await api.ids("AuditEvent?entity=Patient/cc&entity=Patient/dd")
+    assert len(shared) == 4
+    assert set(shared) <= set(await api.ids("AuditEvent?patient=Patient/dd"))
+    assert set(await api.ids("AuditEvent?entity=Observation/gone-dd")) & set(shared)
+    for event in shared:
+        refused(await cc.get(f"/fhir/AuditEvent/{event}"), 404, "not-found")
+    assert not set(await cc.ids("AuditEvent?entity=Patient/dd"))
+    assert not set(await cc.ids("AuditEvent?entity=Observation/o-dd"))
+
+
+async def test_a_patient_who_writes_into_anothers_record_does_not_find_the_event_in_their_own(api: Api) -> None:
+    for name in ("cc", "dd"):
+        await api.put_ok({"resourceType": "Patient", "id": name})
+    parent = api.as_("user/*.cruds", fhirUser="Patient/cc")
+    await parent.put_ok({**observation("Patient/dd"), "id": "o-dd"})
+    (event,) = await api.ids("AuditEvent?entity=Observation/o-dd")
+    assert (await api.get(f"/fhir/AuditEvent/{event}")).status_code == 200
+    cc = api.as_("patient/*.rs", patient="cc")
+    refused(await cc.get(f"/fhir/AuditEvent/{event}"), 404, "not-found")

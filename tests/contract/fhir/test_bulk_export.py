@@ -346,6 +346,21 @@ async def test_access(bulk_api: Api) -> None:
     assert (await bulk_api.http.get("/fhir/$export")).status_code == 401
 
 
+async def test_status_and_files_are_for_tokens_that_reach_what_was_exported(bulk_api: Api) -> None:
+    response = await bulk_api.get("/fhir/$export?_type=Patient,Observation", **ASYNC)
+    manifest = (await finished(bulk_api, response)).json()
+    urls = [item["url"] for item in manifest["output"]] + [response.headers["content-location"]]
+    assert len(urls) >= 3
+    for narrow in (
+        bulk_api.as_("patient/Observation.rs", patient="mine-1"),
+        bulk_api.as_("patient/*.cruds", patient="mine-1"),
+        bulk_api.as_("system/Observation.rs"),
+        bulk_api.as_("openid"),
+    ):
+        for url in urls:
+            refused(await narrow.get(url), 403, "forbidden")
+
+
 async def test_status_and_files_are_their_owners_alone(bulk_api: Api) -> None:
     response = await bulk_api.get("/fhir/$export?_type=Patient", **ASYNC)
     manifest = (await finished(bulk_api, response)).json()

@@ -227,3 +227,33 @@ async def test_every_batch_is_audited(admin: Api) -> None:
         for event in events
         for entity in event["resource"]["entity"]
     )
+
+
+async def test_an_import_of_several_records_is_in_nobodys(admin: Api) -> None:
+    await imported(
+        admin,
+        ndjson(
+            {**patient_resource(), "id": "apart-1"},
+            *({**observation("Patient/apart-2"), "id": f"apart-o{n}"} for n in range(3)),
+        ),
+    )
+    events = await admin.ids("AuditEvent?entity=Patient/apart-1&entity=Observation/apart-o1")
+    assert len(events) == 1
+    assert await admin.ids("AuditEvent?patient=Patient/apart-2") == events
+    for name in ("apart-1", "apart-2"):
+        assert await admin.as_("patient/*.rs", patient=name).ids("AuditEvent") == []
+
+
+async def test_the_tag_of_every_type_survives_deletion(admin: Api) -> None:
+    tag = ai_observation("Patient/up-1")["meta"]
+    made = {
+        "resourceType": "ServiceRequest",
+        "id": "washed",
+        "status": "draft",
+        "intent": "proposal",
+        "subject": {"reference": "Patient/up-1"},
+    }
+    await admin.put_ok({**made, "meta": tag})
+    assert (await admin.delete("/fhir/ServiceRequest/washed")).status_code == 204
+    manifest = await imported(admin, ndjson({**made, "status": "active"}))
+    assert [code for code, _ in await errors(admin, manifest)] == ["business-rule"]

@@ -18,7 +18,7 @@ from fhir_server.jobs.job import Job, JobState
 from fhir_server.jobs.runner import JobRunner
 from fhir_server.settings import FhirSettings
 from foramen.kernel.access_context import AccessContext, parse_scopes
-from foramen.kernel.errors import InvalidRequestError, NotFoundError, ThrottledError, UpstreamError
+from foramen.kernel.errors import ForbiddenError, InvalidRequestError, NotFoundError, ThrottledError, UpstreamError
 from tests.contract.fhir.job_process import LIMITS, count
 
 SCRIPT = Path(__file__).with_name("job_process.py")
@@ -187,6 +187,40 @@ async def test_only_the_owner_and_administrators_see_a_job(url: str) -> None:
                 await asking.find_own(job_id, kind, context)
         with pytest.raises(NotFoundError):
             await asking.cancel("no-such-job")
+
+
+@pytest.mark.parametrize(
+    ("owner", "patient", "today", "whose", "seen"),
+    [
+        ("patient/*.rs", "p1", "patient/*.rs", "p1", True),
+        ("patient/*.rs", "p1", "patient/*.rs", "p2", False),
+        ("patient/*.rs", "p1", "patient/*.rs", None, False),
+        ("patient/*.rs", "p1", "user/*.rs", None, True),
+        ("patient/*.rs", "p1", "patient/Patient.rs", "p1", False),
+        ("user/*.rs", None, "patient/*.rs", "p1", False),
+        ("user/*.rs", None, "system/*.r system/*.s", None, True),
+        ("user/*.rs", None, "system/*.r", None, False),
+        ("user/Patient.rs", None, "user/*.cruds", None, True),
+        ("user/Patient.rs", None, "user/Observation.rs", None, False),
+        ("user/*.rs patient/*.rs", "p1", "user/*.rs", None, True),
+        ("patient/*.rs", None, "", None, True),
+        ("foramen/admin", None, "", None, False),
+        ("foramen/admin", None, "user/*.cruds", None, False),
+    ],
+)
+async def test_a_token_that_reaches_less_does_not_see_the_owners_job(
+    url: str, owner: str, patient: str | None, today: str, whose: str | None, seen: bool
+) -> None:
+    async with runner_of(url) as asking:
+        job_id = await asking.submit(
+            "count", {"to": 3}, owner=AccessContext("anna", "app", parse_scopes(owner), owner, patient=patient)
+        )
+        context = AccessContext("anna", "app", parse_scopes(today), today, patient=whose)
+        if seen:
+            assert (await asking.find_own(job_id, "count", context)).id == job_id
+        else:
+            with pytest.raises(ForbiddenError):
+                await asking.find_own(job_id, "count", context)
 
 
 async def test_faults_are_told_and_a_job_without_progress_ends(url: str) -> None:

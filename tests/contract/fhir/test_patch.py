@@ -269,3 +269,33 @@ async def test_prefer_and_capability(module_api: Api, patient: dict[str, Any]) -
     statement = (await module_api.get("/fhir/metadata")).json()
     codes = {item["code"] for item in statement["rest"][0]["resource"][0]["interaction"]}
     assert "patch" in codes
+
+
+async def test_who_may_not_read_is_not_shown_the_resource(module_api: Api, patient: dict[str, Any]) -> None:
+    created = await module_api.create(patient)
+    path = f"Patient/{created['id']}"
+    writer = module_api.as_("system/Patient.u")
+    refused(await writer.get(f"/fhir/{path}"), 403, "forbidden")
+    answer = await json_patch(writer, path, replace("/gender", "male"))
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["etag"] == 'W/"2"'
+    sent = orjson.dumps([replace("/gender", "other")])
+    whole = await writer.send("PATCH", f"/fhir/{path}", sent, content_type=JSON_PATCH, prefer="return=representation")
+    assert whole.content == b""
+    assert "preference-applied" not in whole.headers
+    binary = {
+        "resourceType": "Binary",
+        "contentType": JSON_PATCH,
+        "data": base64.b64encode(orjson.dumps([replace("/gender", "female")])).decode(),
+    }
+    for kind in ("transaction", "batch"):
+        bundle = await writer.transaction(entry("PATCH", path, binary), kind=kind, prefer="return=representation")
+        (item,) = bundle.json()["entry"]
+        assert item["response"]["status"].startswith("200"), item
+        assert "resource" not in item
+    # One may read a single record and change all.
+    mixed = module_api.as_("patient/Patient.rs system/Patient.u", patient="somebody-else")
+    assert (await json_patch(mixed, path, replace("/gender", "male"))).content == b""
+    own = module_api.as_("patient/Patient.rs system/Patient.u", patient=created["id"])
+    assert (await json_patch(own, path, replace("/gender", "female"))).json()["gender"] == "female"
+    assert (await json_patch(module_api, path, replace("/gender", "male"))).json()["gender"] == "male"

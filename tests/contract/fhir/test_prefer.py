@@ -125,3 +125,22 @@ async def test_a_batch_is_answered_at_once(module_api: Api, patient: dict[str, A
     answer = await module_api.transaction(entry("POST", "Patient", patient), kind="batch", prefer="respond-async")
     assert answer.status_code == 200, answer.text
     assert answer.json()["entry"][0]["response"]["status"] == "201 Created"
+
+
+async def test_the_answer_is_for_tokens_that_reach_what_was_asked(module_api: Api, patient: dict[str, Any]) -> None:
+    created = await module_api.create(patient)
+    asking = module_api.as_("patient/*.rs", patient=created["id"])
+    kicked = await asking.get("/fhir/Patient", prefer="respond-async")
+    url = kicked.headers["content-location"]
+    assert (await finished(asking, url)).status_code == 200
+    for narrow in (
+        module_api.as_("openid"),
+        module_api.as_("patient/Patient.rs", patient=created["id"]),
+        module_api.as_("patient/*.r", patient=created["id"]),
+        module_api.as_("patient/*.rs", patient="another"),
+        module_api.as_("patient/*.rs"),
+    ):
+        refused(await narrow.get(url), 403, "forbidden")
+        refused(await narrow.delete(url), 403, "forbidden")
+    assert (await module_api.get(url)).status_code == 200
+    assert (await module_api.as_("user/*.cruds").get(url)).status_code == 200

@@ -189,6 +189,7 @@ asyncio.run(main())
 async def test_goes_on_after_kill_9(database_url: str, by_job: None, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(database_url) as (_, client):
         await fill(Api(client), 80)
+        await Api(client).get("/fhir/AuditEvent?_count=1")  # Audit records are AuditEvents now, not a new type.
         before = index_of(database_url)
     spoil(database_url)
     environment = {**os.environ, "FORAMEN_FHIR_REINDEX_PAUSE": "20", "FORAMEN_FHIR_JOB_LEASE_S": "1"}

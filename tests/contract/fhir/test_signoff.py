@@ -144,3 +144,112 @@ async def test_the_tag_survives_delete_and_new_creation(module_api: Api) -> None
 async def test_the_pipeline_may_write_its_proposals(module_api: Api) -> None:
     found = await proposal(module_api)
     await module_api.put_ok({**found, "note": [{"text": "second run"}]})
+
+
+_SUBJECT = {"subject": {"reference": "Patient/1"}}
+_CODED = {"coding": [{"system": "https://example.org/SYNTHETIC", "code": "x"}]}
+_AUTHOR = {"reference": "Practitioner/surgeon"}
+_VERIFICATION = "http://terminology.hl7.org/CodeSystem/condition-ver-status"
+_OTHERS: tuple[tuple[str, str, Any, Any, dict[str, Any]], ...] = (
+    (
+        "MedicationRequest",
+        "status",
+        "active",
+        "draft",
+        {"intent": "proposal", "medicationCodeableConcept": _CODED, **_SUBJECT},
+    ),
+    ("ServiceRequest", "status", "active", "draft", {"intent": "proposal", **_SUBJECT}),
+    (
+        "Composition",
+        "status",
+        "final",
+        "preliminary",
+        {"type": _CODED, "date": "2026-11-22", "author": [_AUTHOR], "title": "SYNTHETIC"},
+    ),
+    (
+        "DocumentReference",
+        "docStatus",
+        "final",
+        "preliminary",
+        {"status": "current", "content": [{"attachment": {"contentType": "text/plain"}}]},
+    ),
+    ("Goal", "lifecycleStatus", "active", "proposed", {"description": _CODED, **_SUBJECT}),
+    ("Goal", "lifecycleStatus", "accepted", "planned", {"description": _CODED, **_SUBJECT}),
+    (
+        "Condition",
+        "verificationStatus",
+        {"coding": [{"system": _VERIFICATION, "code": "confirmed"}]},
+        {"coding": [{"system": _VERIFICATION, "code": "provisional"}]},
+        {"code": _CODED, **_SUBJECT},
+    ),
+    ("Procedure", "status", "completed", "preparation", _SUBJECT),
+    ("Task", "status", "completed", "requested", {"intent": "proposal"}),
+    ("ClinicalImpression", "status", "completed", "in-progress", _SUBJECT),
+)
+
+
+@pytest.mark.parametrize(("kind", "element", "signed", "proposed", "rest"), _OTHERS)
+async def test_every_other_type_needs_a_person_too(
+    module_api: Api, kind: str, element: str, signed: Any, proposed: Any, rest: dict[str, Any]
+) -> None:
+    made = {"resourceType": kind, **TAGGED, **rest}
+    surgeon = module_api.as_("user/*.cruds", **SURGEON)
+    for api in (module_api, surgeon):
+        outcome = refused(await api.post(f"/fhir/{kind}", {**made, element: signed}), 422, "business-rule")
+        assert outcome["issue"][0]["expression"] == [f"{kind}.{element}"]
+    found = await module_api.create({**made, element: proposed})
+    reference = f"{kind}/{found['id']}"
+    refused(await module_api.put(f"/fhir/{reference}", {**found, element: signed}), 422, "business-rule")
+    answer = await surgeon.transaction(
+        entry("PUT", reference, {**found, element: signed}), entry("POST", "Provenance", provenance(reference))
+    )
+    assert answer.status_code == 200, answer.text
+    refused(await module_api.delete(f"/fhir/{reference}"), 422, "business-rule")
+    assert (await surgeon.delete(f"/fhir/{reference}")).status_code == 204
+
+
+async def test_a_diagnosis_that_does_not_say_how_sure_it_is_needs_a_person(module_api: Api) -> None:
+    made = {"resourceType": "Condition", "code": _CODED, **_SUBJECT, **TAGGED}
+    outcome = refused(await module_api.post("/fhir/Condition", made), 422, "business-rule")
+    assert outcome["issue"][0]["expression"] == ["Condition.verificationStatus"]
+
+
+async def test_a_model_in_use_is_no_verdict(module_api: Api) -> None:
+    await module_api.create({"resourceType": "Device", "status": "active", **TAGGED})
+
+
+async def test_the_tag_of_every_type_survives_delete_and_new_creation(module_api: Api) -> None:
+    made = {"resourceType": "ServiceRequest", "status": "draft", "intent": "proposal", **_SUBJECT}
+    found = await module_api.create({**made, **TAGGED})
+    url = f"/fhir/ServiceRequest/{found['id']}"
+    assert (await module_api.delete(url)).status_code == 204
+    bare = {**made, "id": found["id"], "status": "active"}
+    outcome = refused(await module_api.put(url, bare), 422, "business-rule")
+    assert outcome["issue"][0]["expression"] == ["ServiceRequest.meta.tag"]
+
+
+async def test_what_a_person_signed_and_the_signature_are_deleted_by_a_person_only(module_api: Api) -> None:
+    found = await proposal(module_api)
+    reference = f"Observation/{found['id']}"
+    surgeon = module_api.as_("user/*.cruds", **SURGEON)
+    answer = await surgeon.transaction(
+        entry("PUT", reference, {**found, "status": "final"}), entry("POST", "Provenance", provenance(reference))
+    )
+    signature = answer.json()["entry"][1]["response"]["location"].partition("/_history")[0]
+    assert signature.startswith("Provenance/")
+    patient = module_api.as_("user/*.cruds", fhirUser="Patient/1")
+    for api in (module_api, patient):
+        for url in (reference, signature, f"Observation?_id={found['id']}"):
+            refused(await api.delete(f"/fhir/{url}"), 422, "business-rule")
+        refused(await api.transaction(entry("DELETE", reference)), 422, "business-rule")
+    body = (await module_api.get(f"/fhir/{signature}")).json()
+    emptied = {**body, "target": [{"reference": "Observation/other"}]}
+    refused(await module_api.put(f"/fhir/{signature}", emptied), 422, "business-rule")
+    assert (await module_api.get(f"/fhir/{reference}")).json()["status"] == "final"
+    for url in (signature, reference):
+        assert (await surgeon.delete(f"/fhir/{url}")).status_code == 204
+
+
+async def test_a_proposal_may_be_deleted_by_the_pipeline(module_api: Api) -> None:
+    found = await proposal(module_api)
+    assert (await module_api.delete(f"/fhir/Observation/{found['id']}")).status_code == 204

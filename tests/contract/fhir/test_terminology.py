@@ -357,3 +357,50 @@ async def test_a_coding_that_is_not_well_formed_is_refused(module_api: Api, wron
         "/fhir/ValueSet/$validate-code", {**body, "parameter": [body["parameter"][0], concept]}
     )
     assert response.status_code == 400, response.text
+
+
+async def test_stored_content_is_unknown_to_who_may_not_read_it(module_api: Api) -> None:
+    system = code_system("hidden")
+    listed = value_set("hidden", {"include": [{"system": system["url"]}]})
+    concept_map = {
+        "resourceType": "ConceptMap",
+        "id": "hidden",
+        "url": f"{OWN}/ConceptMap/hidden",
+        "status": "active",
+        "group": [
+            {
+                "source": system["url"],
+                "target": GENDERS,
+                "element": [{"code": "disc", "target": [{"code": "other", "equivalence": "equivalent"}]}],
+            }
+        ],
+    }
+    for resource in (system, listed, concept_map):
+        await module_api.put_ok(resource)
+    code = f"system={system['url']}&code=disc"
+    paths = {
+        "ValueSet": [f"ValueSet/$expand?url={listed['url']}", f"ValueSet/$validate-code?url={listed['url']}&{code}"],
+        "CodeSystem": [
+            f"CodeSystem/$lookup?{code}",
+            f"CodeSystem/$validate-code?{code}",
+            f"CodeSystem/$subsumes?system={system['url']}&codeA=spine&codeB=disc",
+        ],
+        "ConceptMap": [f"ConceptMap/$translate?url={concept_map['url']}&{code}"],
+    }
+    everything = [path for group in paths.values() for path in group]
+    bound = module_api.as_("patient/*.rs", patient="somebody")
+    for path in everything:
+        await _ok(module_api, path)
+        refused(await bound.get(f"/fhir/{path}"), 404, "not-found")
+    assert (await bound.get(f"/fhir/ValueSet/$expand?url={GENDER}")).status_code == 200
+    # The value set may be read, and not the code system that it lists.
+    partly = module_api.as_("user/ValueSet.rs")
+    for path in paths["ValueSet"]:
+        refused(await partly.get(f"/fhir/{path}"), 404, "not-found")
+    inline = value_set("mine", {"include": [{"system": system["url"]}]})
+    refused(await partly.post("/fhir/ValueSet/$expand", _parameters(valueSet=inline)), 404, "not-found")
+    reader = module_api.as_("user/ValueSet.r user/CodeSystem.r user/ConceptMap.r")
+    for path in everything:
+        await _ok(reader, path)
+    searcher = module_api.as_("user/ValueSet.rs user/CodeSystem.s")
+    refused(await searcher.get(f"/fhir/{paths['ValueSet'][0]}"), 404, "not-found")

@@ -47,3 +47,21 @@ def test_limits_and_broken_input(tmp_path: Path) -> None:
         list(batches(path, BEGINNING, LIMITS))
     with pytest.raises(InvalidRequestError):
         list(batches(tmp_path / "none", BEGINNING, LIMITS))
+
+
+def test_an_endless_line_is_bounded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "input"
+    path.write_bytes(gzip.compress(b"x" * 5_000_000))
+    read = 0
+    real = gzip.GzipFile.readline
+
+    def readline(self: gzip.GzipFile, size: int | None = -1) -> bytes:
+        nonlocal read
+        piece = real(self, -1 if size is None else size)
+        read += len(piece)
+        return piece
+
+    monkeypatch.setattr(gzip.GzipFile, "readline", readline)
+    with pytest.raises(PayloadTooLargeError):
+        list(batches(path, BEGINNING, LIMITS))
+    assert read <= LIMITS.input_bytes + 2 * LIMITS.line_bytes + 2

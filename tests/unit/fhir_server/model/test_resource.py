@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhir_server.model.resource import check_depth, splice
+from fhir_server.model.resource import check_depth, plain, splice
 from foramen.kernel.errors import InvalidRequestError
 
 AT = "2026-11-22T08:00:00.000Z"
@@ -69,3 +69,40 @@ def test_depth(body: bytes) -> None:
 def test_brackets_in_strings_are_no_depth() -> None:
     check_depth(orjson.dumps({"a": "[" * 1000, "b": '"[[[{{{\\"' * 100}), 64)
     check_depth(b'{"a":[' + b'{"b":[1]},' * 1000 + b'{"b":[1]}]}', 6)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (rb'{"\u0069d":1}', b'{"id":1}'),
+        (rb'{"a":["http:\/\/x\/1","\u0069",":\u0069"]}', None),
+        (rb'{"r\u0065ference" : "http:\/\/x\/1"}', b'{"reference" : "http://x/1"}'),
+        (rb'{"url":"\\u0069d"}', None),
+        (rb'{"url":"\\\u0069d"}', rb'{"url":"\\id"}'),
+        (rb'{"url":"\\\\\/"}', rb'{"url":"\\\\/"}'),
+        (rb'{"url":"\u0022\u005c\u007f\u0000\u001f\u00fc\ud83d\ude00"}', None),
+        (rb'{"url":"\u005cu0069d\n\t\"\u0041"}', rb'{"url":"\u005cu0069d\n\t\"A"}'),
+        (rb'{"url":"\u003Cdiv\u003E\u0041\u0042"}', b'{"url":"<div>AB"}'),
+    ],
+)
+def test_only_needless_escapes_go(text: bytes, expected: bytes | None) -> None:
+    assert plain(text) == (expected or text)
+    assert orjson.loads(plain(text)) == orjson.loads(text)
+
+
+@given(st.text(st.sampled_from('\\"/u0069d5cAn<\u00fc\x7f\x00')), st.data())
+def test_escapes_mean_the_same_without_need(value: str, data: st.DataObject) -> None:
+    spelled = "".join(f"\\u{ord(c):04x}" if data.draw(st.booleans()) else orjson.dumps(c).decode()[1:-1] for c in value)
+    text = f'{{"{spelled}":"{spelled}"}}'.encode()
+    assert orjson.loads(plain(text)) == {value: value}
+
+
+def test_a_name_written_with_escapes_is_the_same_name() -> None:
+    for body in (
+        rb'{"resourceType":"Patient","\u0069d":"x","a":1}',
+        rb'{"resourceType":"Patient","m\u0065ta":{},"a":1}',
+    ):
+        text = splice(body, "own", 1, "2026-01-01T00:00:00.000Z")
+        names = [name for name, _ in json.loads(text, object_pairs_hook=list)]
+        assert sorted(names) == ["a", "id", "meta", "resourceType"]
+        assert orjson.loads(text)["id"] == "own"
