@@ -193,7 +193,7 @@ def run(sizes: list[int], seconds: int, repeats: int, processes: int) -> None:
     """Measure at each size, print a table, and add a line to the history."""
     if shutil.which("wrk") is None:
         raise SystemExit("foramen bench fhir needs wrk (Debian package wrk)")
-    console = Console()
+    console = Console(width=120)
     results: dict[int, dict[str, Figure]] = {}
     with tempfile.TemporaryDirectory(prefix="foramen-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -203,6 +203,7 @@ def run(sizes: list[int], seconds: int, repeats: int, processes: int) -> None:
                 console.print(f"growing to {size} Observations …")
                 bench.grow(size)
                 results[size] = bench.measure()
+                console.print(_table({size: results[size]}))
             drained, resident = bench.drain(), bench.resident_mb()
     console.print(_table(results))
     console.print(
