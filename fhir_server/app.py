@@ -22,6 +22,7 @@ from fhir_server.store import indexing, parameter_jobs
 from fhir_server.store.connections import Connections
 from fhir_server.store.current import CurrentReader
 from fhir_server.store.full_text import FullTextIndexer
+from fhir_server.store.gathered_pages import GatheredPageReader
 from fhir_server.store.registry import RegistryWatch
 from fhir_server.store.replicas import Searches
 from fhir_server.store.rows import RowNumbers
@@ -45,17 +46,18 @@ class FhirService:
 
     def __init__(self, settings: Settings, database_url: str, verifier: TokenVerifier) -> None:
         limits = FhirSettings()
-        self._connections = Connections(database_url, limits.connections, limits.statement_timeout_s)
-        self._audit_connections = Connections(database_url, 2, limits.statement_timeout_s)
+        timeout_s, wait_s = limits.statement_timeout_s, limits.connection_wait_s
+        self._connections = Connections(database_url, limits.connections, timeout_s, wait_s=wait_s)
+        self._audit_connections = Connections(database_url, 2, timeout_s, wait_s=wait_s)
         # Its own connection: a profile may be looked up while the write that needs it holds one of the others.
-        self._package_connections = Connections(database_url, 1, limits.statement_timeout_s)
+        self._package_connections = Connections(database_url, 1, timeout_s, wait_s=wait_s)
         stored = StoredDefinitions(self._package_connections, limits, settings.fhir_base)
         self._packages = Catalogue(self._package_connections, stored)
         # Their own connections: codes are looked up while a search or write that needs them holds one of the others.
-        self._lookup_connections = Connections(database_url, 2, limits.statement_timeout_s)
+        self._lookup_connections = Connections(database_url, 2, timeout_s, wait_s=wait_s)
         self._full_text = FullTextIndexer(self._lookup_connections, on=limits.full_text)
         self._group_connections = Connections(
-            database_url, CONNECTIONS, limits.statement_timeout_s, f"SET lock_timeout = {LOCK_TIMEOUT_MS}"
+            database_url, CONNECTIONS, timeout_s, f"SET lock_timeout = {LOCK_TIMEOUT_MS}", wait_s
         )
         rows = RowNumbers()
         self._audit = AuditWriter(self._audit_connections)
@@ -64,7 +66,7 @@ class FhirService:
         self._consents = Consents(self._connections, database_url, settings.fhir_base) if limits.consent else None
         self._registry = RegistryWatch(self._connections)
         urls = [url.strip() for url in limits.replica_urls.split(",") if url.strip()]
-        replicas = [Connections(url, limits.replica_connections, limits.statement_timeout_s) for url in urls]
+        replicas = [Connections(url, limits.replica_connections, timeout_s, wait_s=wait_s) for url in urls]
         self._searches = Searches(self._connections, replicas, limits.replica_wait_s)
         self._jobs.register(indexing.KIND, indexing.Reindexer(settings.fhir_base, limits).run)
         builder = parameter_jobs.ParameterBuilder(settings.fhir_base, limits)
@@ -82,6 +84,7 @@ class FhirService:
             jobs=self._jobs,
             registry=self._registry,
             searches=self._searches,
+            pages=GatheredPageReader(self._searches),
             bulk=Bulk(settings.home, limits, settings.fhir_base, self._jobs, self._consents, self._indexer),
             packages=self._packages,
             lookups=self._lookup_connections,

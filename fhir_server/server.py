@@ -22,6 +22,7 @@ from fhir_server.search.parse import SearchParser
 from fhir_server.settings import FhirSettings
 from fhir_server.store.connections import Connections
 from fhir_server.store.current import CurrentReader
+from fhir_server.store.gathered_pages import GatheredPageReader
 from fhir_server.store.registry import RegistryWatch
 from fhir_server.store.replicas import Searches
 from fhir_server.store.rows import RowNumbers
@@ -48,6 +49,7 @@ class Server:
     jobs: JobRunner
     registry: RegistryWatch
     searches: Searches
+    pages: GatheredPageReader
     bulk: Bulk
     terminology: Terminology
     packages: Catalogue

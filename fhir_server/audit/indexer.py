@@ -19,7 +19,10 @@ from fhir_server.store.writing import write_changes
 from foramen.kernel.errors import UpstreamError
 from foramen.kernel.log import get_log
 
-_RECORDS = 1000
+_RECORDS = 100
+"""Records of one transaction: building their events holds up requests for some ten milliseconds, not longer."""
+_WHILE_BUSY = 1000
+"""Records of one look while the server is busy."""
 _LOOK_S = 0.5
 _QUIET = 100
 """Calls between two looks below which the server counts as quiet."""
@@ -71,6 +74,8 @@ class AuditIndexer:
     async def _index(self, up_to: int, *, wait: bool) -> int:
         """Index the oldest groups in one transaction; returns how many records they held."""
         async with self._connections.lend() as connection, connection.transaction():
+            # Whatever a crash loses of this is again in the log, as both are one transaction.
+            await connection.execute("SET LOCAL synchronous_commit = off")
             groups = await audit_log.take(connection, up_to, _RECORDS, wait=wait)
             changes = []
             for group in groups:
@@ -102,8 +107,9 @@ class AuditIndexer:
         if oldest is None or (busy and (datetime.now(UTC) - oldest).total_seconds() < self._delay_s):
             return
         loop = asyncio.get_running_loop()
-        began = loop.time()
-        while await self._index(bound, wait=False) and not busy:
+        began, done = loop.time(), 0
+        while (count := await self._index(bound, wait=False)) and not (busy and done >= _WHILE_BUSY):
+            done += count
             took = loop.time() - began  # Half of the time belongs to requests, whatever waits here.
             await asyncio.sleep(took)
             began = loop.time()

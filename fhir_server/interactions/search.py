@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, quote_plus, urlencode
@@ -31,6 +32,8 @@ from foramen.kernel.outcome import operation_outcome
 Pairs = list[tuple[str, str]]
 _FORM = "application/x-www-form-urlencoded"
 _MAX_FORM_BYTES = 1_000_000
+_ENTRY = b'{"fullUrl":"%b%b","resource":%b,"search":{"mode":"match"}}'
+_NEVER = datetime.fromtimestamp(0, UTC)
 
 
 def pairs_of(query: str) -> Pairs:
@@ -92,16 +95,39 @@ async def search_post(call: Call) -> Response:
 
 async def _search(call: Call, pairs: Pairs) -> Response:
     mode = search_explain.wants(call, pairs)
+    asked = search_explain.without(pairs) if mode else pairs
+    request = call.parser().parse(call.resource_type, asked, strict=call.strict)
+    primary = bool(mode) or shows_audit(call, pairs)
+    simple = not mode and not request.includes and request.total == "none" and request.summary != "count"
+    question = searching.simple_page(request) if simple else None
+    if question is not None:
+        records = await call.server.pages.read(question, primary=primary)
+        return bundle_response(_simple_bundle(call, request, records))
 
     async def work(connection: Any) -> bytes:
         if mode:
-            request = call.parser().parse(call.resource_type, search_explain.without(pairs), strict=call.strict)
             await prepare(call, connection, [request])
             return await search_explain.explain(call, connection, [request], mode)
-        return await run(call, connection, call.resource_type, pairs)
+        return await _answer(call, connection, request)
 
-    primary = bool(mode) or shows_audit(call, pairs)
     return bundle_response(await call.server.searches.run(work, primary=primary))
+
+
+def _simple_bundle(call: Call, request: SearchRequest, records: Sequence[Any]) -> bytes:
+    """Write the searchset of a page that was read with others (records: place, id, content, k0, k1, …)."""
+    following = None
+    if len(records) > request.count:
+        records = records[: request.count]
+        following = list(records[-1][3:])
+    own_url, resource_type = call.server.own_url, request.selection.resource_type
+    if request.elements or request.summary != "false":
+        page = [Stored(0, resource_type, r[1], 0, _NEVER, "", r[2], ()) for r in records]
+        entries = entries_of(own_url, page, request)
+    else:
+        base = f"{own_url}/{resource_type}/".encode()
+        entries = [_ENTRY % (base, record[1].encode(), record[2]) for record in records]
+    total = len(records) if following is None else None
+    return bundle("searchset", entries + warnings_of(request), links=_links(call, request, following), total=total)
 
 
 async def prepare(call: Call, connection: Any, requests: Sequence[SearchRequest]) -> None:
@@ -127,6 +153,10 @@ async def prepare(call: Call, connection: Any, requests: Sequence[SearchRequest]
 async def run(call: Call, connection: Any, resource_type: str, pairs: Pairs) -> bytes:
     """Search and return the searchset Bundle."""
     request = call.parser().parse(resource_type, pairs, strict=call.strict)
+    return await _answer(call, connection, request)
+
+
+async def _answer(call: Call, connection: Any, request: SearchRequest) -> bytes:
     await prepare(call, connection, [request])
     own_url = call.server.own_url
     if request.summary == "count":
@@ -158,8 +188,7 @@ def entries_of(own_url: str, matches: list[Stored], request: SearchRequest) -> l
         return [entry_of(own_url, item, "match", request) for item in matches]
     base = own_url.encode()
     return [
-        b'{"fullUrl":"%b/%b/%b","resource":%b,"search":{"mode":"match"}}'
-        % (base, item.resource_type.encode(), item.logical_id.encode(), item.content or b"{}")
+        _ENTRY % (b"%b/%b/" % (base, item.resource_type.encode()), item.logical_id.encode(), item.content or b"{}")
         for item in matches
     ]
 

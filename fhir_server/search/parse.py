@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from fhir_server.access.policy import Access
 from fhir_server.model.references import LOGICAL_ID
@@ -35,7 +36,7 @@ from fhir_server.search.filters import parse_filter
 from fhir_server.search.full_text import text_query
 from fhir_server.search.hashing import resource_key
 from fhir_server.search.modifiers import check_modifier, refuse, shown
-from fhir_server.search.parameters import Parameter, resource_types, type_parameters
+from fhir_server.search.parameters import Parameter, r4_parameters, resource_types, type_parameters
 from fhir_server.search.ranges import date_condition, dates, number_condition, quantity_condition
 from fhir_server.search.references import (
     CANONICAL,
@@ -159,7 +160,10 @@ class SearchParser:
         check_modifier(parameter, parts.modifier)
         if parts.modifier == "missing":
             return _missing(parameter, value)
-        return self.typed(parameter, parts.modifier, self.values(name, value))
+        values = self.values(name, value)
+        if parameter.is_custom or parts.modifier in _LOOKED_UP or "ap" in value or len(value) > _SHORT:
+            return self.typed(parameter, parts.modifier, values)
+        return _plain(resource_type, parts.code, parts.modifier, tuple(values), self._own_url)
 
     def values(self, name: str, value: str) -> list[str]:
         """Split the alternatives of a value.
@@ -182,28 +186,11 @@ class SearchParser:
 
     def typed(self, parameter: Parameter, modifier: str | None, values: list[str]) -> Condition:
         """Return the condition of a parameter of the table."""
-        match parameter.kind:
-            case "token" if modifier in ("in", "not-in"):
-                return any_of([self._in_value_set(parameter, modifier, unescape(value)) for value in values])
-            case "token":
-                return token_condition(parameter, modifier, values)
-            case "string":
-                return string_condition(parameter, modifier, values)
-            case "reference" if modifier in ("above", "below"):
-                return any_of([self._hierarchy(parameter, modifier, unescape(value)) for value in values])
-            case "reference":
-                return reference_condition(parameter, modifier, values, self._own_url)
-            case "uri":
-                return uri_condition(parameter, modifier, values)
-            case "date":
-                return date_condition(parameter, dates(parameter, values))
-            case "number":
-                return number_condition(parameter, values)
-            case "quantity":
-                return quantity_condition(parameter, values)
-            case "composite":
-                return composite_condition(parameter, values, self._own_url)
-        raise UnknownParameterError(f"{shown(parameter.code)} is of a kind that cannot be searched")
+        if parameter.kind == "token" and modifier in ("in", "not-in"):
+            return any_of([self._in_value_set(parameter, modifier, unescape(value)) for value in values])
+        if parameter.kind == "reference" and modifier in ("above", "below"):
+            return any_of([self._hierarchy(parameter, modifier, unescape(value)) for value in values])
+        return _typed(parameter, modifier, values, self._own_url)
 
     # Parameters of every type that no table holds
 
@@ -356,6 +343,41 @@ class SearchParser:
 _SPECIAL = frozenset({"_id", "_lastUpdated", "_type", "_list", "_filter", "_query", "_text", "_content"})
 
 _COMPUTED = frozenset({("Location", "near"), ("Patient", "age")})
+
+
+_LOOKED_UP = frozenset({"in", "not-in", "above", "below"})
+"""Modifiers whose conditions hold selections under the caller's access."""
+
+
+_SHORT = 100
+"""Characters of a value whose condition is kept."""
+
+
+@lru_cache(maxsize=8192)
+def _plain(resource_type: str, code: str, modifier: str | None, values: tuple[str, ...], own_url: str) -> Condition:
+    """Return the condition of a parameter of R4 that depends on nothing but its values; the same are asked often."""
+    return _typed(r4_parameters(resource_type).parameters[code], modifier, list(values), own_url)
+
+
+def _typed(parameter: Parameter, modifier: str | None, values: list[str], own_url: str) -> Condition:
+    match parameter.kind:
+        case "token":
+            return token_condition(parameter, modifier, values)
+        case "string":
+            return string_condition(parameter, modifier, values)
+        case "reference":
+            return reference_condition(parameter, modifier, values, own_url)
+        case "uri":
+            return uri_condition(parameter, modifier, values)
+        case "date":
+            return date_condition(parameter, dates(parameter, values))
+        case "number":
+            return number_condition(parameter, values)
+        case "quantity":
+            return quantity_condition(parameter, values)
+        case "composite":
+            return composite_condition(parameter, values, own_url)
+    raise UnknownParameterError(f"{shown(parameter.code)} is of a kind that cannot be searched")
 
 
 def _boolean(name: str, value: str) -> bool:

@@ -68,8 +68,9 @@ async def arrange(connection: Any, selection: Selection, *, in_order: bool = Fal
     in_order : the first matches by main date are wanted, so that reading the type in that order and stopping early is
         better than collecting everything an unselective condition holds
     """
-    if selection.arranged:
-        return selection
+    at_once = arranged_at_once(selection)
+    if at_once is not None:
+        return at_once
     conditions = [
         await _resolve(connection, selection.resource_type, item) if isinstance(item, _NESTED) else item
         for item in opened(selection.conditions)
@@ -78,6 +79,20 @@ async def arrange(connection: Any, selection: Selection, *, in_order: bool = Fal
     conditions.sort(key=usual_rank)
     if _needs_counts(conditions):
         conditions = await _by_count(connection, selection.resource_type, conditions, in_order=in_order)
+    return Selection(selection.resource_type, tuple(conditions), arranged=True)
+
+
+def arranged_at_once(selection: Selection) -> Selection | None:
+    """Return an equal selection, arranged, when that needs no look into the database; else None."""
+    if selection.arranged:
+        return selection
+    conditions = list(opened(selection.conditions))
+    if any(isinstance(item, _NESTED) for item in conditions):
+        return None
+    conditions = _paired(selection.resource_type, conditions)
+    conditions.sort(key=usual_rank)
+    if _needs_counts(conditions):
+        return None
     return Selection(selection.resource_type, tuple(conditions), arranged=True)
 
 

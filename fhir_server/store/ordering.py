@@ -25,7 +25,9 @@ _LONGEST = 400
 """Characters of a value that count in the order, as in the index of strings."""
 _SEQUENCE_BITS = 53
 LAST_BUCKET = 1023
-_COLUMNS = "r.type, r.id, r.version, r.updated, r.content"
+COLUMNS = "r.type, r.id, r.version, r.updated, r.content, NULL"
+WITH_PATIENTS = "r.type, r.id, r.version, r.updated, r.content, r.patients"
+"""Also the keys of the patients a match belongs to, which a page does not need: access is in the query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +108,19 @@ def page_statement(
     limit: int,
     partition: tuple[int, int] | None = None,
     *,
-    patients: bool = False,
+    columns: str = COLUMNS,
+    statement: Statement | None = None,
 ) -> tuple[str, list[Any]]:
     """Build the statement for one page: content of the matches and the sort keys a next page starts behind.
 
     Parameters
     ----------
-    patients : also the keys of the patients a match belongs to, which a page does not need: access is in the query
     cursor : sort values and row of the last match of the page before
     partition : first and last bucket of rows, both included
+    columns : of the match, ``r``
+    statement : writes the values' places, if not as parameters of one search
     """
-    statement = Statement()
+    statement = statement or Statement()
     query = SelectionQuery(selection, statement, branched=True)
     keys = _Order(query, statement).keys(sort)
     if partition is not None:
@@ -126,10 +130,10 @@ def page_statement(
             query.add(f"{query.driver}.row < {statement.value((last + 1) << _SEQUENCE_BITS, 'bigint')}")
     if cursor is not None:
         query.add(_after(keys, cursor, statement))
-    columns = ", ".join(f"{key.expression} AS k{number}" for number, key in enumerate(keys))
+    sorted_by = ", ".join(f"{key.expression} AS k{number}" for number, key in enumerate(keys))
     order = ", ".join(f"{key.expression} {key.direction}" for key in keys)
     most = statement.value(limit, "bigint")
-    inner = f"SELECT {columns} {query.text()} ORDER BY {order} LIMIT {most}"
+    inner = f"SELECT {sorted_by} {query.text()} ORDER BY {order} LIMIT {most}"
     if query.branches is not None:
         again = ", ".join(f"s.k{number} {key.direction}" for number, key in enumerate(keys))
         inner = (
@@ -137,7 +141,7 @@ def page_statement(
         )
     outer = ", ".join(f"c.k{number} {key.direction}" for number, key in enumerate(keys))
     text = (
-        f"SELECT {_COLUMNS}, {'r.patients' if patients else 'NULL'}, c.* FROM ({inner}) c CROSS JOIN LATERAL"
+        f"SELECT {columns}, c.* FROM ({inner}) c CROSS JOIN LATERAL"
         f" (SELECT * FROM fhir.resource x WHERE x.row = c.k{len(keys) - 1} OFFSET 0) r ORDER BY {outer}"
     )
     return text, statement.arguments

@@ -9,9 +9,10 @@ import asyncpg
 import orjson
 
 from fhir_server.search.conditions import SearchRequest, Selection, SortKey, SortKind
-from fhir_server.store.arranging import arrange
+from fhir_server.store.arranging import arrange, arranged_at_once
 from fhir_server.store.changes import Stored
-from fhir_server.store.ordering import page_statement
+from fhir_server.store.ordering import WITH_PATIENTS, page_statement
+from fhir_server.store.page_shapes import PageQuestion, page_question
 from fhir_server.store.query import SelectionQuery, count_statement
 from fhir_server.store.statement import Statement
 from fhir_server.store.walking import unfollowed, walk
@@ -48,6 +49,14 @@ def is_in_order(sort: tuple[SortKey, ...]) -> bool:
     return all(key.kind is SortKind.MAIN_DATE for key in sort)
 
 
+def simple_page(request: SearchRequest) -> PageQuestion | None:
+    """Return the first page as a question that can be asked together with others, or None if it is not that simple."""
+    if request.cursor is not None or request.partition is not None:
+        return None
+    selection = arranged_at_once(request.selection)
+    return page_question(selection, request.sort or NEWEST_FIRST, request.count + 1) if selection is not None else None
+
+
 async def page(connection: Any, request: SearchRequest) -> Page:
     """Return one page of matches.
 
@@ -78,7 +87,7 @@ async def matches(connection: Any, selection: Selection, limit: int) -> list[Sto
     """Return up to `limit` matches (for conditional interactions), newest first."""
     try:
         arranged = await arrange(connection, selection)
-        text, arguments = page_statement(arranged, NEWEST_FIRST, None, limit, patients=True)
+        text, arguments = page_statement(arranged, NEWEST_FIRST, None, limit, columns=WITH_PATIENTS)
         return [stored_of(record) for record in await connection.fetch(text, *arguments)]
     except asyncpg.DataError as exc:
         raise _unusable(exc) from exc

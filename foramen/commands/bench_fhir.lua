@@ -3,7 +3,7 @@ local mode, folder = os.getenv("MODE"), os.getenv("FOLDER")
 local patients = tonumber(os.getenv("PATIENTS"))
 local organizations = math.max(1, math.floor(patients / 20))
 local finding = os.getenv("FINDING")
-local lag = 16 -- an id is read, changed and deleted this many ids after it was made
+local lag = 64 -- an id is read, changed and deleted this many ids after it was made, when that is long answered
 
 local file = io.open(folder .. "/token")
 local token = file:read("*a")

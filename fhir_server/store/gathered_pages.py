@@ -1,0 +1,123 @@
+"""First pages of simple searches, gathered: what is asked while a statement runs is answered by one next statement.
+
+A lone search goes to the database at once; under load one round trip answers many (as `current.py` does for reads).
+Searches share a statement only with those of the same shape, and only as long as that shape answers fast: nobody waits
+long for another's question.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from fhir_server.store.page_shapes import GatheredPages, PageQuestion
+from fhir_server.store.replicas import Searches
+
+_GROUP = 32
+_AT_ONCE = 2
+"""Statements of one shape under way at once: the next group gathers while they run."""
+_SLOW_S = 0.05
+"""A search that takes longer than this is not gathered with others, until one of its shape was faster again."""
+_MOST_SHAPES = 1000
+
+Waiting = tuple[PageQuestion, "asyncio.Future[list[Any]]"]
+
+
+class _Shape:
+    """What waits for one statement."""
+
+    __slots__ = ("running", "seconds", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: list[Waiting] = []
+        self.running = 0
+        self.seconds = 0.0
+
+
+class GatheredPageReader:
+    """Reads first pages.
+
+    Parameters
+    ----------
+    searches : where searches run; what has to run on the primary is gathered apart
+    """
+
+    def __init__(self, searches: Searches) -> None:
+        self._searches = searches
+        self._shapes: dict[tuple[GatheredPages, bool], _Shape] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def read(self, question: PageQuestion, *, primary: bool) -> list[Any]:
+        """Return the records of one page, in order: place, id, content and the sort keys k0, k1, …
+
+        Parameters
+        ----------
+        primary : as in `Searches.run`
+
+        Raises
+        ------
+        UpstreamError
+            The database is away, or the search takes too long.
+        """
+        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        key = question.statement, primary
+        shape = self._shape(key)
+        shape.waiting.append((question, future))
+        if shape.running < _AT_ONCE or shape.seconds > _SLOW_S:
+            shape.running += 1
+            task = asyncio.create_task(self._run(key, shape), name="fhir-pages")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return await future
+
+    def _shape(self, key: tuple[GatheredPages, bool]) -> _Shape:
+        shape = self._shapes.get(key)
+        if shape is None:
+            if len(self._shapes) >= _MOST_SHAPES:
+                self._shapes = {k: found for k, found in self._shapes.items() if found.running}
+            shape = self._shapes[key] = _Shape()
+        return shape
+
+    async def _run(self, key: tuple[GatheredPages, bool], shape: _Shape) -> None:
+        try:
+            while shape.waiting:
+                most = 1 if shape.seconds > _SLOW_S else _GROUP
+                group, shape.waiting = shape.waiting[:most], shape.waiting[most:]
+                await self._answer(key, shape, group)
+        finally:
+            shape.running -= 1
+
+    async def _answer(self, key: tuple[GatheredPages, bool], shape: _Shape, group: list[Waiting]) -> None:
+        try:
+            pages = await self._ask(key, shape, [question for question, _ in group])
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it is the answer to each who waits
+            if len(group) > 1:  # One of them may be the reason: each alone, so that no other suffers.
+                for waiting in group:
+                    await self._answer(key, shape, [waiting])
+                return
+            pages = [exc]
+        for (_, future), page in zip(group, pages, strict=True):
+            if future.done():
+                continue
+            if isinstance(page, Exception):
+                future.set_exception(page)
+            else:
+                future.set_result(page)
+
+    async def _ask(self, key: tuple[GatheredPages, bool], shape: _Shape, questions: list[PageQuestion]) -> list[Any]:
+        statement, primary = key
+        columns = [[question.values[slot] for question in questions] for slot in statement.slots]
+
+        async def work(connection: Any) -> list[Any]:
+            began = time.monotonic()
+            try:
+                found: list[Any] = await connection.fetch(statement.text, *columns)
+            finally:
+                shape.seconds = (time.monotonic() - began) / len(questions)
+            return found
+
+        pages: list[list[Any]] = [[] for _ in questions]
+        for record in await self._searches.run(work, primary=primary):
+            pages[record[0] - 1].append(record)
+        return pages
