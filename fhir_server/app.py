@@ -5,8 +5,12 @@ https://hl7.org/fhir/R4/http.html
 
 from __future__ import annotations
 
+from functools import partial
+
 from fhir_server.access.consents import Consents
 from fhir_server.audit.indexer import AuditIndexer
+from fhir_server.audit.seal import install as install_seal
+from fhir_server.audit.sealer import AuditSealer
 from fhir_server.audit.writer import AuditWriter
 from fhir_server.bulk.service import Bulk
 from fhir_server.edge import Edge
@@ -60,11 +64,15 @@ class FhirService:
             database_url, CONNECTIONS, timeout_s, f"SET lock_timeout = {LOCK_TIMEOUT_MS}", wait_s
         )
         rows = RowNumbers()
+        seal = install_seal(settings.home, settings.digest)
+        self._sealer = AuditSealer(self._audit_connections, seal, settings.home, settings.fhir_base)
+        self._registry = RegistryWatch(self._connections)
         self._audit = AuditWriter(self._audit_connections)
-        self._indexer = AuditIndexer(self._audit_connections, rows, settings.fhir_base, limits.audit_index_delay_s)
+        refresh = partial(self._registry.refresh, max_age_s=0.0)
+        delay_s = limits.audit_index_delay_s
+        self._indexer = AuditIndexer(self._audit_connections, rows, settings.fhir_base, delay_s, refresh)
         self._jobs = JobRunner(database_url, limits)
         self._consents = Consents(self._connections, database_url, settings.fhir_base) if limits.consent else None
-        self._registry = RegistryWatch(self._connections)
         urls = [url.strip() for url in limits.replica_urls.split(",") if url.strip()]
         replicas = [Connections(url, limits.replica_connections, timeout_s, wait_s=wait_s) for url in urls]
         self._searches = Searches(self._connections, replicas, limits.replica_wait_s)
@@ -79,6 +87,8 @@ class FhirService:
             rows=rows,
             audit=self._audit,
             audit_indexer=self._indexer,
+            audit_sealer=self._sealer,
+            audit_retention_days=settings.audit_retention_days,
             current=CurrentReader(self._connections),
             group_commit=GroupCommit(self._group_connections),
             jobs=self._jobs,
@@ -114,6 +124,7 @@ class FhirService:
         await indexing.bring_up_to_date(self._connections, self._server.own_url, self._jobs, self._server.limits)
         await parameter_jobs.resume(self._connections, self._jobs)
         await self._registry.refresh(max_age_s=0.0)
+        await self._sealer.start()
         await self._audit.start()
         await self._indexer.start()
         await self._full_text.start()
@@ -126,6 +137,7 @@ class FhirService:
             await self._consents.stop()
         await self._indexer.stop()
         await self._audit.stop()
+        await self._sealer.stop()
         await self._registry.stop()
         await self._searches.stop()
         await self._audit_connections.stop()

@@ -58,7 +58,7 @@ class Edge:
             target = find(parts, request.method)
             consents = self._server.consents
             consent = await consents.policy(context) if consents is not None and context is not _NOBODY else None
-            call = self._call(request, target, Access(context, consent), trace_id)
+            call = self._call(request, target, Access(context, consent, self._server.own_url), trace_id)
             audit_code = call.audit_code
             wanted = negotiate(request)
             if len(request.scope["query_string"]) > _MAX_QUERY:
@@ -78,7 +78,7 @@ class Edge:
         return _without_body(response) if request.method == "HEAD" else response
 
     async def _audited(self, response: Response, call: Call, context: AccessContext | None, trace_id: str) -> Response:
-        if call.audited:
+        if call.audited and not call.shown:  # What a transaction also read is told by an event of its own.
             return response
         try:
             await self._record(call.audit_code, response.status_code, call, context, trace_id)
@@ -105,6 +105,7 @@ class Edge:
             logical_id=target.logical_id,
             version_id=target.version_id,
             entity=target.entity,
+            operation=target.route.operation if target.route.audit == "operation" else None,
         )
 
     @staticmethod
@@ -153,6 +154,8 @@ class Edge:
             context=context,
             entity=call.entity if call is not None and "/" in (call.entity or "") else None,
             patient=call.patient if call is not None else None,
+            operation=call.operation if call is not None else None,
+            shown=call.shown if call is not None and status < 400 else None,
         )
         if waiting:
             await self._server.audit.record(event)

@@ -21,6 +21,7 @@ from fhir_server.interactions.update import update
 from fhir_server.interactions.vread import vread
 from fhir_server.openapi.page import openapi
 from fhir_server.operations import (
+    access_log,
     bulk,
     bulk_import,
     everything,
@@ -57,6 +58,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "{type}/{id}/{member}", asynchronous(search_compartment), "", "search-type"),
     Route("POST", "{type}/{id}/{member}/_search", asynchronous(search_compartment_post), "", "search-type"),
     *asynchronous_requests.ROUTES,
+    *access_log.ROUTES,
     *bulk.ROUTES,
     *bulk_import.ROUTES,
     *everything.ROUTES,

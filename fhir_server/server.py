@@ -14,6 +14,7 @@ from starlette.requests import Request
 from fhir_server.access.consents import Consents
 from fhir_server.access.policy import Access
 from fhir_server.audit.indexer import AuditIndexer
+from fhir_server.audit.sealer import AuditSealer
 from fhir_server.audit.writer import AuditWriter
 from fhir_server.jobs.runner import JobRunner
 from fhir_server.packages.catalogue import Catalogue
@@ -44,6 +45,8 @@ class Server:
     rows: RowNumbers
     audit: AuditWriter
     audit_indexer: AuditIndexer
+    audit_sealer: AuditSealer
+    audit_retention_days: int
     current: CurrentReader
     group_commit: GroupCommit
     jobs: JobRunner
@@ -63,7 +66,8 @@ class Call:
 
     `committing` takes the answer of a transaction inside its database transaction (a request carried out as a job).
     `entity`, `patient` and `audited` are what the interaction tells the audit: what was touched, whose record it is,
-    and whether the AuditEvent was already written in the interaction's own database transaction.
+    and whether the AuditEvent was already written in the interaction's own database transaction. `shown` is what the
+    answer holds of records, as `audit.record.references_of` reads it; `operation` names an operation.
     """
 
     server: Server
@@ -78,6 +82,8 @@ class Call:
     entity: str | None = None
     patient: str | None = None
     audited: bool = False
+    shown: list[str] = field(default_factory=list)
+    operation: str | None = None
     committing: Callable[[Any, bytes], Awaitable[None]] | None = None
     pairs: list[tuple[str, str]] = field(default_factory=list)
 

@@ -15,6 +15,9 @@ class FhirSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="FORAMEN_FHIR_", extra="ignore")
 
     connections: int = Field(default=6, ge=2, description="Database connections of one web process for requests.")
+    connection_wait_s: float = Field(
+        default=10.0, gt=0, description="Longest a request waits for a free database connection before it gets 503."
+    )
     page_size: int = Field(default=50, ge=1, description="Resources in a search page when _count is not given.")
     max_page_size: int = Field(default=1000, ge=1, description="Largest _count; a larger one is lowered to it.")
     max_included: int = Field(default=2000, ge=1, description="Most resources that _include and _revinclude may add.")
@@ -52,7 +55,15 @@ class FhirSettings(BaseSettings):
     audit_index_delay_s: float = Field(
         default=10.0, ge=0, description="How long audit records may wait for their index while the server is busy."
     )
+    audit_ai_clients: str = Field(
+        default="foramen-worker", description="OAuth clients that are AI services, for audit reports; joined by commas."
+    )
     consent: bool = Field(default=False, description="Whether patients' Consents hide resources from those they name.")
+    max_history_scan: int = Field(
+        default=10_000,
+        ge=100,
+        description="Most versions that a page of a history looks at for a granular scope or a patient.",
+    )
     max_meta_scan: int = Field(default=100_000, ge=1, description="Most resources that $meta reads for their labels.")
     max_expunge: int = Field(default=10_000, ge=1, description="Most versions that one $expunge removes.")
     reindex_at_start: int = Field(
@@ -87,6 +98,9 @@ class FhirSettings(BaseSettings):
         default=0.02, ge=0, description="Longest a search waits for a replica before it goes to the primary."
     )
     max_sort_keys: int = Field(default=8, ge=1, le=11, description="Most keys of one _sort.")
+    max_sorted_by_content: int = Field(
+        default=50_000, ge=0, description="Most matches of a search with _sort by a token or reference parameter."
+    )
     max_includes: int = Field(default=30, ge=1, description="Most _include and _revinclude of one search.")
     max_include_rounds: int = Field(default=5, ge=1, description="Most rounds of :iterate.")
     max_chain_depth: int = Field(default=8, ge=1, description="Most steps of a chained search, _has included.")
@@ -101,7 +115,7 @@ class FhirSettings(BaseSettings):
     import_max_bytes: int = Field(
         default=64 * 1024**3, ge=1, description="Largest input of $import, as sent and decompressed."
     )
-    import_batch: int = Field(default=500, ge=1, description="Lines that $import writes in one database transaction.")
+    import_batch: int = Field(default=5000, ge=1, description="Lines that $import writes in one database transaction.")
     import_batch_bytes: int = Field(default=8 * 1024 * 1024, ge=1, description="Bytes after which a batch ends early.")
     import_validation: Literal["full", "structure"] = Field(
         default="full", description="What $import checks: everything, or structure and data types only."

@@ -38,7 +38,7 @@ def _may_see(resource_type: str) -> bool:
     access = _READER.get()
     if access is None:
         return True
-    return access.may(resource_type, "r") and access.compartment_key(resource_type, "r") is None
+    return access.sees_all(resource_type)
 
 
 class StoredTerminology:

@@ -1,6 +1,6 @@
-"""The patient compartment: which reference parameters of a type put a resource into a patient's record.
+"""Compartments: which reference parameters of a type put a resource into the record of a patient (or of another).
 
-https://hl7.org/fhir/R4/compartmentdefinition-patient.html
+https://hl7.org/fhir/R4/compartmentdefinition.html
 """
 
 from __future__ import annotations
@@ -10,31 +10,29 @@ from pathlib import Path
 
 import orjson
 
-_FILE = Path(__file__).with_name("r4_patient_compartment.json")
+_FILE = Path(__file__).with_name("r4_compartments.json")
+_PATIENT = "Patient"
+
+
+@lru_cache(maxsize=1)
+def _tables() -> dict[str, dict[str, list[str]]]:
+    tables: dict[str, dict[str, list[str]]] = orjson.loads(_FILE.read_bytes())
+    del tables["header"]
+    return tables
 
 
 @lru_cache(maxsize=1)
 def patient_compartment() -> dict[str, list[str]]:
-    """Resource type → search parameters that bind it to a patient.
+    """Resource type → search parameters that bind it to a patient; types that never are bound are left out.
 
     `Patient.link` is left out on purpose: a patient's compartment holds their own Patient resource and no other.
     """
-    table: dict[str, list[str]] = orjson.loads(_FILE.read_bytes())
-    del table["header"]
-    table["Patient"] = []
-    return table
-
-
-@lru_cache(maxsize=1)
-def _others() -> dict[str, dict[str, list[str]]]:
-    table: dict[str, dict[str, list[str]]] = orjson.loads(_FILE.with_name("r4_compartments.json").read_bytes())
-    del table["header"]
-    return table
+    return {name: codes for name, codes in _tables()[_PATIENT].items() if name != _PATIENT}
 
 
 def compartment_types() -> tuple[str, ...]:
     """Resource types that have a compartment."""
-    return (*sorted(_others()), "Patient")
+    return tuple(sorted(_tables()))
 
 
 def compartment(name: str) -> dict[str, list[str]]:
@@ -45,4 +43,4 @@ def compartment(name: str) -> dict[str, list[str]]:
     KeyError
         R4 has no compartment of this type.
     """
-    return patient_compartment() | {"Patient": ["{def}"]} if name == "Patient" else _others()[name]
+    return patient_compartment() | {_PATIENT: ["{def}"]} if name == _PATIENT else _tables()[name]

@@ -128,8 +128,10 @@ class DenialPolicy:
         return bool(self._rules)
 
     def _on(self, resource_type: str) -> Iterable[tuple[int, frozenset[tuple[str, str]]]]:
+        # A Binary in a patient's record names the Patient: who may not see that does not see this.
+        names = ("Binary", "Patient") if resource_type == "Binary" else (resource_type,)
         for patient, types, lifted, labels in self._rules:
-            if (not types or resource_type in types) and resource_type not in lifted:
+            if any((not types or name in types) and name not in lifted for name in names):
                 yield patient, labels
 
     def condition(self, resource_type: str) -> Condition | None:

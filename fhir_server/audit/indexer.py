@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import Any
 
+import asyncpg
 import msgspec
 
-from fhir_server.audit.record import decode, event_change
+from fhir_server.audit.record import AuditRecord, decode, event_change, touched
+from fhir_server.audit.seal import BrokenSealError
+from fhir_server.search.hashing import hash64
 from fhir_server.store import audit_log
 from fhir_server.store.connections import Connections
 from fhir_server.store.rows import RowNumbers
@@ -24,6 +29,7 @@ _RECORDS = 100
 _WHILE_BUSY = 1000
 """Records of one look while the server is busy."""
 _LOOK_S = 0.5
+_ATTEMPTS = 3
 _QUIET = 100
 """Calls between two looks below which the server counts as quiet."""
 
@@ -31,14 +37,23 @@ _QUIET = 100
 class AuditIndexer:
     """Indexes what the audit log holds; several processes may do so at once.
 
-    `calls` counts what the edge serves: from it the indexer sees whether there is time.
+    `calls` counts what the edge serves: from it the indexer sees whether there is time. `refresh` loads the search
+    parameters that are in force.
     """
 
-    def __init__(self, connections: Connections, rows: RowNumbers, own_url: str, delay_s: float) -> None:
+    def __init__(
+        self,
+        connections: Connections,
+        rows: RowNumbers,
+        own_url: str,
+        delay_s: float,
+        refresh: Callable[[], Awaitable[None]],
+    ) -> None:
         self._connections = connections
         self._rows = rows
         self._own_url = own_url
         self._delay_s = delay_s
+        self._refresh = refresh
         self.calls = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -73,20 +88,36 @@ class AuditIndexer:
 
     async def _index(self, up_to: int, *, wait: bool) -> int:
         """Index the oldest groups in one transaction; returns how many records they held."""
+        for _ in range(_ATTEMPTS):
+            try:
+                return await self._attempt(up_to, wait=wait)
+            except asyncpg.SerializationError:  # Other search parameters came into force meanwhile.
+                await self._refresh()
+        return await self._attempt(up_to, wait=wait)
+
+    async def _attempt(self, up_to: int, *, wait: bool) -> int:
         async with self._connections.lend() as connection, connection.transaction():
             # Whatever a crash loses of this is again in the log, as both are one transaction.
             await connection.execute("SET LOCAL synchronous_commit = off")
             groups = await audit_log.take(connection, up_to, _RECORDS, wait=wait)
-            changes = []
+            records: list[AuditRecord] = []
             for group in groups:
                 try:
-                    changes += [event_change(record, self._own_url) for record in decode(group)]
-                except msgspec.DecodeError:
+                    records += decode(group)
+                except (msgspec.DecodeError, BrokenSealError):
                     get_log().error("audit records cannot be read and were set aside", count=1)
                     await audit_log.set_aside(connection, group)
-            if changes:
+            if records:
+                patients = await self._patients(connection, records)
+                changes = [event_change(r, self._own_url, found) for r, found in zip(records, patients, strict=True)]
                 await write_changes(connection, self._rows, changes, self._own_url)
-        return len(changes)
+        return len(records)
+
+    async def _patients(self, connection: Any, records: list[AuditRecord]) -> list[set[str]]:
+        """Name the patients in whose records lies what each call showed."""
+        keys = [[hash64(reference) for reference in touched(record)] for record in records]
+        found = await audit_log.patients_of(connection, sorted({key for some in keys for key in some}))
+        return [{name for key in some for name in found.get(key, ())} for some in keys]
 
     async def _run(self) -> None:
         seen = self.calls

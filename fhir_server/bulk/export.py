@@ -23,7 +23,7 @@ from fhir_server.store import bulk
 from fhir_server.store.bulk import Key, Wanted
 from foramen.kernel.errors import UpstreamError
 
-_BARRIER_POLL_S = 0.05
+_BARRIER_POLL_S = 0.02
 Change = Callable[[bytes], bytes | None]
 
 
@@ -79,6 +79,7 @@ class Export:
     ----------
     wanted : what is read of each type
     settle_audit : indexes AuditEvents that wait
+    seen : returns, for a type, what leaves out the versions that the caller may not see; None: nothing has to
     pseudonymise : writes a resource under pseudonyms
     deletions : whether to tell what was deleted since `request.since`
     """
@@ -92,6 +93,7 @@ class Export:
         limits: FhirSettings,
         *,
         settle_audit: Callable[[], Awaitable[None]],
+        seen: Callable[[str], Change | None],
         pseudonymise: Change | None = None,
         deletions: bool,
     ) -> None:
@@ -100,6 +102,7 @@ class Export:
         self._folder = folder
         self._limits = limits
         self._settle_audit = settle_audit
+        self._seen = seen
         self._pseudonymise = pseudonymise
         self._steps = [Step("main", item) for item in wanted]
         if deletions:
@@ -204,12 +207,18 @@ class Export:
 
     def _change(self, name: str) -> Change | None:
         elements = elements_of(self._request, name)
-        pseudonymise = self._pseudonymise
-        if not elements:
-            return pseudonymise
-        if pseudonymise is None:
-            return lambda line: subset(line, name, "false", elements)
-        return lambda line: pseudonymise(subset(line, name, "false", elements))
+        whole: Change = lambda line: subset(line, name, "false", elements)  # noqa: E731
+        steps = [step for step in (self._seen(name), whole if elements else None, self._pseudonymise) if step]
+        if len(steps) < 2:
+            return steps[0] if steps else None
+
+        def change(line: bytes) -> bytes | None:
+            found: bytes | None = line
+            for step in steps:
+                found = step(found) if found is not None else None
+            return found
+
+        return change
 
 
 class _Output:

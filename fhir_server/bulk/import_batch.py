@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any, NamedTuple
 
 import fhirkit
 import orjson
@@ -17,7 +18,7 @@ from fhir_server.model.validation import check_limits, fhirkit_issues, raise_for
 from fhir_server.rules.ai_signoff import check_signoff
 from fhir_server.settings import FhirSettings
 from fhir_server.store.changes import Change, Stored, save
-from foramen.kernel.errors import InteropError, InvalidRequestError, NotFoundError, NotSupportedError
+from foramen.kernel.errors import InteropError, InvalidRequestError, Issue, NotFoundError, NotSupportedError
 from foramen.kernel.identifiers import new_logical_id
 
 Name = tuple[str, str]
@@ -30,7 +31,16 @@ class Line:
     number: int
     resource: Resource | None = None
     name: Name = ("", "")
-    fault: InteropError | None = None
+    issues: tuple[Issue, ...] = ()
+    """Why it is refused; empty when it is not."""
+
+
+class Good(NamedTuple):
+    """A line that was found good, and the name it has or got."""
+
+    number: int
+    text: bytes
+    name: Name
 
 
 @dataclass(slots=True)
@@ -41,25 +51,26 @@ class Decided:
     refused: list[Line] = field(default_factory=list)
 
 
-def prepare(
-    lines: list[tuple[int, bytes | None]], limits: FhirSettings, *, full: bool, expected: str = ""
-) -> list[Line]:
-    """Parse and validate.
+def read_line(number: int, text: bytes | None, limits: FhirSettings, *, full: bool, expected: str = "") -> Line:
+    """Parse and validate one line.
 
     Parameters
     ----------
+    text : None when it is too long
     full : with bindings and invariants; else structure and data types only
     expected : the resource type that the input was said to hold; empty: any
     """
-    found = []
-    for number, text in lines:
-        try:
-            if text is None:
-                raise InvalidRequestError("The line is too long", issue_code="too-long")
-            found.append(_line(number, text, limits, full=full, expected=expected))
-        except InteropError as exc:
-            found.append(Line(number, fault=exc))
-    return found
+    try:
+        if text is None:
+            raise InvalidRequestError("The line is too long", issue_code="too-long")
+        return _line(number, text, limits, full=full, expected=expected)
+    except InteropError as exc:
+        return Line(number, issues=exc.issues)
+
+
+def reread(good: Good, limits: FhirSettings) -> Line:
+    """Parse again a line that was found good."""
+    return Line(good.number, parse_resource(good.text, limits.max_depth), good.name)
 
 
 def _line(number: int, text: bytes, limits: FhirSettings, *, full: bool, expected: str) -> Line:
@@ -88,12 +99,12 @@ def _line(number: int, text: bytes, limits: FhirSettings, *, full: bool, expecte
     return Line(number, resource, (resource.resource_type, logical_id or new_logical_id()))
 
 
-def waves(lines: list[Line]) -> Iterator[list[Line]]:
+def waves(lines: Iterable[Good], most: int) -> Iterator[list[Good]]:
     """Cut lines so that none writes the same resource twice: the second is a version after the first."""
-    wave: list[Line] = []
+    wave: list[Good] = []
     seen: set[Name] = set()
     for line in lines:
-        if line.name in seen:
+        if line.name in seen or len(wave) >= most:
             yield wave
             wave, seen = [], set()
         wave.append(line)
@@ -109,21 +120,22 @@ def decide(
     access: Access,
     now: datetime,
     own_url: str,
+    provenances: list[dict[str, Any]],
 ) -> Decided:
     """Decide what is written of lines whose current versions are locked.
 
     Parameters
     ----------
     buried : content that deleted resources had last, by row
+    provenances : those that are written in the same transaction
     """
-    provenances = [x.resource.data for x in wave if x.resource is not None and x.name[0] == "Provenance"]
     decided = Decided()
     for line in wave:
         old = current.get(line.name)
         try:
             _check(line, old, buried, access, provenances)
         except InteropError as exc:
-            line.fault = exc
+            line.issues = exc.issues
             decided.refused.append(line)
             continue
         assert line.resource is not None  # noqa: S101 - what could not be read is not among these
@@ -135,18 +147,23 @@ def decide(
                 updated=max(now, old.updated) if old else now,
                 own_url=own_url,
                 previous=old,
-                method="POST" if line.resource.logical_id is None else "PUT",
+                method=method_of(line),
             )
         )
     return decided
 
 
+def method_of(line: Line) -> str:
+    """Return how the resource would have been sent: to its name, or to get one."""
+    return "POST" if line.resource is None or line.resource.logical_id is None else "PUT"
+
+
 def _check(
-    line: Line, old: Stored | None, buried: dict[int, bytes], access: Access, provenances: list[dict[str, object]]
+    line: Line, old: Stored | None, buried: dict[int, bytes], access: Access, provenances: list[dict[str, Any]]
 ) -> None:
     assert line.resource is not None  # noqa: S101
     resource_type = line.name[0]
-    access.context.reach(resource_type, "c" if old is None else "u")
+    access.context.require_whole_type(resource_type, "c" if old is None else "u")
     if resource_type == "AuditEvent" and old is not None:
         raise NotSupportedError("AuditEvent can be created and read only")
     before = None

@@ -7,27 +7,32 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Generator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+import msgspec
 import orjson
 from starlette.requests import Request
 
 from fhir_server.access.policy import Access
 from fhir_server.audit.record import audit_record, encode, told
 from fhir_server.bulk.files import NdjsonFiles
-from fhir_server.bulk.import_batch import Decided, Line, decide, prepare, waves
-from fhir_server.bulk.source import BEGINNING, Batch, LineLimits, Place, batches
+from fhir_server.bulk.import_batch import Decided, Good, Line, decide, reread, waves
+from fhir_server.bulk.preparation_process import Preparation, prepare
+from fhir_server.bulk.preparing import Prepared, Preparer, Source
+from fhir_server.bulk.source import BEGINNING, LineLimits, Place, size_of
 from fhir_server.interactions.carrying_out import AGAIN, ATTEMPTS, keeps_changing
 from fhir_server.jobs.job import Job
 from fhir_server.model.validation import raise_for
 from fhir_server.rules import custom_parameters
+from fhir_server.search.parameters import registry
 from fhir_server.server import Call, Server
-from fhir_server.store import reading
+from fhir_server.store import audit_log, bulk_writing, reading
+from fhir_server.store import registry as stored_registry
+from fhir_server.store.bulk import micros
 from fhir_server.store.changes import Change
 from fhir_server.store.writing import write_changes
 from fhir_server.validation.check import check_profiles
@@ -35,6 +40,9 @@ from foramen.kernel.errors import InteropError, InvalidResourceError, Issue
 from foramen.kernel.outcome import operation_outcome
 
 _MOST_ISSUES = 20
+_WAVE = 500
+"""Most lines that are read again and decided at once: what they take of memory does not grow with a batch."""
+_SIGNATURE = "Provenance"
 
 
 @dataclass(slots=True)
@@ -94,6 +102,7 @@ class Import:
             limits.import_batch, limits.import_batch_bytes, server.max_body_bytes, limits.import_max_bytes
         )
         self._progress = Progress.read(job.state)
+        self._numbers: list[int] = []
         self._errors = NdjsonFiles(folder, "error", "OperationOutcome", limits.export_file_bytes)
 
     async def run(self) -> None:
@@ -107,80 +116,137 @@ class Import:
             self._errors.close()
 
     async def _run_input(self, given: dict[str, str]) -> None:
-        source = batches(Path(given["path"]), self._progress.place, self._lines)
-        following = asyncio.create_task(self._next(source, given))
+        while not await self._run_on(given):
+            pass  # Other search parameters are in force than those the batches were prepared with.
+
+    async def _run_on(self, given: dict[str, str]) -> bool:
+        """Go on with an input; False when what was prepared of it has become stale."""
+        path = Path(given["path"])
+        preparer = Preparer(
+            Source(path, self._progress.place, given["type"]),
+            self._lines,
+            context=self._access.context,
+            trace_id=self._job.request["trace_id"],
+            own_url=self._server.own_url,
+            limits=self._server.limits,
+            full=self._full,
+        )
+        preparation = prepare(preparer, await asyncio.to_thread(size_of, path))
+        following = asyncio.create_task(self._next(preparation))
         try:
-            while (found := await following) is not None:
+            while (prepared := await following) is not None:
                 # The next batch is parsed and validated while PostgreSQL writes this one.
-                following = asyncio.create_task(self._next(source, given))
-                await self._write(*found, given["name"])
+                following = asyncio.create_task(self._next(preparation))
+                await self._write(prepared, given["name"])
+                if prepared.version != registry().version:
+                    return False
+            return True
         finally:
             following.cancel()
+            await preparation.close()
             await asyncio.gather(following, return_exceptions=True)
-            source.close()
 
-    async def _next(self, source: Generator[Batch], given: dict[str, str]) -> tuple[Batch, list[Line]] | None:
-        def read() -> tuple[Batch, list[Line]] | None:
-            batch = next(source, None)
-            if batch is None:
-                return None
-            return batch, prepare(batch.lines, self._server.limits, full=self._full, expected=given["type"])
+    async def _next(self, preparation: Preparation) -> Prepared | None:
+        missing = self._lines.batch_lines - len(self._numbers)
+        if missing > 0:
+            async with self._job.connections.lend() as connection:
+                self._numbers += await self._server.rows.take(connection, missing)
+        prepared = await preparation.next(self._numbers)
+        if prepared is not None:
+            self._numbers = prepared.numbers_left
+        return prepared
 
-        found = await asyncio.to_thread(read)
-        if found is not None and self._full:
-            await self._check_profiles(found[1])
-        return found
-
-    async def _check_profiles(self, lines: list[Line]) -> None:
-        """Hold each resource against the profiles it claims, and ours for what an AI made."""
-        good = [(line, line.resource) for line in lines if line.resource is not None and line.fault is None]
-        issues = await check_profiles(self._server, [resource for _, resource in good])
-        for (line, _), found in zip(good, issues, strict=True):
-            try:
-                raise_for(found)
-            except InteropError as exc:
-                line.fault = exc
-
-    async def _write(self, batch: Batch, lines: list[Line], name: str) -> None:
+    async def _write(self, prepared: Prepared, name: str) -> None:
         one_by_one = False
         for attempt in range(ATTEMPTS):
             before = Progress.read(self._progress.write([]))
             before.files = self._progress.files
             try:
-                await self._commit(batch, lines, name, one_by_one=one_by_one)
+                await self._commit(prepared, name, one_by_one=one_by_one)
                 return
             except AGAIN as exc:
                 self._progress = before
                 if attempt == ATTEMPTS - 1:
                     raise keeps_changing() from exc
+                if isinstance(exc, asyncpg.SerializationError):
+                    await self._server.registry.refresh(max_age_s=0.0)  # Other search parameters may be in force.
             except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError):
                 # Something in one line that the database cannot hold: find out in which.
                 self._progress, one_by_one = before, True
 
-    async def _commit(self, batch: Batch, lines: list[Line], name: str, *, one_by_one: bool) -> None:
+    async def _commit(self, prepared: Prepared, name: str, *, one_by_one: bool) -> None:
         progress = self._progress
-        refused = [line for line in lines if line.fault is not None]
-        good = [line for line in lines if line.fault is None]
+        refused = list(prepared.refused)
         async with self._job.connections.lend() as connection, connection.transaction():
-            for wave in [[line] for line in good] if one_by_one else waves(good):
-                decided = await self._write_wave(connection, wave, savepoint=one_by_one)
-                refused += decided.refused
-                for change in decided.changes:
-                    count = progress.created if change.previous is None else progress.updated
-                    count[change.resource_type] += 1
+            if not one_by_one and await self._write_packed(connection, prepared):
+                progress.created += prepared.counts
+                others = prepared.apart
+            else:
+                others = sorted(prepared.plain + prepared.apart)
+            refused += await self._write_others(connection, others, one_by_one=one_by_one)
             progress.refused += len(refused)
-            progress.place = batch.end
+            progress.place = prepared.end
             if refused:
                 await asyncio.to_thread(self._tell, refused, name)
             await self._job.save(progress.write(self._errors.records), progress.told, connection=connection)
 
-    async def _write_wave(self, connection: Any, wave: list[Line], *, savepoint: bool) -> Decided:
-        current = await reading.lock(connection, [line.name for line in wave])
+    async def _write_packed(self, connection: Any, prepared: Prepared) -> bool:
+        """Write what is packed, unless a resource of it is there already or is indexed otherwise by now."""
+        if prepared.rows is None or prepared.record is None:
+            return True
+        if prepared.version != registry().version or await bulk_writing.exists(connection, prepared.keys):
+            return False
+        now = datetime.now(UTC)
+        record = msgspec.structs.replace(prepared.record, recorded=micros(now))
+        await audit_log.append(connection, encode([record]), 1)
+        await bulk_writing.write_rows(connection, prepared.rows, now)
+        await stored_registry.require(connection, prepared.version)
+        return True
+
+    async def _write_others(self, connection: Any, lines: list[Good], *, one_by_one: bool) -> list[Line]:
+        """Write lines that need a look at what is there, or at each other; returns those that are refused."""
+        refused: list[Line] = []
+        signatures = [line for line in lines if line.name[0] == _SIGNATURE]
+        rest = [line for line in lines if line.name[0] != _SIGNATURE]
+        provenances: list[dict[str, Any]] = []
+        for group in (signatures, rest):  # Only a signature that is itself written counts.
+            for wave in waves(group, 1 if one_by_one else _WAVE):
+                decided = await self._write_wave(connection, wave, provenances, savepoint=one_by_one)
+                refused += decided.refused
+                for change in decided.changes:
+                    count = self._progress.created if change.previous is None else self._progress.updated
+                    count[change.resource_type] += 1
+                    if change.resource_type == _SIGNATURE and change.content is not None:
+                        provenances.append(orjson.loads(change.content))
+        return refused
+
+    async def _read_again(self, wave: list[Good]) -> list[Line]:
+        """Parse lines, and hold each against the profiles it claims, and ours for what an AI made."""
+        limits = self._server.limits
+        lines = await asyncio.to_thread(lambda: [reread(good, limits) for good in wave])
+        if self._full:
+            resources = [line.resource for line in lines if line.resource is not None]
+            for line, found in zip(lines, await check_profiles(self._server, resources), strict=True):
+                try:
+                    raise_for(found)
+                except InteropError as exc:
+                    line.issues = exc.issues
+        return lines
+
+    async def _write_wave(
+        self, connection: Any, wave: list[Good], provenances: list[dict[str, Any]], *, savepoint: bool
+    ) -> Decided:
+        lines = await self._read_again(wave)
+        refused = [line for line in lines if line.issues]
+        lines = [line for line in lines if not line.issues]
+        current = await reading.lock(connection, [line.name for line in lines])
         gone = [s.row for s in current.values() if s.is_deleted]
         buried = await reading.before_deletion(connection, gone) if gone else {}
-        now = datetime.now(UTC)
         own_url = self._server.own_url
-        decided = await asyncio.to_thread(decide, wave, current, buried, self._access, now, own_url)
+        await reading.begin_writing(connection)
+        now = datetime.now(UTC)
+        decided = await asyncio.to_thread(decide, lines, current, buried, self._access, now, own_url, provenances)
+        decided.refused += refused
         if not decided.changes:
             return decided
         if not savepoint:
@@ -190,8 +256,8 @@ class Import:
             async with connection.transaction():
                 await self._store(connection, decided.changes)
         except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError):
-            wave[0].fault = InvalidResourceError("The resource holds something that cannot be stored")
-            return Decided([], wave)
+            error = InvalidResourceError("The resource holds something that cannot be stored")
+            return Decided([], [Line(wave[0].number, issues=error.issues)])
         return decided
 
     async def _store(self, connection: Any, changes: list[Change]) -> None:
@@ -216,10 +282,9 @@ class Import:
     def _tell(self, refused: list[Line], name: str) -> None:
         """Add one OperationOutcome for each refused line."""
         for line in sorted(refused, key=lambda item: item.number):
-            issues = line.fault.issues[:_MOST_ISSUES] if line.fault is not None else ()
             placed = tuple(
                 Issue(i.issue_code, f"{name} line {line.number}: {i.diagnostics}", i.expression, i.severity)
-                for i in issues
+                for i in line.issues[:_MOST_ISSUES]
             )
             self._errors.write(orjson.dumps(operation_outcome(placed)) + b"\n")
         self._errors.sync()

@@ -11,6 +11,7 @@ import hmac
 import shutil
 import time
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from fhir_server.bulk.projects import project_key
 from fhir_server.bulk.pseudonyms import Pseudonymiser
 from fhir_server.bulk.request import ExportRequest
 from fhir_server.bulk.resolved import resolved
+from fhir_server.bulk.seen import looks_inside, seen
 from fhir_server.jobs.job import Job
 from fhir_server.jobs.runner import JobRunner
 from fhir_server.search.completeness import WatchedParser
@@ -81,6 +83,8 @@ class Bulk:
         change = None
         if request.project:
             change = Pseudonymiser(self.project_key(request.project), self.own_url, datetime.now(UTC).year)
+        # Ids of deleted resources would link pseudonyms; what was hidden before its deletion cannot be told.
+        hidden = access.consent is not None or looks_inside(access, (item.resource_type for item in wanted))
         export = Export(
             job,
             request,
@@ -88,9 +92,9 @@ class Bulk:
             self.folder(job.id),
             self.limits,
             settle_audit=self._audit_indexer.settle,
+            seen=partial(seen, access),
             pseudonymise=change,
-            # Ids of deleted resources would link pseudonyms; what a Consent hid before its deletion cannot be told.
-            deletions=request.since is not None and not request.project and access.consent is None,
+            deletions=request.since is not None and not request.project and not hidden,
         )
         await export.run()
 
@@ -115,7 +119,7 @@ class Bulk:
 
     async def _access(self, job: Job) -> Access:
         consent = await self._consents.policy(job.owner) if self._consents is not None else None
-        return Access(job.owner, consent)
+        return Access(job.owner, consent, self.own_url)
 
     async def _remove(self, job_id: str) -> None:
         await asyncio.to_thread(shutil.rmtree, self.folder(job_id), ignore_errors=True)

@@ -6,12 +6,17 @@ import gzip
 import zlib
 from collections.abc import Generator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from foramen.kernel.errors import InvalidRequestError, PayloadTooLargeError
 
 _GZIP = b"\x1f\x8b"
+_FIRST_LINES = 500
+_GROWTH = 1.5
+_SHARE = 3
+"""The next batch is prepared while this one is written, and preparing a line is the quicker of the two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +32,11 @@ BEGINNING = Place()
 
 @dataclass(frozen=True, slots=True)
 class LineLimits:
-    """How much is read: lines and bytes of one batch, bytes of one line, bytes of the whole input decompressed."""
+    """How much is read: lines and bytes of one batch, bytes of one line, bytes of the whole input decompressed.
+
+    Batches begin small, so that the first is soon written, and grow up to `batch_lines`; towards the end they shrink
+    again, as nobody prepares anything while the last one is written.
+    """
 
     batch_lines: int
     batch_bytes: int
@@ -44,6 +53,14 @@ class Batch:
 
     lines: list[tuple[int, bytes | None]]
     end: Place
+
+
+def size_of(path: Path) -> int:
+    """Size of a file in bytes; 0 when there is none, which reading it will tell."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def open_input(path: Path) -> BinaryIO:
@@ -78,13 +95,15 @@ def batches(path: Path, start: Place, limits: LineLimits) -> Generator[Batch]:
     with open_input(path) as file:
         try:
             file.seek(start.offset)
-            yield from _batches(file, start, limits)
+            size = size_of(path) if isinstance(file, BufferedReader) else None
+            yield from _batches(file, start, limits, size)
         except (OSError, EOFError, zlib.error) as exc:
             raise InvalidRequestError("An input file is broken or was cut off", issue_code="structure") from exc
 
 
-def _batches(file: BinaryIO, start: Place, limits: LineLimits) -> Generator[Batch]:
+def _batches(file: BinaryIO, start: Place, limits: LineLimits, total: int | None) -> Generator[Batch]:
     offset, number = start.offset, start.line
+    most = min(_FIRST_LINES, limits.batch_lines)
     lines: list[tuple[int, bytes | None]] = []
     size = 0
     while line := file.readline(limits.line_bytes + 1):
@@ -98,10 +117,19 @@ def _batches(file: BinaryIO, start: Place, limits: LineLimits) -> Generator[Batc
             size += len(stripped)
         if offset > limits.input_bytes:
             raise PayloadTooLargeError(f"An input file holds more than {limits.input_bytes} bytes")
-        if len(lines) >= limits.batch_lines or size >= limits.batch_bytes:
+        if len(lines) >= most or size >= limits.batch_bytes:
             yield Batch(lines, Place(offset, number))
             lines, size = [], 0
+            most = _next_most(most, limits.batch_lines, None if total is None else (total - offset) * number // offset)
     yield Batch(lines, Place(offset, number))
+
+
+def _next_most(most: int, limit: int, left: int | None) -> int:
+    """Lines of the next batch; `left` is about how many lines there still are, None when nobody knows."""
+    grown = int(most * _GROWTH) + 1
+    if left is not None:
+        grown = min(grown, max(left // _SHARE, _FIRST_LINES))
+    return min(grown, limit)
 
 
 def _skip(file: BinaryIO, step: int, most: int) -> int:

@@ -21,9 +21,6 @@ from fhir_server.generate import definitions as source
 
 _ROOM = Path(__file__).parents[1]
 
-# The package widens the patient compartment; these are the lines of R4 itself.
-_R4_COMPARTMENT: dict[str, list[str]] = {"Encounter": ["patient"], "Task": []}
-
 
 def _write(path: Path, version: str, table: dict[str, Any]) -> None:
     header = {
@@ -42,14 +39,13 @@ def main() -> None:
     loaded = source.load(package)
     parameters = search_parameters.build(loaded)
     _write(_ROOM / "search" / "r4_search_parameters.json", loaded.version, parameters)
-    _write(_ROOM / "access" / "r4_compartments.json", loaded.version, compartments.build(parameters))
+    found = compartments.build(parameters, loaded.compartment)
+    _write(_ROOM / "access" / "r4_compartments.json", loaded.version, found)
     _write(_ROOM / "model" / "r4_elements.json", loaded.version, elements.build(loaded))
     _write(_ROOM / "model" / "r4_structure.json", loaded.version, structure.build(loaded))
     _write(_ROOM / "validation" / "r4_invariants.json", loaded.version, invariants.build(package))
     profiles.write(package, _ROOM / "profiles" / "r4_definitions.json.gz", loaded.version)
     search_documentation.write(loaded, _ROOM / "interactions" / "r4_search_documentation.json.gz")
-    compartment = {**loaded.compartment, **_R4_COMPARTMENT}
-    _write(_ROOM / "access" / "r4_patient_compartment.json", loaded.version, compartment)
 
 
 main()

@@ -1,7 +1,8 @@
-"""Generate `fhir_server/access/r4_compartments.json`: Device, Encounter, Practitioner and RelatedPerson compartments.
+"""Generate `fhir_server/access/r4_compartments.json`: the five compartments of R4.
 
-The package has no definitions of these four, so they are closed by rule: a type belongs to a compartment by each of its
-reference parameters that can point there, less and more what R4 decided otherwise (tested against hl7.fhir.r4.core).
+The package defines that of the Patient alone. The other four are closed by rule: a type belongs to a compartment by
+each of its reference parameters that can point there, less and more what R4 decided otherwise (tested against
+hl7.fhir.r4.core).
 https://hl7.org/fhir/R4/compartmentdefinition.html
 """
 
@@ -83,16 +84,20 @@ _ADDED: dict[str, dict[str, str]] = {
     "Device": {},
 }
 """``{def}`` stands for the resource that the compartment is about."""
+_OF_PATIENT: dict[str, list[str]] = {"Encounter": ["patient"], "Task": []}
+"""The package widens the patient compartment; these are the lines of R4 itself."""
 
 
-def build(types: dict[str, Any]) -> dict[str, dict[str, list[str]]]:
+def build(types: dict[str, Any], of_patient: dict[str, list[str]]) -> dict[str, dict[str, list[str]]]:
     """Return compartment → type → reference parameters.
 
     Parameters
     ----------
     types : what `search_parameters.build` returned
+    of_patient : the package's patient compartment; types without a parameter do not belong to it
     """
-    return {name: _compartment(types, name) for name in sorted(_LEFT_OUT)}
+    patient = {name: codes for name, codes in {**of_patient, **_OF_PATIENT}.items() if codes}
+    return {name: _compartment(types, name) for name in sorted(_LEFT_OUT)} | {"Patient": patient}
 
 
 def _compartment(types: dict[str, Any], name: str) -> dict[str, list[str]]:

@@ -2,7 +2,8 @@
 
 https://hl7.org/fhir/R4/async.html (the kick-off and the status), https://hl7.org/fhir/R5/async-bundle.html (R4 has no
 form for an answer that is no bulk data). A transaction commits together with its answer, so that a job that was killed
-and begun again writes nothing twice.
+and begun again writes nothing twice. A batch has no such commit: it is answered at once, as RFC 7240 §2 allows, and the
+answer does not name the preference (`Preference-Applied`, §3).
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from starlette.responses import Response
 from starlette.types import Message
 
 from fhir_server.access.policy import Access
+from fhir_server.audit.record import audit_record
 from fhir_server.interactions.body import json_body, raw_body
 from fhir_server.interactions.bundles import bundle, response_entry
 from fhir_server.interactions.responses import MEDIA_TYPE, http_date
 from fhir_server.jobs.job import Job
 from fhir_server.route import Handler, Route
 from fhir_server.server import Call, Server
+from foramen.kernel.access_context import AccessContext
 from foramen.kernel.errors import InteropError, UpstreamError
 from foramen.kernel.http_edge import header
 from foramen.kernel.identifiers import new_trace_id
@@ -127,7 +130,7 @@ async def _run(server: Server, job: Job) -> None:
     call = Call(
         server,
         request,
-        Access(job.owner, consent),
+        Access(job.owner, consent, server.own_url),
         asked.get("trace_id") or new_trace_id(),
         target.route.action,
         target.route.audit,
@@ -145,8 +148,24 @@ async def _run(server: Server, job: Job) -> None:
     except InteropError as exc:
         await job.save(_state(exc.status, orjson.dumps(operation_outcome(exc.issues))))
         return
+    await _tell_audit(server, call, job.owner, response.status_code)
     if "status" not in job.state:
         await job.save(_state(response.status_code, bytes(response.body)))
+
+
+async def _tell_audit(server: Server, call: Call, owner: AccessContext, status: int) -> None:
+    """Record what the answer shows before it can be fetched; the event of the 202 could not know it."""
+    if call.shown:
+        record = audit_record(
+            interaction=call.audit_code,
+            status=status,
+            trace_id=call.trace_id,
+            context=owner,
+            entity=call.entity,
+            patient=call.patient,
+            shown=call.shown,
+        )
+        await server.audit.record(record)
 
 
 async def _commit(job: Job, connection: Any, content: bytes) -> None:

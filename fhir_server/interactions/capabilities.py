@@ -58,9 +58,6 @@ async def capabilities(call: Call) -> Response:
     if mode == "terminology":
         known = await call.server.terminology.capabilities()
         return Response(orjson.dumps({**_terminology(call.server.own_url), **known}), media_type=MEDIA_TYPE)
-    if mode == "terminology":
-        found = orjson.dumps(_terminology(call.server.own_url) | await call.server.terminology.capabilities())
-        return Response(found, media_type=MEDIA_TYPE)
     return Response(_kept(call, mode, ROUTES), media_type=MEDIA_TYPE)
 
 
@@ -137,10 +134,11 @@ def _version() -> str:
 
 
 def _compartments(routes: tuple[Route, ...]) -> list[str]:
-    """CompartmentDefinitions that can be searched."""
+    """CompartmentDefinitions that can be searched, by the canonical URLs of R4 (``…/relatedPerson``)."""
     if not any(route.path.endswith("{member}") for route in routes):
         return []
-    return [f"http://hl7.org/fhir/CompartmentDefinition/{name.lower()}" for name in compartment_types()]
+    base = "http://hl7.org/fhir/CompartmentDefinition"
+    return [f"{base}/{name[0].lower()}{name[1:]}" for name in compartment_types()]
 
 
 def _terminology(own_url: str) -> dict[str, Any]:

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 ATTEMPTS = 4
 AGAIN = (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
+
+class AsideError(Exception):
+    """A unit would keep the others of its group waiting: it goes on alone."""
+
+
 After = Callable[[Any, list[Result]], Awaitable[None]]
 
 
@@ -52,6 +57,8 @@ async def alone(unit: UnitOfWork, after: After | None = None) -> list[Result]:
             # Another writer took the id or crossed our locks: decide again on what now stands.
             if attempt == ATTEMPTS - 1:
                 raise keeps_changing() from exc
+            if isinstance(exc, asyncpg.SerializationError):
+                await call.server.registry.refresh(max_age_s=0.0)  # Other search parameters may be in force.
             unit = unit.again()
             continue
         if isinstance(outcome, Exception):
@@ -68,10 +75,13 @@ async def carry_out(
     A unit that is refused is left out; its place in the answer holds the error. The transaction ends with the return.
     """
     names = [name for unit in units if not unit.needs_search for name in unit.prepared_names()]
-    if not names and after is None and not any(unit.needs_search or unit.changes_registry for unit in units):
+    aside = any(unit.needs_search or unit.changes_registry or unit.takes_long for unit in units)
+    if not names and after is None and not aside:
         # New resources only: one statement writes them, and it is its own transaction.
         return await _write(connection, units, server)
     async with connection.transaction():
+        if any(unit.takes_long for unit in units):
+            await reading.begin_writing(connection)
         for unit in units:
             if unit.needs_search:
                 await unit.search(connection)
@@ -83,8 +93,6 @@ async def carry_out(
             buried = await reading.before_deletion(connection, gone) if gone else {}
             for unit in units:
                 unit.take(current, buried)
-                if unit.has_patches:
-                    await unit.apply_patches()
         outcomes = await _write(connection, units, server)
         if after is not None:
             if isinstance(outcomes[0], Exception):
@@ -103,6 +111,8 @@ async def _write(connection: Any, units: list[UnitOfWork], server: Server) -> li
     records: list[AuditRecord] = []
     for unit in units:
         try:
+            if unit.has_patches:
+                await unit.apply_patches(is_shared=len(units) > 1)
             # To index much takes long; such a unit has no others beside it that would wait.
             decided, results = await run_in_threadpool(unit.decide) if unit.is_large else unit.decide()
         except Exception as exc:  # noqa: BLE001 - it is this unit's answer, and no other's

@@ -12,6 +12,7 @@ from fhir_server.interactions.responses import write_response
 from fhir_server.interactions.search import pairs_of
 from fhir_server.interactions.unit_of_work import perform
 from fhir_server.server import Call
+from foramen.kernel.http_edge import header
 
 
 async def create(call: Call) -> Response:
@@ -20,7 +21,7 @@ async def create(call: Call) -> Response:
         "POST",
         call.resource_type,
         resource=await resource_of(call),
-        query=call.request.headers.get("if-none-exist") or _condition(call),
+        query=header(call.request, b"if-none-exist") or _condition(call),
     )
     check_identity(operation)
     (result,) = await perform(call, [operation])

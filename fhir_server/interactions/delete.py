@@ -11,9 +11,10 @@ from fhir_server.interactions.operations import (
     parse_etag,
     parse_unmodified_since,
 )
-from fhir_server.interactions.responses import etag
+from fhir_server.interactions.responses import no_content
 from fhir_server.interactions.unit_of_work import perform
 from fhir_server.server import Call
+from foramen.kernel.http_edge import header
 
 
 async def delete(call: Call) -> Response:
@@ -23,12 +24,11 @@ async def delete(call: Call) -> Response:
         "DELETE",
         call.resource_type,
         call.logical_id or None,
-        if_match=parse_etag(call.request.headers.get("if-match")),
-        unmodified_since=parse_unmodified_since(call.request.headers.get("if-unmodified-since")),
+        if_match=parse_etag(header(call.request, b"if-match")),
+        unmodified_since=parse_unmodified_since(header(call.request, b"if-unmodified-since")),
         multiple=not call.logical_id,
         query=None if call.logical_id else call.request.url.query,
     )
     check_identity(operation)
     (result,) = await perform(call, [operation])
-    headers = {"ETag": etag(result.version)} if result.version is not None else {}
-    return Response(status_code=204, headers=headers)
+    return no_content(result.version)

@@ -8,10 +8,12 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
+from fhir_server.access.security_context import BINARY
 from fhir_server.interactions.bundles import bundle, history_entry
 from fhir_server.interactions.responses import MEDIA_TYPE
 from fhir_server.interactions.search import pairs_of
 from fhir_server.interactions.subset import subset, wanted_parts
+from fhir_server.interactions.visible_versions import Cursor, visible_versions
 from fhir_server.search import paging
 from fhir_server.search.dates import date_range
 from fhir_server.search.hashing import resource_key
@@ -61,6 +63,7 @@ def _reach(call: Call, resource_type: str | None, logical_id: str | None) -> tup
     for name in sorted(resource_types()):
         if call.access.may(name, "s"):
             types.append(name)
+            bounded = bounded or call.access.compartment_key(name, "s") is not None
             bounded = bounded or call.access.context.reach(name, "s") is Reach.COMPARTMENT
     if not types:
         raise ForbiddenError("The token has no scope for a history")
@@ -82,28 +85,16 @@ async def history_bundle(
     compartment, types = _reach(call, resource_type, logical_id)
     asked = _checked(call, pairs)
     count = _count(asked, call)
-    since, current_from, until = _bounds(asked)
-    versions = await reading.history(
-        connection,
-        resource_type=resource_type,
-        logical_id=logical_id,
-        since=since,
-        current_from=current_from,
-        until=until,
-        compartment=compartment,
-        before=_cursor(asked),
-        limit=count + 1,
-        types=types,
-        hidden=_hidden(call, [resource_type] if resource_type else types or []),
-    )
+    versions = await _versions(call, connection, (resource_type, logical_id), (compartment, types), asked, count + 1)
     if logical_id is not None and not versions:
         found = await reading.read(connection, resource_type or "", logical_id)
         if found is None or (compartment is not None and compartment not in found.patients):
             raise NotFoundError(f"{resource_type} not found")
-        if not call.access.hidden_patients(found.resource_type).isdisjoint(found.patients):
+        if not call.access.hidden_patients(found.resource_type).isdisjoint(found.patients) or call.access.hides(found):
             raise NotFoundError(f"{resource_type} not found")
     more = len(versions) > count
     versions = versions[:count]
+    call.shown += [stored.reference for stored in versions]
     path = "/".join(part for part in (resource_type, logical_id, "_history") if part)
     links = [("self", _link(call, path, pairs, None))]
     if more:
@@ -111,6 +102,47 @@ async def history_bundle(
     summary, elements = wanted_parts(asked)
     entries = [_entry(call.server.own_url, stored, summary, elements) for stored in versions]
     return bundle("history", entries, links=links)
+
+
+async def _versions(
+    call: Call,
+    connection: Any,
+    of: tuple[str | None, str | None],
+    reach: tuple[int | None, list[str] | None],
+    asked: dict[str, str],
+    wanted: int,
+) -> list[Stored]:
+    """Return the next versions; where that takes a look inside, those that may be seen among them."""
+    (resource_type, logical_id), (compartment, types) = of, reach
+    since, current_from, until = _bounds(asked)
+    every = [resource_type] if resource_type else types or []
+    action = "r" if logical_id else "s"
+
+    async def fetch(before: Cursor | None, limit: int) -> list[Stored]:
+        return await reading.history(
+            connection,
+            resource_type=resource_type,
+            logical_id=logical_id,
+            since=since,
+            current_from=current_from,
+            until=until,
+            compartment=compartment,
+            before=before,
+            limit=limit,
+            types=types,
+            hidden=_hidden(call, every),
+            contexts=_contexts(call, resource_type, compartment),
+        )
+
+    if not any(call.access.looks_inside(name, action) for name in every):
+        return await fetch(_cursor(asked), wanted)
+    return await visible_versions(
+        fetch,
+        lambda stored: call.access.hides(stored, action),
+        before=_cursor(asked),
+        wanted=wanted,
+        most=call.server.limits.max_history_scan,
+    )
 
 
 def _checked(call: Call, pairs: list[tuple[str, str]]) -> dict[str, str]:
@@ -130,6 +162,13 @@ def _hidden(call: Call, types: list[str]) -> dict[str, list[int]]:
     if call.access.consent is None:
         return {}
     return {name: sorted(keys) for name in types if (keys := call.access.hidden_patients(name))}
+
+
+def _contexts(call: Call, resource_type: str | None, compartment: int | None) -> list[str] | None:
+    """Types that a Binary of the answer may name; in one patient's record all name that patient, who may be seen."""
+    if resource_type not in (None, BINARY) or (compartment is not None and call.access.sees_own_patient):
+        return None
+    return call.access.seen_contexts
 
 
 def _entry(own_url: str, stored: Stored, summary: str, elements: tuple[str, ...]) -> bytes:

@@ -19,6 +19,7 @@ from fhir_server.patching.merge_patch import MERGE_PATCH, parse_merge_patch
 from fhir_server.patching.patch import JSON_PATCH, Patch, parse_patch
 from fhir_server.server import Call
 from foramen.kernel.errors import UnsupportedMediaTypeError
+from foramen.kernel.http_edge import header
 
 _ACCEPTED = f"{JSON_PATCH}, {MERGE_PATCH}, {FHIR_JSON}, {FHIR_XML}"
 _PLAIN_JSON = "application/json"
@@ -27,14 +28,13 @@ _PLAIN_JSON = "application/json"
 async def patch(call: Call) -> Response:
     """Change parts of a resource; read, changed and written under the lock of its row."""
     check_writable(call.resource_type, "PATCH")
-    headers = call.request.headers
     operation = Operation(
         "PATCH",
         call.resource_type,
         call.logical_id or None,
         patch=await _patch_of(call),
-        if_match=parse_etag(headers.get("if-match")),
-        unmodified_since=parse_unmodified_since(headers.get("if-unmodified-since")),
+        if_match=parse_etag(header(call.request, b"if-match")),
+        unmodified_since=parse_unmodified_since(header(call.request, b"if-unmodified-since")),
         query=None if call.logical_id else call.request.url.query,
     )
     check_identity(operation)
@@ -51,7 +51,7 @@ async def _patch_of(call: Call) -> Patch:
     InteropError
         415 with `Accept-Patch` (RFC 5789 §3.1), 413 or 400.
     """
-    name = parse_media_type(call.request.headers.get("content-type", "")).name
+    name = parse_media_type(header(call.request, b"content-type") or "").name
     if name == JSON_PATCH:
         return parse_patch(await raw_body(call), call.server.limits, is_json_patch=True)
     if name in (MERGE_PATCH, _PLAIN_JSON):  # What `fhirpy` sends; R4 itself does not name it.

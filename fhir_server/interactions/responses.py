@@ -57,6 +57,13 @@ def content_response(content: bytes, version: int, updated: datetime) -> Respons
     )
 
 
+def no_content(version: int | None) -> Response:
+    """Answer a deletion; a 204 has no Content-Length (RFC 9110 §8.6)."""
+    response = ReadyResponse(b"", [], 204)
+    response.raw_headers = [] if version is None else [(b"etag", b'W/"%d"' % version)]
+    return response
+
+
 def bundle_response(content: bytes) -> Response:
     """Answer with a Bundle."""
     return ReadyResponse(content, [(b"content-type", _MEDIA_TYPE)])
@@ -95,23 +102,25 @@ def _moment(text: str | None) -> datetime | None:
 
 def write_response(call: Call, result: Result) -> Response:
     """Answer a create or update as `Prefer` asks (the representation when it asks nothing)."""
-    headers = {}
+    headers: list[tuple[bytes, bytes]] = []
     if result.version is not None and result.updated is not None:
-        headers = version_headers(result.version, result.updated)
+        headers = [(b"etag", b'W/"%d"' % result.version), (b"last-modified", http_date(result.updated).encode())]
     if result.status in (200, 201) and result.version is not None:
-        headers["Location"] = f"{call.server.own_url}/{result.reference}/_history/{result.version}"
+        location = f"{call.server.own_url}/{result.reference}/_history/{result.version}"
+        headers.append((b"location", location.encode()))
     prefer = header(call.request, b"prefer")
+    content = result.content
     if prefer is not None:
         applied = returned(prefer)
-        if applied and not (applied == "representation" and result.content is None):
-            headers["Preference-Applied"] = f"return={applied}"
+        if applied and not (applied == "representation" and content is None):
+            headers.append((b"preference-applied", b"return=" + applied.encode()))
         if applied == "minimal":
-            return Response(status_code=result.status, headers=headers)
-        if applied == "OperationOutcome":
-            return Response(_done(result), status_code=result.status, headers=headers, media_type=MEDIA_TYPE)
-    if result.content is None:
-        return Response(status_code=result.status, headers=headers)
-    return Response(result.content, status_code=result.status, headers=headers, media_type=MEDIA_TYPE)
+            content = None
+        elif applied == "OperationOutcome":
+            content = _done(result)
+    if content is None:
+        return ReadyResponse(b"", headers, result.status)
+    return ReadyResponse(content, [(b"content-type", _MEDIA_TYPE), *headers], result.status)
 
 
 def returned(prefer: str) -> str:

@@ -64,6 +64,7 @@ def _content(entry: Entry, content: bytes) -> bytes:
 def _version(call: Call, entry: Entry, resource_type: str, found: Stored | None, asked: dict[str, str]) -> bytes:
     compartment = call.access.compartment_key(resource_type, "r")
     stored = visible(found, resource_type, compartment, call.access)
+    call.shown.append(stored.reference)
     if is_unchanged(entry.if_none_match, entry.if_modified_since, stored.version, stored.updated):
         return response_entry(status="304 Not Modified", version=stored.version, updated=stored.updated)
     content = None

@@ -23,6 +23,7 @@ from fhir_server.search.modifiers import shown
 from fhir_server.search.result_parameters import partition_bounds
 from fhir_server.server import Call
 from fhir_server.store import full_text, including, searching
+from fhir_server.store.chain_pages import is_answer
 from fhir_server.store.changes import Stored
 from fhir_server.store.resolving import Resolver, asks_full_text
 from foramen.kernel.errors import InvalidRequestError, Issue, UnsupportedMediaTypeError
@@ -98,16 +99,17 @@ async def _search(call: Call, pairs: Pairs) -> Response:
     asked = search_explain.without(pairs) if mode else pairs
     request = call.parser().parse(call.resource_type, asked, strict=call.strict)
     primary = bool(mode) or shows_audit(call, pairs)
-    simple = not mode and not request.includes and request.total == "none" and request.summary != "count"
+    simple = not request.includes and request.total == "none" and request.summary != "count"
     question = searching.simple_page(request) if simple else None
-    if question is not None:
+    if question is not None and not mode:
         records = await call.server.pages.read(question, primary=primary)
-        return bundle_response(_simple_bundle(call, request, records))
+        if is_answer(question, records):
+            return bundle_response(_simple_bundle(call, request, records))
 
     async def work(connection: Any) -> bytes:
         if mode:
             await prepare(call, connection, [request])
-            return await search_explain.explain(call, connection, [request], mode)
+            return await search_explain.explain(call, connection, [request], mode, question)
         return await _answer(call, connection, request)
 
     return bundle_response(await call.server.searches.run(work, primary=primary))
@@ -120,6 +122,7 @@ def _simple_bundle(call: Call, request: SearchRequest, records: Sequence[Any]) -
         records = records[: request.count]
         following = list(records[-1][3:])
     own_url, resource_type = call.server.own_url, request.selection.resource_type
+    call.shown = [f"{resource_type}?", *[record[1] for record in records]]
     if request.elements or request.summary != "false":
         page = [Stored(0, resource_type, r[1], 0, _NEVER, "", r[2], ()) for r in records]
         entries = entries_of(own_url, page, request)
@@ -166,6 +169,7 @@ async def _answer(call: Call, connection: Any, request: SearchRequest) -> bytes:
     included: list[Stored] = []
     if request.includes:
         included = await including.included(connection, call.access, request, page.matches, own_url, call.server.limits)
+    call.shown += [stored.reference for stored in (*page.matches, *included)]
     total = await _total(connection, request, page)
     entries = entries_of(own_url, page.matches, request)
     entries += [entry_of(own_url, item, "include", request) for item in included]

@@ -14,6 +14,7 @@ import orjson
 from fhir_server.search.conditions import SearchRequest
 from fhir_server.server import Call
 from fhir_server.store import explaining
+from fhir_server.store.page_shapes import PageQuestion
 from foramen.kernel.errors import InvalidRequestError
 
 NAME = "_explain"
@@ -43,8 +44,15 @@ def without(pairs: Pairs) -> Pairs:
     return [(name, value) for name, value in pairs if name != NAME]
 
 
-async def explain(call: Call, connection: Any, requests: list[SearchRequest], mode: str) -> bytes:
-    """Explain parsed searches (one for each type) as a Parameters resource."""
+async def explain(
+    call: Call, connection: Any, requests: list[SearchRequest], mode: str, question: PageQuestion | None = None
+) -> bytes:
+    """Explain parsed searches (one for each type) as a Parameters resource.
+
+    Parameters
+    ----------
+    question : what the search would ask together with others of its shape
+    """
     if not requests:
         raise InvalidRequestError("There is nothing to search", issue_code="value")
     parts: list[dict[str, Any]] = []
@@ -54,7 +62,7 @@ async def explain(call: Call, connection: Any, requests: list[SearchRequest], mo
     for request in requests:
         total, removed = await explaining.removed_by_access(connection, request.selection, call.access, "s")
         parts.append(_selection(request, total, removed))
-    text, plan = await explaining.explain(connection, requests, analyze=mode == "analyze")
+    text, plan = await explaining.explain(connection, requests, question, analyze=mode == "analyze")
     root = plan[0]["Plan"]
     parts += [
         {"name": "sql", "valueString": re.sub(r"\s+", " ", text)},

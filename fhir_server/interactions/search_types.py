@@ -139,6 +139,7 @@ async def answer(
         found = await including.included(connection, call.access, first, page.matches, own_url, call.server.limits)
     if page.following is not None:
         links.append(("next", f"{base}?{urlencode([*echo, ('_cursor', paging.encode(page.following))])}"))
+    call.shown += [stored.reference for stored in (*page.matches, *found)]
     entries = [entry_of(own_url, item, "match", first) for item in page.matches]
     entries += [entry_of(own_url, item, "include", first) for item in found]
     counted = await _total(connection, requests, page)

@@ -20,6 +20,7 @@ from fhir_server.model.resource import LARGE_BYTES
 from fhir_server.server import Call
 from foramen.kernel.errors import InteropError
 
+_PHRASES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 _ORDER = {"DELETE": 0, "POST": 1, "PUT": 2, "PATCH": 2}
 
 
@@ -68,7 +69,7 @@ async def _transaction(call: Call, entries: list[Entry]) -> bytes:
 
 def result_entry(call: Call, result: Result) -> bytes:
     """Answer one write of a Bundle."""
-    status = f"{result.status} {HTTPStatus(result.status).phrase}"
+    status = _PHRASES[result.status]
     if result.version is None or result.status == HTTPStatus.NO_CONTENT:
         return response_entry(status=status, version=result.version)
     return response_entry(

@@ -6,7 +6,6 @@ https://hl7.org/fhir/R4/http.html#transaction
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +17,7 @@ from fhir_server.interactions.full_urls import base_of, relative_targets
 from fhir_server.interactions.operations import ANY_VERSION, Operation, Result, at, check_type, query_pairs
 from fhir_server.interactions.patched import patched_resource
 from fhir_server.interactions.profiles import check_operations
-from fhir_server.model.references import conditional_references, rewrite_references
+from fhir_server.model.references import conditional_references, rewrite_references, rewriter
 from fhir_server.model.resource import LARGE_BYTES, Resource
 from fhir_server.rules import custom_parameters
 from fhir_server.rules.ai_signoff import check_deletion, check_signoff
@@ -52,13 +51,13 @@ async def perform(call: Call, operations: list[Operation], after: After | None =
     InteropError
         Nothing was written.
     """
-    for operation in operations:
-        call.access.context.reach(operation.resource_type, operation.action)
-        if operation.query is not None:
-            call.access.context.reach(operation.resource_type, "s")
+    asked = {(operation.resource_type, operation.action) for operation in operations}
+    asked |= {(operation.resource_type, "s") for operation in operations if operation.query is not None}
+    for resource_type, action in asked:
+        call.access.context.reach(resource_type, action)
     await check_operations(call.server, operations)
     unit = UnitOfWork(call, operations)
-    shared = not (unit.is_large or unit.needs_search or unit.changes_registry or unit.has_patches)
+    shared = not (unit.is_large or unit.needs_search or unit.changes_registry)
     if after is None and len(operations) <= MAX_SHARED and shared:
         results = await call.server.group_commit.perform(unit)
     else:
@@ -76,25 +75,44 @@ class UnitOfWork:
         self._call = call
         self._server = call.server
         self._asked = operations
-        self._operations = [replace(operation) for operation in operations]
+        self._operations = [operation.fresh() for operation in operations]
         self._results: list[Result | None] = [None] * len(operations)
         self._found: dict[int, Stored] = {}
         self._changes: dict[int, Change] = {}
         self._buried: dict[int, bytes] = {}
+        self._compartments: dict[tuple[str, str], int | None] = {}
         self._now = datetime.now(UTC)
-        self.needs_search = any(o.query is not None for o in operations) or any(
-            conditional_references(o.resource.body) for o in operations if o.resource
-        )
-        self.changes_registry = any(o.resource_type == custom_parameters.RESOURCE_TYPE for o in operations)
-        self.is_large = sum(len(o.resource.body) for o in operations if o.resource) > LARGE_BYTES
-        self.has_patches = any(o.patch is not None for o in operations)
+        self._look_at(operations)
         self._targets: dict[bytes, bytes] = {}
-        self._is_prepared = False
+        self._names: list[tuple[str, str]] | None = None
+
+    def _look_at(self, operations: list[Operation]) -> None:
+        """Find what decides how the unit is carried out."""
+        self.needs_search = self.changes_registry = self.has_patches = False
+        size = 0
+        for operation in operations:
+            if operation.query is not None:
+                self.needs_search = True
+            if operation.patch is not None:
+                self.has_patches = True
+            if operation.resource_type == custom_parameters.RESOURCE_TYPE:
+                self.changes_registry = True
+            if operation.resource is not None:
+                body = operation.resource.body
+                size += len(body)
+                if b"?" in body and conditional_references(body):
+                    self.needs_search = True
+        self.is_large = size > LARGE_BYTES
 
     @property
     def call(self) -> Call:
         """The request it belongs to."""
         return self._call
+
+    @property
+    def takes_long(self) -> bool:
+        """Whether much may happen between the time that its resources carry and their being written."""
+        return self.is_large or len(self._operations) > MAX_SHARED
 
     def again(self) -> UnitOfWork:
         """Return a fresh attempt."""
@@ -110,7 +128,7 @@ class UnitOfWork:
                 asked |= conditional_references(operation.resource.body)
         targets = {text: await self._conditional_target(connection, text.decode()) for text in sorted(asked)}
         self._rewrite(targets)
-        self._is_prepared = True
+        self._names = self._replaced_names()
 
     def prepared_names(self) -> list[tuple[str, str]]:
         """Return (type, id) of what is replaced: to be locked before `decide`.
@@ -120,16 +138,19 @@ class UnitOfWork:
         InvalidRequestError
             The same resource is written twice.
         """
-        if not self._is_prepared:
+        if self._names is None:
             self._assign_ids()
             self._rewrite({})
-            self._is_prepared = True
+            self._names = self._replaced_names()
+        return self._names
+
+    def _replaced_names(self) -> list[tuple[str, str]]:
         names = [
             operation.name
             for place, operation in enumerate(self._operations)
             if self._results[place] is None and operation.method != "POST"
         ]
-        if len(set(names)) != len(names):
+        if len(names) > 1 and len(set(names)) != len(names):
             raise InvalidRequestError("The transaction writes the same resource twice", issue_code="duplicate")
         return names
 
@@ -142,13 +163,19 @@ class UnitOfWork:
                     self._found[place] = current[operation.name]
         self._buried = buried
 
-    async def apply_patches(self) -> None:
+    async def apply_patches(self, *, is_shared: bool) -> None:
         """Make the resources of all PATCHes out of the locked versions.
+
+        Parameters
+        ----------
+        is_shared : whether others wait for this unit: what takes long is then put off
 
         Raises
         ------
         InteropError
             There is nothing to patch, or the patch does not fit.
+        AsideError
+            It takes long and `is_shared`.
         """
         for place, operation in enumerate(self._operations):
             if operation.patch is None:
@@ -160,7 +187,7 @@ class UnitOfWork:
                 if old.is_deleted:
                     raise DeletedError(f"{operation.resource_type} was deleted")
                 self._check_version(operation, old)
-                resource = await patched_resource(self._server, operation, old)
+                resource = await patched_resource(self._server, operation, old, is_shared=is_shared)
                 body = rewrite_references(resource.body, self._targets) if self._targets else resource.body
                 if body != resource.body:
                     resource = Resource(resource.resource_type, body, orjson.loads(body))
@@ -175,6 +202,7 @@ class UnitOfWork:
         InteropError
             Nothing of this unit may be written.
         """
+        self._now = datetime.now(UTC)
         for place, operation in enumerate(self._operations):
             if self._results[place] is None:
                 with at(operation):
@@ -200,7 +228,7 @@ class UnitOfWork:
                 self._found[place] = found[0]
             for other in found[1:]:
                 self._found[len(self._operations)] = other
-                self._operations.append(replace(operation))
+                self._operations.append(operation.fresh())
                 self._results.append(None)
 
     async def _matches(self, connection: Any, resource_type: str, query: str, limit: int = 1) -> list[Stored]:
@@ -265,12 +293,13 @@ class UnitOfWork:
         self._targets = targets
         if not targets:
             return
-        relative = relative_targets(targets)
+        relative, rewrite = relative_targets(targets), rewriter(targets)
         for operation in self._operations:
             if operation.resource is not None:
-                near = relative.get(base_of(operation.full_url.encode())) if operation.full_url else None
-                body = rewrite_references(operation.resource.body, {**targets, **near} if near else targets)
-                if body != operation.resource.body:
+                near = relative.get(base_of(operation.full_url.encode())) if relative and operation.full_url else None
+                sent = operation.resource.body
+                body = rewrite_references(sent, {**targets, **near}) if near else rewrite(sent)
+                if body is not sent and body != sent:
                     operation.resource = Resource(operation.resource_type, body, orjson.loads(body))
 
     async def _conditional_target(self, connection: Any, text: str) -> bytes:
@@ -281,12 +310,24 @@ class UnitOfWork:
             raise PreconditionError("A conditional reference matches nothing", issue_code="not-found")
         return found[0].reference.encode()
 
+    def _compartment(self, operation: Operation) -> int | None:
+        """Key of the Patient whose record bounds the writer, or None; asked once for each type and action."""
+        key = operation.resource_type, operation.method
+        try:
+            return self._compartments[key]
+        except KeyError:
+            found = self._call.access.compartment_key(operation.resource_type, operation.action)
+            self._compartments[key] = found
+            return found
+
     def _visible(self, place: int, operation: Operation) -> Stored | None:
         """Return what is replaced, if it exists and the writer may know it."""
         old = self._found.get(place)
-        compartment = self._call.access.compartment_key(operation.resource_type, operation.action)
-        inside = compartment is None or (old is not None and compartment in old.patients)
-        inside = inside and not (old is not None and self._call.access.hides(old))
+        compartment = self._compartment(operation)
+        access = self._call.access
+        bounded = compartment is not None or access.is_restricted(operation.resource_type, operation.action)
+        inside = not bounded or (old is not None and (compartment is None or compartment in old.patients))
+        inside = inside and not (old is not None and access.hides(old, operation.action))
         if operation.method != "POST" and not inside:
             # Outside the compartment there is nothing, and nothing may be put there under a chosen id either.
             raise NotFoundError(f"{operation.resource_type} not found")
@@ -309,21 +350,24 @@ class UnitOfWork:
             previous=old,
             method=operation.method,
         )
-        compartment = self._call.access.compartment_key(operation.resource_type, operation.action)
+        compartment = self._compartment(operation)
         if compartment is not None:
             self._check_compartment(operation, change, compartment)
+        self._call.access.check_write(change, operation.action)
         self._changes[place] = change
         status = 201 if old is None or old.is_deleted else 200
-        self._results[place] = _result(status, change.stored())
-        if operation.patch is not None and not self._may_read(change):
-            self._results[place] = replace(_result(status, change.stored()), content=None)
+        content = None if operation.patch is not None and not self._may_read(change) else change.content
+        self._results[place] = Result(
+            status, change.resource_type, change.logical_id, change.version, change.updated, content
+        )
 
     def _may_read(self, change: Change) -> bool:
         """Whether the caller may see what a patch made: unlike the body of an update it is not the caller's own."""
         if not self._call.access.may(change.resource_type, "r"):
             return False
         compartment = self._call.access.compartment_key(change.resource_type, "r")
-        return compartment is None or compartment in change.patient_keys
+        inside = compartment is None or compartment in change.patient_keys
+        return inside and not self._call.access.hides(change.stored())
 
     def _check_compartment(self, operation: Operation, change: Change, compartment: int) -> None:
         created_patient = operation.resource_type == "Patient" and change.previous is None
@@ -368,12 +412,15 @@ class UnitOfWork:
             previous = change.previous
             if operation.resource is None:
                 if previous is not None:
-                    check_deletion(previous.data(), self._call.access.context)
+                    change.old = previous.data()
+                    check_deletion(change.old, self._call.access.context)
                 continue
             old = None
-            if previous is not None:
-                content = self._buried.get(previous.row) if previous.is_deleted else previous.content
+            if previous is not None and previous.is_deleted:
+                content = self._buried.get(previous.row)
                 old = orjson.loads(content) if content else None
+            elif previous is not None:
+                old = change.old = previous.data()
             check_signoff(old, operation.resource.data, operation.reference, self._call.access.context, provenances)
 
     def audit(self, changes: list[Change]) -> AuditRecord:

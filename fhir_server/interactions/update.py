@@ -16,6 +16,7 @@ from fhir_server.interactions.operations import (
 from fhir_server.interactions.responses import write_response
 from fhir_server.interactions.unit_of_work import perform
 from fhir_server.server import Call
+from foramen.kernel.http_edge import header
 
 
 async def update(call: Call) -> Response:
@@ -26,9 +27,9 @@ async def update(call: Call) -> Response:
         call.resource_type,
         call.logical_id or None,
         resource=await resource_of(call),
-        if_match=parse_etag(call.request.headers.get("if-match")),
-        unmodified_since=parse_unmodified_since(call.request.headers.get("if-unmodified-since")),
-        must_be_new=parse_if_none_match(call.request.headers.get("if-none-match")),
+        if_match=parse_etag(header(call.request, b"if-match")),
+        unmodified_since=parse_unmodified_since(header(call.request, b"if-unmodified-since")),
+        must_be_new=parse_if_none_match(header(call.request, b"if-none-match")),
         query=None if call.logical_id else call.request.url.query,
     )
     check_identity(operation)

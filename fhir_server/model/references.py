@@ -17,7 +17,10 @@ REFERRING = frozenset(
 """Elements of type Reference.reference, uri, url, oid, uuid and canonical whose value a transaction reads."""
 # A key inside a string cannot match: there its quotes are escaped.
 _REWRITTEN = re.compile(rb'("(?:%b)"\s*:\s*)"([^"\\]+)"' % b"|".join(sorted(REFERRING - {b"fullUrl"})))
+_URN = b"urn:uuid:"
+_REWRITTEN_URN = re.compile(rb'("(?:%b)"\s*:\s*)"(%b[^"\\]+)"' % (b"|".join(sorted(REFERRING - {b"fullUrl"})), _URN))
 _NARRATIVE = re.compile(rb'((?:href|src)=\\")([^"\\]+)(?=\\")')
+Rewriter = Callable[[bytes], bytes]
 _CONDITIONAL = re.compile(rb'"reference"\s*:\s*"([A-Z][A-Za-z]+\?[^"\\]+)"')
 
 
@@ -44,11 +47,19 @@ def normalise_reference(reference: str, base: str) -> str:
 
 
 def rewrite_references(content: bytes, targets: Mapping[bytes, bytes]) -> bytes:
-    """Replace references in JSON text by `targets`, touching nothing else.
+    """Replace references in JSON text by `targets`, touching nothing else; see `rewriter`."""
+    return rewriter(targets)(content)
+
+
+def rewriter(targets: Mapping[bytes, bytes]) -> Rewriter:
+    """Return the function that replaces references in JSON text by `targets`, touching nothing else.
 
     Identifier.value and other strings are left alone even when they look like a ``urn:uuid:`` (rule of the
     transaction: only references and URIs are rewritten). A ``#fragment`` stays.
     """
+    # Most transactions name what they create by UUIDs only: then no other value need be looked at.
+    only_urns = all(head.startswith(_URN) for head in targets)
+    pattern = _REWRITTEN_URN if only_urns else _REWRITTEN
 
     def replacement(before: bytes, value: bytes, after: bytes) -> bytes | None:
         head, mark, fragment = value.partition(b"#")
@@ -61,15 +72,17 @@ def rewrite_references(content: bytes, targets: Mapping[bytes, bytes]) -> bytes:
     def narrative(match: re.Match[bytes]) -> bytes:
         return replacement(match.group(1), match.group(2), b"") or match.group(0)
 
-    rewritten = _REWRITTEN.sub(element, content)
-    if b"href=" in rewritten or b"src=" in rewritten:
-        rewritten = _NARRATIVE.sub(narrative, rewritten)
-    return rewritten
+    def rewrite(content: bytes) -> bytes:
+        if only_urns and _URN not in content:
+            return content
+        rewritten = pattern.sub(element, content)
+        if b"href=" in rewritten or b"src=" in rewritten:
+            rewritten = _NARRATIVE.sub(narrative, rewritten)
+        return rewritten
+
+    return rewrite
 
 
 def conditional_references(content: bytes) -> set[bytes]:
     """Return the conditional references (``Patient?identifier=…``) in JSON text."""
     return set(_CONDITIONAL.findall(content)) if b"?" in content else set()
-
-
-Rewriter = Callable[[bytes], bytes]

@@ -28,6 +28,7 @@ _USUAL = re.compile(rb'(\{"resourceType":"[A-Za-z]+",)("id":"[^"\\]*",)?(?=")')
 _SUSPECT = re.compile(rb"\\(?:/|u00[2-7])")
 _NEEDLESS = re.compile(rb"(?<!\\)((?:\\\\)*)\\(?:(/)|u00([2-7][0-9A-Fa-f]))")
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"(\s*:)?', re.DOTALL)
+_NO_BRACKET_OR_QUOTE = bytes(value for value in range(256) if value not in b'{}[]"')
 _NO_BRACKET = bytes(value for value in range(256) if value not in b"{}[]")
 
 
@@ -58,7 +59,7 @@ def check_depth(body: bytes, max_depth: int) -> None:
     """
     if body.count(b"{") + body.count(b"[") <= max_depth:
         return
-    brackets = _STRING.sub(b"", body).translate(None, _NO_BRACKET)
+    brackets = _brackets(body)
     for _ in range(max_depth):
         peeled = _INNERMOST.sub(b"", brackets)
         if len(peeled) == len(brackets):
@@ -67,6 +68,16 @@ def check_depth(body: bytes, max_depth: int) -> None:
     # What does not close is no JSON and is refused by the parser, unless it is deep enough to trouble it.
     if brackets.count(b"{") + brackets.count(b"[") > (0 if _is_balanced(brackets) else max_depth):
         raise InvalidRequestError(f"The JSON is nested deeper than {max_depth} levels", issue_code="too-long")
+
+
+def _brackets(body: bytes) -> bytes:
+    """Return the brackets that stand outside strings."""
+    if b"\\" not in body:
+        # Strings without brackets leave pairs of quotes; a bracket inside one leaves an odd number before it.
+        found = body.translate(None, _NO_BRACKET_OR_QUOTE).replace(b'""', b"")
+        if b'"' not in found:
+            return found
+    return _STRING.sub(b"", body).translate(None, _NO_BRACKET)
 
 
 def _is_balanced(brackets: bytes) -> bool:

@@ -9,23 +9,24 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from fhir_server.audit.record import audit_record, encode
+from fhir_server.operations.expunge_events import expunge_events
 from fhir_server.operations.parameters import parameters_of, parameters_response
 from fhir_server.route import Route
 from fhir_server.search.hashing import resource_key
 from fhir_server.server import Call
 from fhir_server.store import expunging
+from fhir_server.store.audit_chain import EVENT
 from fhir_server.store.writing import write_changes
-from foramen.kernel.errors import InvalidRequestError, NotFoundError, NotSupportedError
+from foramen.kernel.errors import InvalidRequestError, NotFoundError
 
 _DEFAULT_LIMIT = 1000
-_KEPT = "AuditEvent"
 
 
 async def expunge(call: Call) -> Response:
-    """Remove rows and index entries; returns how many versions are gone. AuditEvents are never removed."""
-    if call.resource_type == _KEPT:
-        raise NotSupportedError("AuditEvents are kept", headers={"Allow": "GET"})
+    """Remove rows and index entries; returns how many versions are gone. AuditEvents have a rule of their own."""
     parameters = await parameters_of(call)
+    if call.resource_type == EVENT:
+        return await expunge_events(call, parameters)
     parameters.check_known(("limit", "expungeDeletedResources", "expungePreviousVersions"))
     deleted = parameters.boolean("expungeDeletedResources")
     previous = parameters.boolean("expungePreviousVersions")

@@ -140,7 +140,7 @@ async def supporting(
         for name in sorted(wanted):
             if call.access.may(name, "r"):
                 frontier += await _select(call, connection, name, Keys(tuple(wanted[name])), limit, "r")
-        frontier = [stored for stored in frontier if record.issuperset(stored.patients)]
+        frontier = [stored for stored in frontier if _belongs(stored, record, seen)]
         seen |= {resource_key(stored.resource_type, stored.logical_id) for stored in frontier}
         found += frontier
         if len(found) > limit:
@@ -152,6 +152,11 @@ async def supporting(
             found.append(stored)
     keys = [resource_key(s.resource_type, s.logical_id) for s in found if s.resource_type != "Binary"]
     return found, replace(position, sent=(*position.sent, *keys)[-_REMEMBERED:])
+
+
+def _belongs(stored: Stored, record: frozenset[int], seen: set[int]) -> bool:
+    """Whether it lies in no other patient's record; a Binary also when what its securityContext names is here."""
+    return record.issuperset(stored.patients) or (stored.resource_type == "Binary" and seen.issuperset(stored.patients))
 
 
 def _references(sources: list[Stored], call: Call, seen: set[int]) -> dict[str, set[int]]:

@@ -37,6 +37,7 @@ async def lastn(call: Call) -> Response:
         found = await gathering.newest_by_code(connection, request.selection, most=_most(most), limit=limit + 1)
     if len(found) > limit:
         raise InvalidRequestError("The answer would be too large; narrow the search", issue_code="too-costly")
+    call.shown += [stored.reference for stored in found]
     own_url = call.server.own_url
     entries = [search_entry(f"{own_url}/{stored.reference}", stored.content or b"{}", "match") for stored in found]
     links = [("self", f"{own_url}/Observation/$lastn")]

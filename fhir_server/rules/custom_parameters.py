@@ -59,6 +59,7 @@ async def apply(call: Call, connection: Any, changes: Sequence[Change]) -> None:
             identity = f"custom:{change.logical_id}:{version}"
             await registry.insert(connection, identity, new)
     if version is not None:
+        await registry.take_up(connection, changes, version)
         await parameter_jobs.submit(connection, call.server.jobs)
 
 

@@ -320,6 +320,8 @@ class SearchRequest:
 
     selection: Selection
     sort: tuple[SortKey, ...] = ()
+    most_sorted: int = 50_000
+    """Most matches of a search whose order is read from the bytes of each of them."""
     count: int = 50
     cursor: tuple[object, ...] | None = None
     partition: tuple[int, int] | None = None

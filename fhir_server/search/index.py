@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from fhir_server.access.compartments import patient_compartment
+from fhir_server.access.security_context import BINARY, marker, security_context
 from fhir_server.model.references import normalise_reference
 from fhir_server.search import composites
 from fhir_server.search.custom import CustomExtractor
@@ -23,9 +24,11 @@ from fhir_server.search.parameters import (
     patient_code_base,
     r4_parameters,
     registry,
+    resource_types,
     type_base,
     type_parameters,
 )
+from fhir_server.search.remembering import add_remembered, is_repetitive, new_number
 from fhir_server.search.values import IndexValues, Leaf, leaf_for
 
 _STEP = re.compile(r"([A-Za-z0-9]+)((?:\[[^\]]*\])*)(?:\.|$)")
@@ -90,6 +93,7 @@ class Extractor:
     def __init__(self, parameters: TypeParameters, own_url: str) -> None:
         self._type = parameters.resource_type
         self._root = Node()
+        self._remembered: dict[str, int] = {}
         self._bases = type_base(self._type), patient_base(self._type), patient_code_base(self._type)
         self._composites = composites.group_extractors(parameters, own_url)
         self._custom = [CustomExtractor(item, own_url) for item in parameters.parameters.values() if item.is_custom]
@@ -110,6 +114,7 @@ class Extractor:
         main = parameters.main_date.paths if parameters.main_date else ()
         code = parameters.parameters.get("code")
         code_paths = code.paths if code is not None and code.kind == "token" and members else ()
+        differing: set[str] = set()
         for kind, table in parameters.paths.items():
             for identity, leaves in table.items():
                 for path, data_type in leaves:
@@ -124,17 +129,40 @@ class Extractor:
                         is_existence=identity.endswith("#true"),
                     )
                     self._root.below(path).leaves.append((leaf, bits[(kind, identity)]))
+                    if not is_repetitive(kind, data_type):
+                        differing.add(_STEP.findall(path)[0][0])
+        self._remembered = {name: new_number() for name in self._root.children if name not in differing}
+
+    def _walk(self, data: dict[str, Any], out: IndexValues) -> None:
+        """As `Node.walk` over the whole resource; what comes again and again is not looked at again."""
+        children, remembered = self._root.children, self._remembered
+        for name, value in data.items():
+            node = children.get(name)
+            if node is None or value is None:
+                continue
+            number = remembered.get(name)
+            if number is not None:
+                add_remembered(number, value, out, node.visit)
+            elif type(value) is list:
+                for item in value:
+                    if item is not None:
+                        node.visit(item, out)
+            else:
+                node.visit(value, out)
 
     def extract(self, data: dict[str, Any], logical_id: str) -> IndexValues:
         """Return all index values of one resource."""
         out = IndexValues()
         all_of_type, compartment, patient_code = self._bases
         out.postings.add(all_of_type)
-        self._root.walk(data, out)
+        self._walk(data, out)
         if self._type == "Patient":
             out.patients.add(f"Patient/{logical_id}")
         elif self._type == "AuditEvent" and len(out.patients) > 1:
             out.patients.clear()  # In one patient's record it would tell of the others.
+        elif self._type == BINARY and (named := security_context(data, self._own_url, resource_types())) is not None:
+            out.patients.add(named[1])
+            out.postings.add(compartment ^ marker(named[0]))
         for patient in out.patients:
             key = hash64(patient)
             out.postings.add(compartment ^ key)

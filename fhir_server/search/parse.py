@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from fhir_server.access.policy import Access
 from fhir_server.model.references import LOGICAL_ID
 from fhir_server.search import filter_conditions, result_parameters
 from fhir_server.search.age import age_condition
@@ -51,6 +51,9 @@ from fhir_server.search.text import parse_date, split, unescape
 from fhir_server.search.tokens import any_of, is_bare, token_condition
 from fhir_server.settings import FhirSettings
 from foramen.kernel.errors import ForbiddenError, InvalidRequestError
+
+if TYPE_CHECKING:
+    from fhir_server.access.policy import Access  # which parses the queries of granular scopes
 
 _MAX_BRANCHES = 2000
 """Most parameters one request may come to when its chains run through references without a named type."""
@@ -102,7 +105,9 @@ class SearchParser:
         """
         if len(pairs) > self._settings.max_parameters:
             raise InvalidRequestError("The search has too many parameters", issue_code="too-costly")
-        request = SearchRequest(Selection(resource_type), count=self._settings.page_size)
+        request = SearchRequest(
+            Selection(resource_type), count=self._settings.page_size, most_sorted=self._settings.max_sorted_by_content
+        )
         conditions: list[Condition] = []
         for name, value in pairs:
             if "\x00" in name or "\x00" in value:

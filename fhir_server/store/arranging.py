@@ -50,7 +50,7 @@ MAX_KEYS = 5000
 """Most resources a chain may lead to, or come from, and still be resolved to a list."""
 MAX_PATIENTS = 1000
 """The same for patients: there the other way, to look at each row's own patient, is cheap as well."""
-_MAX_PAIRS = 5000
+MAX_PAIRS = 5000
 _ENOUGH = 2000
 """Counting stops here: a condition with more matches is unselective."""
 _KEPT_S = 60.0
@@ -75,9 +75,9 @@ async def arrange(connection: Any, selection: Selection, *, in_order: bool = Fal
         await _resolve(connection, selection.resource_type, item) if isinstance(item, _NESTED) else item
         for item in opened(selection.conditions)
     ]
-    conditions = _paired(selection.resource_type, conditions)
+    conditions = paired(selection.resource_type, conditions)
     conditions.sort(key=usual_rank)
-    if _needs_counts(conditions):
+    if needs_counts(conditions):
         conditions = await _by_count(connection, selection.resource_type, conditions, in_order=in_order)
     return Selection(selection.resource_type, tuple(conditions), arranged=True)
 
@@ -89,9 +89,9 @@ def arranged_at_once(selection: Selection) -> Selection | None:
     conditions = list(opened(selection.conditions))
     if any(isinstance(item, _NESTED) for item in conditions):
         return None
-    conditions = _paired(selection.resource_type, conditions)
+    conditions = paired(selection.resource_type, conditions)
     conditions.sort(key=usual_rank)
-    if _needs_counts(conditions):
+    if needs_counts(conditions):
         return None
     return Selection(selection.resource_type, tuple(conditions), arranged=True)
 
@@ -194,7 +194,7 @@ async def _referred(connection: Any, chained: ReverseChained, source: Selection)
 # Pairs
 
 
-def _paired(resource_type: str, conditions: list[Condition]) -> list[Condition]:
+def paired(resource_type: str, conditions: list[Condition]) -> list[Condition]:
     """Answer "these patients, these codes" from the index made for such pairs.
 
     A posting is path XOR value, so the value's hash comes out again by XOR with the path.
@@ -208,7 +208,7 @@ def _paired(resource_type: str, conditions: list[Condition]) -> list[Condition]:
                 patient = patient or item
     if code is None or patient is None:
         return conditions
-    if len(code.hashes) * len(patient.hashes) > _MAX_PAIRS:
+    if len(code.hashes) * len(patient.hashes) > MAX_PAIRS:
         return conditions
     rest = [item for item in conditions if item is not code and item is not patient]
     base = patient_code_base(resource_type) ^ patient.base ^ code.base
@@ -221,7 +221,7 @@ def _paired(resource_type: str, conditions: list[Condition]) -> list[Condition]:
 # Counts
 
 
-def _needs_counts(conditions: list[Condition]) -> bool:
+def needs_counts(conditions: list[Condition]) -> bool:
     """Whether the source is not clear without a look: nothing names one thing, and there is a choice."""
     if not conditions or usual_rank(conditions[0]) <= 3:
         return False

@@ -61,3 +61,20 @@ async def take(connection: Any, up_to: int, most: int, *, wait: bool) -> list[by
     if records:
         await connection.execute("DELETE FROM fhir.audit_log WHERE number = ANY($1)", [r["number"] for r in records])
     return [record["records"] for record in records]
+
+
+_PATIENTS = """
+WITH shown AS (SELECT key, unnest(patients) AS patient FROM fhir.resource WHERE key = ANY($1)), named AS (
+    SELECT key, type, id FROM fhir.resource WHERE key = ANY(ARRAY(SELECT DISTINCT patient FROM shown))
+)
+SELECT s.key, 'Patient/' || n.id AS name FROM shown s JOIN named n ON n.key = s.patient WHERE n.type = 'Patient'
+"""
+
+
+async def patients_of(connection: Any, keys: list[int]) -> dict[int, list[str]]:
+    """Return the Patients in whose records resources are, as references by the resource's key."""
+    found: dict[int, list[str]] = {}
+    if keys:
+        for record in await connection.fetch(_PATIENTS, keys):
+            found.setdefault(record["key"], []).append(record["name"])
+    return found

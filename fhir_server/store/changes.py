@@ -11,6 +11,7 @@ import orjson
 from fhir_server.model.resource import instant, splice
 from fhir_server.search.hashing import hash64, resource_key
 from fhir_server.search.index import extractor
+from fhir_server.search.parameters import registry
 from fhir_server.search.values import IndexValues
 
 
@@ -44,7 +45,7 @@ class Stored(NamedTuple):
 
 @dataclass(slots=True)
 class Change:
-    """One new version."""
+    """One new version; `old` is the content of `previous`, read, where somebody has read it already."""
 
     resource_type: str
     logical_id: str
@@ -57,6 +58,9 @@ class Change:
     patient_keys: list[int]
     previous: Stored | None
     row: int = 0
+    registry: int | None = None
+    """Version of the registry that the values were found by; None: no matter which."""
+    old: dict[str, Any] | None = None
 
     def stored(self) -> Stored:
         """Return this change as it will lie in the store."""
@@ -93,6 +97,7 @@ def save(
     updated = updated.replace(microsecond=updated.microsecond // 1000 * 1000)
     resource_type = data["resourceType"]
     version = previous.version + 1 if previous else 1
+    known = registry_version()  # Before the values are found: the registry may change meanwhile.
     content = splice(body, logical_id, version, instant(updated))
     values = extractor(resource_type, own_url).extract(data, logical_id)
     return Change(
@@ -107,6 +112,7 @@ def save(
         sorted(hash64(patient) for patient in values.patients),
         previous,
         previous.row if previous else 0,
+        known,
     )
 
 
@@ -124,9 +130,17 @@ def deletion(previous: Stored, *, updated: datetime) -> Change:
         list(previous.patients),
         previous,
         previous.row,
+        registry_version(),
     )
 
 
-def old_values(previous: Stored, own_url: str) -> IndexValues:
-    """Index values of the version that is replaced, found again from its bytes."""
-    return extractor(previous.resource_type, own_url).extract(previous.data(), previous.logical_id)
+def registry_version() -> int | None:
+    """Version of the registry in force, None where none was loaded."""
+    version = registry().version
+    return version if version >= 0 else None
+
+
+def old_values(previous: Stored, own_url: str, data: dict[str, Any] | None = None) -> IndexValues:
+    """Index values of the version that is replaced, found again from its bytes, or from `data`, the same read."""
+    data = previous.data() if data is None else data
+    return extractor(previous.resource_type, own_url).extract(data, previous.logical_id)

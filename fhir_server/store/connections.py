@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
@@ -28,6 +28,7 @@ _LOST: tuple[type[BaseException], ...] = (
 )
 _SESSION = (
     "SET synchronous_commit = on; SET jit = off; SET random_page_cost = 1.1; SET enable_seqscan = off; "
+    "SET enable_memoize = off; "
     "SET timezone = 'UTC'; "
     # Statements are written so that one plan fits all values (ADR 0014): planning anew would cost more than most run.
     "SET plan_cache_mode = force_generic_plan"
@@ -39,15 +40,36 @@ def _unavailable() -> UpstreamError:
     return UpstreamError("The database does not answer; try again", headers={"Retry-After": "1"})
 
 
-class Connections:
-    """Holds up to `size` connections; the one used last is lent first, as its statements are warm."""
+def _busy() -> UpstreamError:
+    # RFC 9110 §15.6.4; issue type `throttled`: "not prepared to handle this request due to load management".
+    return UpstreamError(
+        "All database connections are busy; try again", issue_code="throttled", headers={"Retry-After": "2"}
+    )
 
-    def __init__(self, url: str, size: int, statement_timeout_s: float, session: str = "") -> None:
+
+class Connections:
+    """Holds up to `size` connections; the one used last is lent first, as its statements are warm.
+
+    Parameters
+    ----------
+    session : SQL that each new connection runs
+    wait_s : longest a borrower waits for one to be free; None: without end (jobs, which nobody waits for)
+    """
+
+    def __init__(
+        self, url: str, size: int, statement_timeout_s: float, session: str = "", wait_s: float | None = None
+    ) -> None:
         self._url = url
         self._session = f"{_SESSION}; SET statement_timeout = {int(statement_timeout_s * 1000)}; {session}"
         self._free: list[Any] = []
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._size = size
+        self._wait_s = wait_s
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a connection."""
+        return len(self._waiting)
 
     async def start(self) -> None:
         """Make the slots; connections open when first needed."""
@@ -56,7 +78,7 @@ class Connections:
     async def stop(self) -> None:
         """Close all connections, waiting for those that are lent."""
         for _ in range(self._size):
-            connection = await self._take()
+            connection = await self._take(None)
             if connection is not None and not connection.is_closed():
                 await connection.close(timeout=2)
 
@@ -65,16 +87,22 @@ class Connections:
         await connection.execute(self._session)
         return connection
 
-    async def _take(self) -> Any:
+    async def _take(self, wait_s: float | None) -> Any:
         if self._free and not self._waiting:
             return self._free.pop()
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         try:
-            return await future
-        except asyncio.CancelledError:
+            async with asyncio.timeout(wait_s):
+                return await future
+        except (asyncio.CancelledError, TimeoutError) as exc:
             if future.done() and not future.cancelled():
                 self._give(future.result())
+            else:
+                with suppress(ValueError):  # Whoever gave one back in between has taken it out already.
+                    self._waiting.remove(future)
+            if isinstance(exc, TimeoutError):
+                raise _busy() from exc
             raise
 
     def _give(self, connection: Any) -> None:
@@ -92,9 +120,9 @@ class Connections:
         Raises
         ------
         UpstreamError
-            The database is away; the next call tries to connect again.
+            The database is away, or all connections stay busy (`throttled`); the next call tries again.
         """
-        connection = await self._take()
+        connection = await self._take(self._wait_s)
         try:
             if connection is None or connection.is_closed():
                 connection = await self._open()

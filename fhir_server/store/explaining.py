@@ -14,6 +14,8 @@ import orjson
 from fhir_server.access.policy import Access
 from fhir_server.search.conditions import AllOf, Condition, SearchRequest, Selection
 from fhir_server.store import searching, searching_types
+from fhir_server.store.chain_pages import is_answer
+from fhir_server.store.page_shapes import PageQuestion
 
 _SHOWN = {
     "Node Type", "Join Type", "Relation Name", "Index Name", "Alias", "Scan Direction", "Strategy",
@@ -63,17 +65,28 @@ def plan_of(node: Any) -> Any:
     return kept
 
 
-async def explain(connection: Any, requests: list[SearchRequest], *, analyze: bool) -> tuple[str, Any]:
+async def explain(
+    connection: Any, requests: list[SearchRequest], question: PageQuestion | None, *, analyze: bool
+) -> tuple[str, Any]:
     """Return the statement with its placeholders, and PostgreSQL's plan.
 
     Parameters
     ----------
+    question : what the search would ask together with others of its shape; here it is asked alone
     analyze : carry the statement out, for real row counts and times
     """
-    text, arguments = await searching_types.types_statement(connection, requests)
+    statement = await _shared(connection, question) if question is not None else None
+    text, arguments = statement or await searching_types.types_statement(connection, requests)
     options = "FORMAT JSON, ANALYZE, BUFFERS" if analyze else "FORMAT JSON"
     found = await connection.fetchval(f"EXPLAIN ({options}) {text}", *arguments)
     return text, plan_of(orjson.loads(found) if isinstance(found, str | bytes) else found)
+
+
+async def _shared(connection: Any, question: PageQuestion) -> tuple[str, list[Any]] | None:
+    """Return the statement of a question, unless the search would have to be arranged after all."""
+    text, arguments = question.statement.text, question.columns()
+    records = await connection.fetch(text, *arguments)
+    return (text, arguments) if is_answer(question, records) else None
 
 
 async def removed_by_access(
@@ -96,12 +109,7 @@ async def removed_by_access(
 
 
 def _rules(access: Access, resource_type: str, action: str) -> list[tuple[str, Condition]]:
-    condition = access.condition(resource_type, action)
-    if condition is None:
-        return []
-    compartment = Access(access.context).condition(resource_type, action)
-    parts = condition.conditions if isinstance(condition, AllOf) else (condition,)
-    return [("patient compartment" if part == compartment else "consent", part) for part in parts]
+    return access.rules(resource_type, action)
 
 
 def _types(item: Any) -> set[str]:

@@ -48,7 +48,7 @@ async def expunge(
         found = await connection.fetch(_DELETED, resource_type, key, limit)
         rows = [record["row"] for record in found]
         references |= {f"{record['type']}/{record['id']}" for record in found}
-        versions += await _remove(connection, rows)
+        versions += await remove(connection, rows)
     if previous and versions < limit:
         records = await connection.fetch(_PREVIOUS, resource_type, key, limit - versions)
         versions += len(records)
@@ -56,7 +56,7 @@ async def expunge(
     return Removed(versions, sorted(references))
 
 
-async def _remove(connection: Any, rows: list[int]) -> int:
+async def remove(connection: Any, rows: list[int]) -> int:
     """Remove resources; a deletion took their postings away already, the tables keyed by row are swept again."""
     if not rows:
         return 0

@@ -103,10 +103,12 @@ async def _is_small(connection: Any, limit: int) -> bool:
 
 async def _rebuild_now(connection: Any, resource_type: str, own_url: str, batch: int) -> None:
     after: tuple[str, int] | None = None
-    until = await rebuilding.soon(connection)
-    while found := await rebuilding.next_rows(connection, resource_type, after, until, batch):
-        await rebuilding.rebuild(connection, [record["row"] for record in found], own_url)
-        after = found[-1]["updated"], found[-1]["row"]
+    found: list[Any] | None = None
+    while found is None or len(found) == batch:
+        found = await rebuilding.next_rows(connection, resource_type, after, batch)
+        if found:
+            await rebuilding.rebuild(connection, [record["row"] for record in found], own_url)
+            after = found[-1]["updated"], found[-1]["row"]
 
 
 async def _announce(connection: Any, types: list[str]) -> None:
@@ -176,7 +178,7 @@ class Reindexer:
 
     async def run(self, job: Job) -> None:
         """Rebuild the job's types, one after the other, in batches; continues from the last batch."""
-        state = job.state or {"done": [], "after": None, "until": None, "seen": 0, "changed": 0, "total": None}
+        state = job.state or {"done": [], "after": None, "seen": 0, "changed": 0, "total": None}
         async with job.connections.lend() as connection:
             if state["total"] is None:
                 state["total"] = await rebuilding.count(connection, list(job.request["types"]))
@@ -192,16 +194,16 @@ class Reindexer:
             began = time.monotonic()
             async with job.connections.lend() as connection, connection.transaction():
                 after = tuple(state["after"]) if state["after"] else None
-                until = state["until"] or await rebuilding.soon(connection)
-                found = await rebuilding.next_rows(connection, name, after, until, self._limits.reindex_batch)
-                if not found:
+                found = await rebuilding.next_rows(connection, name, after, self._limits.reindex_batch)
+                if found:
+                    rows = [record["row"] for record in found]
+                    state = _advance(state, found, await rebuilding.rebuild(connection, rows, self._own_url))
+                if len(found) < self._limits.reindex_batch:
                     return await self._complete(connection, job, state, name)
-                rows = [record["row"] for record in found]
-                changed = await rebuilding.rebuild(connection, rows, self._own_url)
-                state = _advance({**state, "until": until}, found, changed)
                 await job.save(state, _progress(state), connection=connection)
             job.state = state
-            await asyncio.sleep((time.monotonic() - began) * self._limits.reindex_pause)
+            if not found[-1]["recent"]:
+                await asyncio.sleep((time.monotonic() - began) * self._limits.reindex_pause)
 
     async def _complete(self, connection: Any, job: Job, state: dict[str, Any], name: str) -> dict[str, Any]:
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
@@ -210,7 +212,7 @@ class Reindexer:
         types = await _setting(connection, "rebuilding", [])
         if name in types:
             await _announce(connection, [item for item in types if item != name])
-        state = {**state, "done": [*state["done"], name], "after": None, "until": None}
+        state = {**state, "done": [*state["done"], name], "after": None}
         await job.save(state, _progress(state), connection=connection)
         return state
 

@@ -110,6 +110,7 @@ def page_statement(
     *,
     columns: str = COLUMNS,
     statement: Statement | None = None,
+    source: str | None = None,
 ) -> tuple[str, list[Any]]:
     """Build the statement for one page: content of the matches and the sort keys a next page starts behind.
 
@@ -119,9 +120,10 @@ def page_statement(
     partition : first and last bucket of rows, both included
     columns : of the match, ``r``
     statement : writes the values' places, if not as parameters of one search
+    source : of postings ``u.h``, instead of a condition (see `SelectionQuery`)
     """
     statement = statement or Statement()
-    query = SelectionQuery(selection, statement, branched=True)
+    query = SelectionQuery(selection, statement, branched=True, source=source)
     keys = _Order(query, statement).keys(sort)
     if partition is not None:
         first, last = partition

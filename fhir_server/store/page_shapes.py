@@ -42,15 +42,16 @@ class Slot:
         self.number = number
 
 
-class _NoShapeError(Exception):
+class NoShapeError(Exception):
     """A search with many values, or with conditions of other kinds."""
 
 
 _SLOTS: tuple[Any, ...] = tuple(Slot(number) for number in range(_MOST_VALUES))
-_LIMIT = _SLOTS[0]
+LIMIT = _SLOTS[0]
+"""Most matches: the first value of each search."""
 
 
-class _GatheredStatement(Statement):
+class GatheredStatement(Statement):
     """Writes slots as columns of the list ``a``, and what belongs to the shape as constants."""
 
     def __init__(self) -> None:
@@ -69,6 +70,15 @@ class _GatheredStatement(Statement):
             return f"'{value}'::{sql_type}"
         raise TypeError("a value that is neither a slot nor of the shape")
 
+    def gathered(self, text: str) -> GatheredPages:
+        """Return the statement that joins `text`, which gives ``p``, to each search ``a`` of the list."""
+        slots = tuple(sorted(self.columns))
+        lists = ", ".join(f"${place}::{self.columns[slot]}[]" for place, slot in enumerate(slots, 1))
+        names = ", ".join(f"x{slot}" for slot in slots)
+        return GatheredPages(
+            f"SELECT a.place, p.* FROM unnest({lists}) WITH ORDINALITY AS a({names}, place) {text}", slots
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class GatheredPages:
@@ -85,6 +95,10 @@ class PageQuestion:
     statement: GatheredPages
     values: tuple[int, ...]
 
+    def columns(self) -> list[Any]:
+        """Return the arguments of the statement when it is asked for this search alone."""
+        return [[self.values[slot]] for slot in self.statement.slots]
+
 
 def page_question(selection: Selection, sort: tuple[SortKey, ...], limit: int) -> PageQuestion | None:
     """Return the question of a first page, or None when the search has no simple shape.
@@ -98,46 +112,47 @@ def page_question(selection: Selection, sort: tuple[SortKey, ...], limit: int) -
         return None
     values = [limit]
     try:
-        conditions = tuple([_shape(condition, values) for condition in selection.conditions])
-    except _NoShapeError:
+        conditions = tuple([slotted(condition, values) for condition in selection.conditions])
+    except NoShapeError:
         return None
     shaped = Selection(selection.resource_type, conditions, arranged=True)
     return PageQuestion(_statement(shaped, sort), tuple(values))
 
 
-def _shape(condition: Condition, values: list[int]) -> Condition:
-    """Put slots in the place of the values, which are appended to `values`."""
+def slotted(condition: Condition, values: list[int]) -> Condition:
+    """Put slots in the place of the values, which are appended to `values`.
+
+    Raises
+    ------
+    NoShapeError
+        Too many values, or a condition of another kind.
+    """
     match condition:
         case AnyPosting(hashes, negated):
-            return AnyPosting(_slots(hashes, values), negated)
+            return AnyPosting(slots_for(hashes, values), negated)
         case MainDate(ranges):
-            bounds = [(found.prefix, _slots((found.low, found.high), values)) for found in ranges]
+            bounds = [(found.prefix, slots_for((found.low, found.high), values)) for found in ranges]
             return MainDate(tuple([Range(prefix, *ends) for prefix, ends in bounds]))
         case Keys(keys, negated):
-            return Keys(_slots(keys, values), negated)
+            return Keys(slots_for(keys, values), negated)
         case Pairs(pairs, checks):
-            return Pairs(_slots(pairs, values), _slots(checks, values))
+            return Pairs(slots_for(pairs, values), slots_for(checks, values))
         case Present() | Nothing():
             return condition
-    raise _NoShapeError
+    raise NoShapeError
 
 
-def _slots(found: Sequence[Any], values: list[int]) -> tuple[Any, ...]:
+def slots_for(found: Sequence[Any], values: list[int]) -> tuple[Any, ...]:
+    """Append values and return their slots."""
     start = len(values)
     if start + len(found) > len(_SLOTS):
-        raise _NoShapeError
+        raise NoShapeError
     values += found
     return _SLOTS[start : len(values)]
 
 
 @lru_cache(maxsize=256)
 def _statement(shape: Selection, sort: tuple[SortKey, ...]) -> GatheredPages:
-    statement = _GatheredStatement()
-    text, _ = page_statement(shape, sort, None, _LIMIT, columns="r.id, r.content", statement=statement)
-    slots = tuple(sorted(statement.columns))
-    lists = ", ".join(f"${place}::{statement.columns[slot]}[]" for place, slot in enumerate(slots, 1))
-    names = ", ".join(f"x{slot}" for slot in slots)
-    return GatheredPages(
-        f"SELECT a.place, p.* FROM unnest({lists}) WITH ORDINALITY AS a({names}, place) CROSS JOIN LATERAL ({text}) p",
-        slots,
-    )
+    statement = GatheredStatement()
+    text, _ = page_statement(shape, sort, None, LIMIT, columns="r.id, r.content", statement=statement)
+    return statement.gathered(f"CROSS JOIN LATERAL ({text}) p")

@@ -1,8 +1,8 @@
 """Build and remove the index entries of a custom search parameter in the background (ADR 0015).
 
-Before a walk begins, every write that was made without knowing of the change has been committed: processes hear of it
-within a second, and transactions that are older are waited for. What was written since the change is walked once more
-at the end, so that even a process that stood still for a moment leaves no gap.
+Before a walk begins, every write that was made without knowing of the change has been committed: a statement that would
+write entries found by an older registry fails (`store/writing.py`), and transactions that are older are waited for. So
+each resource was either written by one who knew, or lies before the walk.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ from fhir_server.store.indexing import SELF
 
 KIND = "search-parameter"
 _GRACE_S = 2 * registry.MAX_AGE_S
+"""Until then a process may still search by a parameter that is being removed."""
 _FENCE_POLL_S = 0.1
 _GATHER_S = 0.3
-_AGAIN = "2 minutes"
-"""What was changed this long before the change of the registry is looked at twice (clocks differ)."""
 
 
 async def submit(connection: Any, jobs: JobRunner) -> None:
@@ -65,9 +64,8 @@ class ParameterBuilder:
                 found = await registry.find(connection, identity)
             if found is None or found[0] == "active":
                 continue
-            for again in (False, True):
-                for name in found[1].types:
-                    state = await self._walk(job, state, (identity, *found), name, again=again)
+            for name in found[1].types:
+                state = await self._walk(job, state, (identity, *found), name)
             await self._finish(job, identity, found[0])
 
     async def _adopt(self, job: Job) -> dict[str, Any]:
@@ -75,11 +73,9 @@ class ParameterBuilder:
         async with job.connections.lend() as connection, connection.transaction():
             state = {
                 "identities": await registry.adopt(connection, job.id),
-                "since": await connection.fetchval("SELECT (now() - $1::text::interval)::text", _AGAIN),
                 "fence": None,
                 "done": [],
                 "after": None,
-                "until": None,
                 "seen": 0,
                 "found": 0,
             }
@@ -99,10 +95,10 @@ class ParameterBuilder:
             await asyncio.sleep(_FENCE_POLL_S)
 
     async def _walk(
-        self, job: Job, state: dict[str, Any], parameter: tuple[str, str, Definition], name: str, *, again: bool
+        self, job: Job, state: dict[str, Any], parameter: tuple[str, str, Definition], name: str
     ) -> dict[str, Any]:
         identity, wanted, definition = parameter
-        step = f"{identity} {name}{' again' if again else ''}"
+        step = f"{identity} {name}"
         if step in state["done"]:
             return state
         (own,) = (p for p in definition.parameters(identity, incomplete=True) if p.resource_type == name)
@@ -112,22 +108,22 @@ class ParameterBuilder:
             began = time.monotonic()
             async with job.connections.lend() as connection, connection.transaction():
                 now = await registry.find(connection, identity)
-                after = tuple(state["after"]) if state["after"] else (state["since"], 0) if again else None
-                until = state["until"] or await rebuilding.soon(connection)
-                rows = await rebuilding.next_rows(connection, name, after, until, self._limits.reindex_batch)
-                if not rows or now is None or now[0] != wanted:
-                    state = {**state, "done": [*state["done"], step], "after": None, "until": None}
-                    await job.save(state, _progress(state, definition), connection=connection)
-                    break
-                found = await work(connection, [record["row"] for record in rows], custom)
-                state = {**state, "after": [rows[-1]["updated"], rows[-1]["row"]], "until": until}
-                if not again:
+                after = tuple(state["after"]) if state["after"] else None
+                rows = await rebuilding.next_rows(connection, name, after, self._limits.reindex_batch)
+                if now is None or now[0] != wanted:
+                    rows = []
+                if rows:
+                    found = await work(connection, [record["row"] for record in rows], custom)
+                    state = {**state, "after": [rows[-1]["updated"], rows[-1]["row"]]}
                     state |= {"seen": state["seen"] + len(rows), "found": state["found"] + found}
+                if len(rows) < self._limits.reindex_batch:
+                    state = {**state, "done": [*state["done"], step], "after": None}
                 await job.save(state, _progress(state, definition), connection=connection)
             job.state = state
-            await asyncio.sleep((time.monotonic() - began) * self._limits.reindex_pause)
-        job.state = state
-        return state
+            if step in state["done"]:
+                return state
+            if not rows[-1]["recent"]:
+                await asyncio.sleep((time.monotonic() - began) * self._limits.reindex_pause)
 
     async def _finish(self, job: Job, identity: str, wanted: str) -> None:
         async with job.connections.lend() as connection, connection.transaction():

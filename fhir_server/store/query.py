@@ -56,10 +56,17 @@ class SelectionQuery:
     given : alias of a row source that is there already (low, high, row); then every condition is a question about it
     branched : leave a list of postings to the caller: `branches` is the source of ``u.h`` and the query is for one of
         them, so that each can stop at its own limit
+    source : such a source of ``u.h``, written elsewhere, which drives instead of a condition
     """
 
     def __init__(
-        self, selection: Selection, statement: Statement, *, given: str | None = None, branched: bool = False
+        self,
+        selection: Selection,
+        statement: Statement,
+        *,
+        given: str | None = None,
+        branched: bool = False,
+        source: str | None = None,
     ) -> None:
         self._statement = statement
         self._joins: list[str] = []
@@ -71,6 +78,8 @@ class SelectionQuery:
         conditions = ordered(selection)
         if given is not None:
             self.driver = given
+        elif source is not None:
+            self.driver = self._list(source, "", branched=True)
         else:
             self.driver = self._drive(conditions, branched=branched)
         for condition in conditions:

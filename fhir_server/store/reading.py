@@ -53,6 +53,11 @@ async def lock(connection: Any, names: list[tuple[str, str]]) -> dict[tuple[str,
     return {(record["type"], record["id"]): _stored(record) for record in records}
 
 
+async def begin_writing(connection: Any) -> None:
+    """Give the open transaction its number, by which an export knows that a write is under way (bulk/export.py)."""
+    await connection.execute("SELECT pg_current_xact_id()")
+
+
 async def before_deletion(connection: Any, rows: list[int]) -> dict[int, bytes]:
     """Return the content that deleted resources had last, by row."""
     records = await connection.fetch(
@@ -84,6 +89,7 @@ async def history(
     types: list[str] | None = None,
     hidden: Mapping[str, list[int]] | None = None,
     current_from: datetime | None = None,
+    contexts: list[str] | None = None,
 ) -> list[Stored]:
     """Return versions, newest first: of one resource, of a type, or of all.
 
@@ -95,6 +101,7 @@ async def history(
     types : for the system history of a reader whose scopes reach only some types
     hidden : type → keys of the patients of whose versions none is returned
     current_from : only versions that were still current at this moment, or written later
+    contexts : a Binary that names something in its securityContext only if that is of one of these types; None: all
     """
     arguments: list[Any] = []
 
@@ -118,6 +125,11 @@ async def history(
         where.append(f"{value(compartment, 'bigint')} = ANY(patients)")
     for name, patients in (hidden or {}).items():
         where.append(f"NOT (type = {value(name, 'text')} AND patients && {value(patients, 'bigint[]')})")
+    if contexts is not None:
+        where.append(
+            "NOT (type = 'Binary' AND cardinality(v.patients) > 0 AND NOT EXISTS (SELECT FROM fhir.resource c"
+            f" WHERE c.key = ANY(v.patients) AND c.type = ANY({value(contexts, 'text[]')})))"
+        )
     if before is not None:
         moment, row, version = before
         where.append(
@@ -129,7 +141,7 @@ async def history(
     # What lies in `resource` is current until now; an older version until the next one was written.
     still = f" AND ({_NEXT_UPDATED}) > {value(current_from, 'timestamptz')}" if current_from is not None else ""
     order = f"ORDER BY updated DESC, row DESC, version DESC LIMIT {maximum}"
-    now = f"SELECT {_COLUMNS} FROM fhir.resource WHERE {clause} {order}"
+    now = f"SELECT {_COLUMNS} FROM fhir.resource v WHERE {clause} {order}"
     past = f"SELECT {_COLUMNS} FROM fhir.history v WHERE {clause}{still} {order}"
     records = await connection.fetch(
         f"(SELECT * FROM ({now}) a) UNION ALL (SELECT * FROM ({past}) b)"

@@ -22,7 +22,7 @@ _TABLES = {
     "number_value": ("numbers", ("path bigint", "low double precision", "high double precision")),
 }
 _POSTING_BY_ROW = "posting_row"
-_CLOCKS_DIFFER = "5 seconds"
+_RECENT = "10 seconds"
 
 Key = tuple[int, int, int]
 """One posting of a row: hash, low, high."""
@@ -50,30 +50,22 @@ async def close_row_index(connection: Any) -> None:
     await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS fhir.{_POSTING_BY_ROW}")
 
 
-async def soon(connection: Any) -> str:
-    """Return the end of a walk that begins now: what is changed later is indexed by who changes it."""
-    found: str = await connection.fetchval(f"SELECT (clock_timestamp() + interval '{_CLOCKS_DIFFER}')::text")
-    return found
+async def next_rows(connection: Any, resource_type: str, after: tuple[str, int] | None, limit: int) -> list[Any]:
+    """Return (updated as text, row, recent) of the next resources of a type, oldest change first.
 
-
-async def next_rows(
-    connection: Any, resource_type: str, after: tuple[str, int] | None, until: str, limit: int
-) -> list[Any]:
-    """Return (updated as text, row) of the next resources of a type, oldest change first.
-
-    A write moves a resource to the end of this order, so none is passed over that changes during the walk; `until`
-    bounds it, so that a walk ends however fast others write.
+    A write moves a resource to the end of this order, and writes only what differs from the version before: one that
+    the walk has not reached must still be reached, however often it is written. So a walk ends when it has caught up
+    with the writers (fewer rows than `limit`), and does not rest among what was written just now (`recent`).
     """
     moment, row = after or ("-infinity", -(2**63))
     found: list[Any] = await connection.fetch(
-        "SELECT updated::text AS updated, row FROM fhir.resource WHERE type = $1"
-        " AND (updated, row) > ($2::text::timestamptz, $3) AND updated <= $5::text::timestamptz"
-        " ORDER BY updated, row LIMIT $4",
+        f"SELECT updated::text AS updated, row, updated > clock_timestamp() - interval '{_RECENT}' AS recent"
+        " FROM fhir.resource WHERE type = $1 AND (resource.updated, row) > ($2::text::timestamptz, $3)"
+        " ORDER BY resource.updated, resource.row LIMIT $4",  # The column, in the index; not the text of the same name.
         resource_type,
         moment,
         row,
         limit,
-        until,
     )
     return found
 

@@ -11,14 +11,20 @@ import asyncio
 import contextlib
 import time
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import orjson
 
 from fhir_server.search import parameters
 from fhir_server.search.custom import Definition
 from fhir_server.store.connections import Connections
 from foramen.kernel.errors import UpstreamError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fhir_server.store.changes import Change
 
 MAX_AGE_S = 1.0
 """Longest time for which a process goes on with what it knew."""
@@ -32,6 +38,36 @@ _WAITING = (
 async def lock_version(connection: Any) -> int:
     """Take the next version, keeping other changes of the registry out until the transaction ends."""
     return int(await connection.fetchval("UPDATE fhir.registry SET version = version + 1 RETURNING version"))
+
+
+async def take_up(connection: Any, changes: Sequence[Change], version: int) -> None:
+    """Let changes commit in the transaction that made this version, if they know the one before.
+
+    Raises
+    ------
+    asyncpg.SerializationError
+        They do not: what came in between would be missing in their index entries.
+    """
+    own = await connection.fetchval("SELECT current_setting('foramen.registry', true)")
+    if own != str(version - 1) and any(change.registry not in (None, version - 1) for change in changes):
+        raise asyncpg.SerializationError("the search parameters changed")
+    await connection.execute("SELECT set_config('foramen.registry', $1, true)", str(version))
+
+
+async def require(connection: Any, version: int) -> None:
+    """Check, after the first write of a transaction, that its index entries were found by the registry in force.
+
+    Raises
+    ------
+    asyncpg.SerializationError
+        Another version is; load it and begin again.
+    """
+    found = await connection.fetchval(
+        "SELECT version = $1 OR version::text = current_setting('foramen.registry', true) AS known FROM fhir.registry",
+        version,
+    )
+    if not found:
+        raise asyncpg.SerializationError("the search parameters changed")
 
 
 async def in_force(connection: Any, logical_id: str | None = None) -> list[tuple[str, str, Definition]]:

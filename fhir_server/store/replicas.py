@@ -149,7 +149,7 @@ class Searches:
             except _CONFLICTS:
                 get_log().info("search repeated on the primary", reason="conflict with recovery")
             except UpstreamError as exc:
-                if exc.issue_code == "timeout":
+                if exc.issue_code in ("timeout", "throttled"):
                     raise
                 replica.avoid(_AVOID_LOST_S)
                 get_log().warning("replica does not answer")

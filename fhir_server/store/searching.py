@@ -10,10 +10,12 @@ import orjson
 
 from fhir_server.search.conditions import SearchRequest, Selection, SortKey, SortKind
 from fhir_server.store.arranging import arrange, arranged_at_once
+from fhir_server.store.chain_pages import chain_question
 from fhir_server.store.changes import Stored
 from fhir_server.store.ordering import WITH_PATIENTS, page_statement
 from fhir_server.store.page_shapes import PageQuestion, page_question
 from fhir_server.store.query import SelectionQuery, count_statement
+from fhir_server.store.sort_bounds import check_sort
 from fhir_server.store.statement import Statement
 from fhir_server.store.walking import unfollowed, walk
 from foramen.kernel.errors import InvalidRequestError
@@ -53,8 +55,11 @@ def simple_page(request: SearchRequest) -> PageQuestion | None:
     """Return the first page as a question that can be asked together with others, or None if it is not that simple."""
     if request.cursor is not None or request.partition is not None:
         return None
+    sort, limit = request.sort or NEWEST_FIRST, request.count + 1
     selection = arranged_at_once(request.selection)
-    return page_question(selection, request.sort or NEWEST_FIRST, request.count + 1) if selection is not None else None
+    if selection is None:
+        return chain_question(request.selection, sort, limit)
+    return page_question(selection, sort, limit)
 
 
 async def page(connection: Any, request: SearchRequest) -> Page:
@@ -73,6 +78,7 @@ async def page(connection: Any, request: SearchRequest) -> Page:
         if is_in_order(sort) and unfollowed(selection):
             records = await walk(connection, selection, sort, request.cursor, request.count + 1, request.partition)
         else:
+            await check_sort(connection, selection, sort, request.most_sorted)
             text, arguments = page_statement(selection, sort, request.cursor, request.count + 1, request.partition)
             records = await connection.fetch(text, *arguments)
     except asyncpg.DataError as exc:

@@ -17,6 +17,7 @@ from fhir_server.store.arranging import arrange
 from fhir_server.store.ordering import page_statement
 from fhir_server.store.query import count_statement
 from fhir_server.store.searching import NEWEST_FIRST, Page, is_in_order, stored_of
+from fhir_server.store.sort_bounds import check_sort
 from foramen.kernel.errors import InvalidRequestError
 
 _PLACEHOLDER = re.compile(r"\$(\d+)::")
@@ -43,6 +44,7 @@ async def types_statement(connection: Any, requests: list[SearchRequest]) -> tup
     for item in requests:
         selection = await arrange(connection, item.selection, in_order=is_in_order(sort))
         own = item.sort or NEWEST_FIRST
+        await check_sort(connection, selection, own, item.most_sorted)
         parts.append(page_statement(selection, own, first.cursor, first.count + 1, first.partition))
     texts, arguments = _merged(parts)
     down = [key.descending for key in sort]

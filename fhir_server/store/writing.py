@@ -2,23 +2,27 @@
 
 Nothing here decides; `Change` says what, this says how. Arrays go in, one statement a table.
 """
+# ruff: noqa: S608 - the text is built from our own names; every value is a parameter
 
 from __future__ import annotations
 
 from typing import Any
 
+import asyncpg
+
 from fhir_server.search.values import IndexValues
+from fhir_server.store import audit_chain
 from fhir_server.store.changes import Change, old_values
 from fhir_server.store.rows import RowNumbers, place
 
-_INSERT = """
-WITH resources AS (
+_NEW_ROWS = """resources AS (
     INSERT INTO fhir.resource (row, key, type, id, version, updated, method, present, low, high, patients, content)
     SELECT r, k, t, i, v, u, m, p, l, h, coalesce(string_to_array(nullif(s, ''), ',')::bigint[], '{}'), c
     FROM unnest($1::text::bigint[], $2::text::bigint[], $3::text::text[], $4::text::text[], $5::text::integer[],
                 $6::text::timestamptz[], $7::text::text[], $8::text::bigint[], $9::text::bigint[], $10::text::bigint[],
                 $11::text::text[], $12::bytea[]) AS n(r, k, t, i, v, u, m, p, l, h, s, c)
-), dates AS (
+)"""
+_NEW_VALUES = """dates AS (
     INSERT INTO fhir.date_value (row, path, low, high) SELECT * FROM unnest($17::text::bigint[], $18::text::bigint[],
         $19::text::bigint[], $20::text::bigint[])
 ), strings AS (
@@ -29,39 +33,51 @@ WITH resources AS (
         $25::text::bigint[], $26::text::double precision[], $27::text::double precision[]) ORDER BY 2, 3
 ), audit AS (
     INSERT INTO fhir.audit_log (records, count) SELECT $28::bytea, $29::integer WHERE $29::integer > 0
-)
-INSERT INTO fhir.posting (hash, low, row, high)
+)"""
+_NEW_POSTINGS = """INSERT INTO fhir.posting (hash, low, row, high)
 SELECT h, n.l, n.r, n.e FROM unnest($13::text::text[], $14::text::bigint[], $15::text::bigint[], $16::text::bigint[])
-    AS n(hashes, l, r, e), unnest(n.hashes::bigint[]) AS h ORDER BY 1, 2, 3
-"""
-# Every part sees the rows as they were before the statement: history takes the version that the update replaces.
-_REPLACE = """
-WITH history AS (
-    INSERT INTO fhir.history (row, version, type, id, updated, method, patients, content)
-    SELECT row, version, type, id, updated, method, patients, content FROM fhir.resource
-    WHERE row = ANY($1::text::bigint[])
-), postings AS (
+    AS n(hashes, l, r, e), unnest(n.hashes::bigint[]) AS h"""
+# True while the registry of search parameters is the one that the values were found by (or was changed by this very
+# transaction); else the statement fails, for it divides by zero: entries of a parameter that came in between would be
+# missing for ever (ADR 0015).
+_KNOWN = (
+    "(SELECT 1 / (version = coalesce({0}::bigint, version)"
+    " OR version::text = coalesce(current_setting('foramen.registry', true), ''))::integer FROM fhir.registry) = 1"
+)
+_KNOWN_NEW, _KNOWN_REPLACED = _KNOWN.format("$30"), _KNOWN.format("$53")
+_INSERT = f"WITH {_NEW_ROWS}, {_NEW_VALUES} {_NEW_POSTINGS} WHERE {_KNOWN_NEW} ORDER BY 1, 2, 3"
+# The version that is replaced goes from the update straight into the history. What an update deletes and inserts in one
+# table differs in its key, but for postings: those of a resource whose main date ends at another time have the old key,
+# so all that go are gone (counted) before one is inserted.
+_REPLACE = f"""WITH replaced AS (
+    UPDATE fhir.resource SET version = n.v, updated = n.u, method = n.m, present = n.p,
+        low = n.l, high = n.h, patients = coalesce(string_to_array(nullif(n.s, ''), ',')::bigint[], '{{}}'),
+        content = n.c
+    FROM unnest($30::text::bigint[], $31::text::integer[], $32::text::timestamptz[], $33::text::text[],
+        $34::text::bigint[], $35::text::bigint[], $36::text::bigint[], $37::text::text[], $38::bytea[])
+        AS n(r, v, u, m, p, l, h, s, c)
+    WHERE resource.row = n.r
+    RETURNING old.row, old.version, old.type, old.id, old.updated, old.method, old.patients, old.content
+), history AS (
+    INSERT INTO fhir.history (row, version, type, id, updated, method, patients, content) SELECT * FROM replaced
+), gone AS (
     DELETE FROM fhir.posting USING (
-        SELECT h, n.l, n.r FROM unnest($10::text::text[], $11::text::bigint[], $12::text::bigint[]) AS n(hashes, l, r),
+        SELECT h, n.l, n.r FROM unnest($39::text::text[], $40::text::bigint[], $41::text::bigint[]) AS n(hashes, l, r),
         unnest(n.hashes::bigint[]) AS h) o
     WHERE posting.hash = o.h AND posting.low = o.l AND posting.row = o.r
-), dates AS (
-    DELETE FROM fhir.date_value v USING unnest($13::text::bigint[], $14::text::bigint[], $15::text::bigint[],
-        $16::text::bigint[]) AS o(r, p, l, h) WHERE v.row = o.r AND v.path = o.p AND v.low = o.l AND v.high = o.h
-), strings AS (
-    DELETE FROM fhir.string_value v USING unnest($17::text::bigint[], $18::text::bigint[], $19::text[]) AS o(r, p, t)
+    RETURNING 1
+), old_dates AS (
+    DELETE FROM fhir.date_value v USING unnest($42::text::bigint[], $43::text::bigint[], $44::text::bigint[],
+        $45::text::bigint[]) AS o(r, p, l, h) WHERE v.row = o.r AND v.path = o.p AND v.low = o.l AND v.high = o.h
+), old_strings AS (
+    DELETE FROM fhir.string_value v USING unnest($46::text::bigint[], $47::text::bigint[], $48::text[]) AS o(r, p, t)
     WHERE v.row = o.r AND v.path = o.p AND v.value = o.t
-), numbers AS (
-    DELETE FROM fhir.number_value v USING unnest($20::text::bigint[], $21::text::bigint[],
-        $22::text::double precision[], $23::text::double precision[]) AS o(r, p, l, h)
+), old_numbers AS (
+    DELETE FROM fhir.number_value v USING unnest($49::text::bigint[], $50::text::bigint[],
+        $51::text::double precision[], $52::text::double precision[]) AS o(r, p, l, h)
     WHERE v.row = o.r AND v.path = o.p AND v.low = o.l AND v.high = o.h
-)
-UPDATE fhir.resource SET version = n.v, updated = n.u, method = n.m, present = n.p,
-    low = n.l, high = n.h, patients = coalesce(string_to_array(nullif(n.s, ''), ',')::bigint[], '{}'), content = n.c
-FROM unnest($1::text::bigint[], $2::text::integer[], $3::text::timestamptz[], $4::text::text[], $5::text::bigint[],
-    $6::text::bigint[], $7::text::bigint[], $8::text::text[], $9::bytea[]) AS n(r, v, u, m, p, l, h, s, c)
-WHERE resource.row = n.r
-"""
+), {_NEW_ROWS}, {_NEW_VALUES}
+{_NEW_POSTINGS} WHERE (SELECT count(*) FROM gone) >= 0 AND {_KNOWN_REPLACED} ORDER BY 1, 2, 3"""
 
 Column = list[Any]
 Number = tuple[int, float, float]
@@ -137,9 +153,17 @@ async def write_changes(
     ------
     asyncpg.UniqueViolationError
         A new resource's id was taken in between; the caller decides again.
+    asyncpg.SerializationError
+        Other search parameters are in force by now; the caller loads them and decides again.
     """
+    known = min((change.registry for change in changes if change.registry is not None), default=None)
     # In the order of their keys: two writers then meet in the unique index in the same order and cannot deadlock.
     created = sorted((change for change in changes if change.previous is None), key=_key)
+    events = [change for change in created if change.resource_type == audit_chain.EVENT]
+    if events and not connection.is_in_transaction():
+        async with connection.transaction():
+            await write_changes(connection, rows, changes, own_url, audit)
+        return
     replaced = [change for change in changes if change.previous is not None]
     numbers = await rows.take(connection, len(created))
     index = IndexRows()
@@ -148,9 +172,14 @@ async def write_changes(
         if change.values is not None:
             index.add_postings(change.row, change.values.postings, change.values.low, change.values.high)
             index.add_values(change.row, change.values.dates, change.values.strings, change.values.numbers)
-    if replaced:
-        await _replace(connection, replaced, index, own_url)
-    await connection.execute(_INSERT, *_new_rows(created), *index.columns(), *audit)
+    gone = _replaced(replaced, index, own_url) if replaced else []
+    text = _REPLACE if replaced else _INSERT
+    try:
+        await connection.execute(text, *_new_rows(created), *index.columns(), *audit, *gone, known)
+    except asyncpg.DivisionByZeroError as exc:
+        raise asyncpg.SerializationError("the search parameters changed") from exc
+    if events:
+        await audit_chain.add_unsealed(connection, events)
 
 
 def _key(change: Change) -> int:
@@ -187,13 +216,13 @@ def _new_rows(changes: list[Change]) -> list[Any]:
     ]
 
 
-async def _replace(connection: Any, changes: list[Change], index: IndexRows, own_url: str) -> None:
+def _replaced(changes: list[Change], index: IndexRows, own_url: str) -> list[Any]:
+    """Columns of what replaces a version and of what goes from the index; what comes is added to `index`."""
     gone = IndexRows()
     for change in changes:
         _difference(change, index, gone, own_url)
     texts, lows, rows, _ = gone.postings
-    await connection.execute(
-        _REPLACE,
+    return [
         _numbers([change.row for change in changes]),
         *_version(changes),
         [change.content for change in changes],
@@ -201,14 +230,14 @@ async def _replace(connection: Any, changes: list[Change], index: IndexRows, own
         _numbers(lows),
         _numbers(rows),
         *gone.value_columns(),
-    )
+    ]
 
 
 def _difference(change: Change, index: IndexRows, gone: IndexRows, own_url: str) -> None:
     """Collect only what changed: most updates touch a status and leave the rest of the index alone."""
     previous = change.previous
     assert previous is not None  # noqa: S101
-    before = _NO_VALUES if previous.is_deleted else old_values(previous, own_url)
+    before = _NO_VALUES if previous.is_deleted else old_values(previous, own_url, change.old)
     after = change.values or _NO_VALUES
     same_date = (before.low, before.high) == (after.low, after.high)
     gone.add_postings(

@@ -14,7 +14,10 @@ import psycopg
 # once after each checkpoint) as seldom as a restart after a crash may take time.
 _SETTINGS = (("max_wal_size", "4GB"), ("checkpoint_timeout", "15min"), ("wal_buffers", "64MB"))
 _LEAST_BUFFERS = 128 << 20
-_MOST_BUFFERS = 1 << 30
+_MOST_BUFFERS = 4 << 30
+_BUFFERS_SHARE = 8
+"""The part of the memory that PostgreSQL keeps pages in. Measured with 10⁶ resources (3 GB): at 1 GB of 24 a chained
+search asked the kernel for six pages, each as dear as a dozen that are there; at 3 GB, once warm, for hardly any."""
 
 
 def start_postgres(folder: Path) -> str:
@@ -43,7 +46,7 @@ def _tune(uri: str) -> bool:
     with psycopg.connect(uri, autocommit=True) as connection:
         if connection.execute("SELECT setting FROM pg_file_settings WHERE name = 'shared_buffers'").rowcount > 1:
             return False  # Set before, by us or by the administrator, who has the last word.
-        buffers = max(_LEAST_BUFFERS, min(psutil.virtual_memory().total // 16, _MOST_BUFFERS)) >> 20
+        buffers = max(_LEAST_BUFFERS, min(psutil.virtual_memory().total // _BUFFERS_SHARE, _MOST_BUFFERS)) >> 20
         for name, value in (*_SETTINGS, ("shared_buffers", f"{buffers}MB")):
             connection.execute(f"ALTER SYSTEM SET {name} = '{value}'".encode())
     return True

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from tests.contract.fhir.api import Api, patient_resource, running
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Secrets and audit files of these tests stay out of the working folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "FORAMEN_HOME" not in os.environ:
+            patch.setenv("FORAMEN_HOME", str(tmp_path_factory.mktemp("foramen-home")))
+        yield
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from tests.contract.fhir.api import Api, observation, patient_resource, refused, running
+from tests.contract.fhir.api import Api, entry, observation, patient_resource, refused, running
 
 ASYNC = {"prefer": "respond-async"}
 
@@ -200,6 +200,22 @@ async def test_a_write_that_commits_late_is_not_lost(bulk_api: Api, module_datab
         slow.commit()
     rows = await lines(bulk_api, (await finished(bulk_api, response)).json())
     assert references(rows) == {"Basic/late-1"}
+
+
+async def test_a_bundle_that_takes_long_to_decide_is_not_lost(bulk_api: Api) -> None:
+    """An export sees all or nothing of it, and nothing only when its time lies behind transactionTime."""
+    many = [entry("POST", "Basic", {"resourceType": "Basic", "code": {"text": f"slow {n}"}}) for n in range(4000)]
+    writing = asyncio.create_task(bulk_api.transaction(*many))
+    seen = []
+    while not writing.done():
+        manifest = (await finished(bulk_api, await bulk_api.get("/fhir/$export?_type=Basic", **ASYNC))).json()
+        rows = (await lines(bulk_api, manifest)).get("Basic", [])
+        count = sum(row.get("code", {}).get("text", "").startswith("slow") for row in rows)
+        seen.append((manifest["transactionTime"], count))
+    written = [item["response"]["lastModified"] for item in (await writing).json()["entry"]]
+    assert len(written) == 4000
+    for transaction_time, count in seen:
+        assert count == sum(updated <= transaction_time for updated in written)
 
 
 async def test_patient_and_group_level(bulk_api: Api) -> None:

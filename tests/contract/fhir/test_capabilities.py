@@ -195,3 +195,24 @@ async def test_audit_events_can_only_be_added_and_read(statement: dict[str, Any]
     assert not codes & {"update", "patch", "delete"}
     assert told["conditionalDelete"] == "not-supported"
     assert not told["updateCreate"]
+
+
+_COMPARTMENTS = {
+    # https://hl7.org/fhir/R4/compartmentdefinition.html#bnr: the canonical URLs of R4's five definitions.
+    "http://hl7.org/fhir/CompartmentDefinition/device": "Device",
+    "http://hl7.org/fhir/CompartmentDefinition/encounter": "Encounter",
+    "http://hl7.org/fhir/CompartmentDefinition/patient": "Patient",
+    "http://hl7.org/fhir/CompartmentDefinition/practitioner": "Practitioner",
+    "http://hl7.org/fhir/CompartmentDefinition/relatedPerson": "RelatedPerson",
+}
+
+
+async def test_compartments_are_those_that_can_be_searched(module_api: Api, statement: dict[str, Any]):
+    told = statement["rest"][0]["compartment"]
+    assert sorted(told) == sorted(_COMPARTMENTS)
+    for resource_type in (item["type"] for item in statement["rest"][0]["resource"]):
+        answer = await module_api.get(f"/fhir/{resource_type}/x/*?_count=1")
+        if resource_type in _COMPARTMENTS.values():
+            assert answer.status_code == 200, answer.text
+        else:
+            refused(answer, 404, "not-found")

@@ -82,3 +82,59 @@ async def test_damaged_records_are_set_aside_and_the_others_indexed(database_url
         assert (await api.get("/fhir/AuditEvent?subtype=read&_summary=count")).json()["total"] == 1
         with psycopg.connect(database_url) as connection:
             assert connection.execute("SELECT records FROM fhir.audit_log_damaged").fetchall() == [(b"no records",)]
+
+
+async def test_patches_of_one_resource_at_the_same_moment_lose_none(api: Api) -> None:
+    await api.put_ok(
+        {"resourceType": "Basic", "id": "many", "code": {"text": "SYNTHETIC"}, "identifier": [{"value": "first"}]}
+    )
+
+    async def add(number: int) -> int:
+        body = [{"op": "add", "path": "/identifier/-", "value": {"value": str(number)}}]
+        return (await json_patch(api, "Basic/many", body)).status_code
+
+    assert await asyncio.gather(*map(add, range(32))) == [200] * 32
+    found = (await api.get("/fhir/Basic/many")).json()
+    assert sorted(int(item["value"]) for item in found["identifier"][1:]) == list(range(32))
+    assert found["meta"]["versionId"] == "33"
+
+
+async def test_patches_and_other_writes_of_one_moment_keep_apart(api: Api) -> None:
+    """One patch does not fit, one makes what is not valid, one must be held against a profile: each its own answer."""
+    for number in range(6):
+        await api.put_ok({"resourceType": "Patient", "id": f"g{number}"})
+    profile = "http://hl7.org/fhir/StructureDefinition/Patient"
+    answers = await asyncio.gather(
+        json_patch(api, "Patient/g0", [{"op": "add", "path": "/active", "value": True}]),
+        json_patch(api, "Patient/g1", [{"op": "remove", "path": "/name"}]),
+        json_patch(api, "Patient/g2", [{"op": "add", "path": "/gender", "value": "SYNTHETIC"}]),
+        json_patch(api, "Patient/g3", [{"op": "add", "path": "/meta/profile", "value": [profile]}]),
+        json_patch(api, "Patient/absent", [{"op": "add", "path": "/active", "value": True}]),
+        api.put("/fhir/Patient/g4", {"resourceType": "Patient", "id": "g4", "active": True}),
+        api.delete("/fhir/Patient/g5"),
+        api.post("/fhir/Patient", {"resourceType": "Patient", "active": True}),
+    )
+    assert [answer.status_code for answer in answers] == [200, 422, 422, 200, 404, 200, 204, 201]
+    assert {"g0", "g4"} < set(await api.ids("Patient?active=true"))
+    assert (await api.get("/fhir/Patient/g3")).json()["meta"]["profile"] == [profile]
+    assert (await api.get("/fhir/Patient/g1")).json()["meta"]["versionId"] == "1"
+    assert len(await api.ids("Patient?active=true")) == 3
+
+
+async def test_a_main_date_that_ends_at_another_time_is_indexed_anew(api: Api) -> None:
+    """The entries of the index keep their key then, and are replaced in one statement with the version."""
+    one = observation("Patient/x")
+    one.pop("effectiveDateTime", None)
+    one["id"] = "period"
+    for end in ("2026-02-01", "2026-03-01", "2026-01-15"):
+        one["effectivePeriod"] = {"start": "2026-01-01", "end": end}
+        await api.put_ok(one)
+        assert await api.ids(f"Observation?date=le{end}T23:59:59Z&_id=period") == ["period"]
+        assert await api.ids("Observation?date=ge2026-01-10&patient=Patient/x") == ["period"]
+    assert await api.ids("Observation?date=ge2026-02-01&_id=period") == []
+    assert (await api.get("/fhir/Observation/period/_history/2")).json()["effectivePeriod"]["end"] == "2026-03-01"
+
+
+async def json_patch(api: Api, reference: str, operations: list[dict[str, Any]]) -> Any:
+    headers = {**api.headers, "content-type": "application/json-patch+json"}
+    return await api.http.patch(f"/fhir/{reference}", json=operations, headers=headers)

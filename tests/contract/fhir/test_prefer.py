@@ -121,10 +121,20 @@ async def test_a_refusal_later(module_api: Api, patient: dict[str, Any]) -> None
     assert item["response"]["outcome"]["issue"][0]["expression"] == ["Bundle.entry[0].resource.gender"]
 
 
-async def test_a_batch_is_answered_at_once(module_api: Api, patient: dict[str, Any]) -> None:
-    answer = await module_api.transaction(entry("POST", "Patient", patient), kind="batch", prefer="respond-async")
-    assert answer.status_code == 200, answer.text
-    assert answer.json()["entry"][0]["response"]["status"] == "201 Created"
+async def test_what_is_answered_at_once_does_not_claim_otherwise(module_api: Api, patient: dict[str, Any]) -> None:
+    """A preference may be ignored; only what was honoured is named (RFC 7240 §2, §3)."""
+    headers = {"prefer": "respond-async, return=representation"}
+    batch = await module_api.transaction(entry("POST", "Patient", patient), kind="batch", **headers)
+    assert batch.status_code == 200, batch.text
+    assert batch.json()["entry"][0]["response"]["status"] == "201 Created"
+    assert batch.json()["entry"][0]["resource"]["resourceType"] == "Patient"
+    created = await module_api.post("/fhir/Patient", patient, **headers)
+    assert (created.status_code, created.headers["preference-applied"]) == (201, "return=representation")
+    read = await module_api.get(f"/fhir/Patient/{created.json()['id']}", prefer="respond-async")
+    assert read.status_code == 200
+    for answer in (batch, created, read):
+        assert "respond-async" not in answer.headers.get("preference-applied", "")
+        assert "content-location" not in answer.headers
 
 
 async def test_the_answer_is_for_tokens_that_reach_what_was_asked(module_api: Api, patient: dict[str, Any]) -> None:

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
-import psycopg
 import pytest
 from prometheus_client import REGISTRY
 
+from foramen.kernel.embedded_postgres import start_postgres, stop_postgres
 from tests.builders.replica import Replica, replica_of
 from tests.contract.fhir.api import EVERYTHING, Api, observation, running
 
 
 @pytest.fixture(scope="module")
+def module_database_url() -> Iterator[str]:
+    """A server of our own: a base backup takes everything, and the other one has the databases of all tests."""
+    folder = Path(tempfile.mkdtemp(prefix="fp-"))
+    folder.chmod(0o755)
+    try:
+        yield start_postgres(folder / "data")
+    finally:
+        stop_postgres(folder / "data")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
 def replica(module_database_url: str) -> Iterator[Replica]:
-    with psycopg.connect(module_database_url) as connection:
-        connection.execute("SELECT 1")
     with replica_of(module_database_url) as found:
         yield found
 

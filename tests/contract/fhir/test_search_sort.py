@@ -198,3 +198,21 @@ async def test_totals_accurate_and_estimated(many: Api) -> None:
     assert total(await many.get(f"{query}&_total=accurate")) == 240
     assert total(await many.get(f"{query}&_total=estimate")) == 240
     refused(await many.get(f"{query}&_total=perhaps"), 400, "value")
+
+
+async def test_an_order_by_content_has_a_bound(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORAMEN_FHIR_MAX_SORTED_BY_CONTENT", "2")
+    async with running(database_url) as (_, client):
+        api = Api(client)
+        for resource in RESOURCES:
+            await api.put_ok(resource)
+        assert await api.ids("Observation?status=final&_sort=-code,_id") == ["o2", "o3"]
+        for query in (
+            "Observation?_sort=status",
+            "Observation?_sort=date,-subject",
+            "?_type=Observation,Patient&_sort=_tag",
+        ):
+            answer = await api.get(f"/fhir/{query}" if query[0] != "?" else f"/fhir{query}")
+            outcome = refused(answer, 400, "too-costly")
+            assert "at most 2 matches" in outcome["issue"][0]["diagnostics"]
+        assert len(await api.ids("Observation?_sort=value-quantity")) == 3
