@@ -18,7 +18,7 @@ from starlette.responses import Response
 from dicomweb.database import Database
 from dicomweb.instance_header import INSTANCE_KEYWORDS, SERIES_KEYWORDS, STUDY_KEYWORDS, tag_of
 from dicomweb.media_types import require
-from dicomweb.study_index import patient_limit
+from dicomweb.study_index import patient_limit, shows_own_output
 from foramen.kernel.access_context import AccessContext
 from foramen.kernel.errors import InvalidRequestError
 from foramen.kernel.settings import Settings
@@ -59,12 +59,17 @@ _INSTANCE_SQL = """
     WHERE {where} ORDER BY i.study_instance_uid, i.series_instance_uid, i.instance_number NULLS LAST, i.sop_instance_uid
     LIMIT {limit}
 """
+_OF_MODALITY = """EXISTS (SELECT 1 FROM dicomweb.series m WHERE m.study_instance_uid = s.study_instance_uid
+    AND m.keys->'00080060'->>0 = ANY({}::text[]))"""
+_OF_SHOWN_MODALITY = _OF_MODALITY.removesuffix(")") + " AND NOT m.own_output)"
+_WITHOUT_OWN = """EXISTS (SELECT 1 FROM dicomweb.series o
+    WHERE o.study_instance_uid = s.study_instance_uid AND NOT o.own_output)"""
 _SQL = {"study": _STUDY_SQL, "series": _SERIES_SQL, "instance": _INSTANCE_SQL}
 _STUDY_COUNTS = """
     SELECT e.study_instance_uid, count(DISTINCT e.series_instance_uid) AS series,
            count(i.sop_instance_uid) AS instances, array_agg(DISTINCT e.keys->'00080060'->>0) AS modalities
     FROM dicomweb.series e JOIN dicomweb.instance i USING (study_instance_uid, series_instance_uid)
-    WHERE e.study_instance_uid = ANY($1::text[]) GROUP BY 1
+    WHERE e.study_instance_uid = ANY($1::text[]) AND ($2 OR NOT e.own_output) GROUP BY 1
 """
 _SERIES_COUNTS = """
     SELECT series_instance_uid, count(*) AS instances FROM dicomweb.instance
@@ -81,6 +86,7 @@ class Query:
     limit: int = LARGEST_PAGE
     offset: int = 0
     warnings: list[str] = field(default_factory=list)
+    all_series: bool = True
 
     def add(self, template: str, value: Any) -> None:
         """Add one condition; `{}` in it becomes the placeholder of the value."""
@@ -98,8 +104,8 @@ class Qido:
         """GET /studies, /series, /instances and their nested forms."""
         media_type = require(request, ("application/dicom+json", "application/json"))
         level = _level_of(request.url.path)
-        query = parse_query(level, request.query_params, request.path_params)
-        patient = patient_limit(context, "s")
+        patient, all_series = patient_limit(context, "s"), shows_own_output(context)
+        query = parse_query(level, request.query_params, request.path_params, all_series=all_series)
         if patient is not None:
             query.add("s.patient_ref = {}", patient)
         where = " AND ".join(query.conditions) or "true"
@@ -109,7 +115,7 @@ class Qido:
             rows = await connection.fetch(_SQL[level].format(where=where, limit=page), *query.values)
             more, rows = len(rows) > query.limit, rows[: query.limit]
             studies = list({row["study_uid"] for row in rows})
-            counts = {row[0]: row for row in await connection.fetch(_STUDY_COUNTS, studies)}
+            counts = {row[0]: row for row in await connection.fetch(_STUDY_COUNTS, studies, all_series)}
             sizes = dict(await connection.fetch(_SERIES_COUNTS, studies)) if level != "study" else {}
         found = [self._result(row, counts, sizes) for row in rows]
         warnings = list(query.warnings)
@@ -142,15 +148,21 @@ def _level_of(path: str) -> str:
     return {"studies": "study", "series": "series", "instances": "instance"}[path.rstrip("/").rsplit("/", 1)[-1]]
 
 
-def parse_query(level: str, parameters: QueryParams, path: dict[str, str]) -> Query:
+def parse_query(level: str, parameters: QueryParams, path: dict[str, str], *, all_series: bool = True) -> Query:
     """Turn query parameters into conditions.
+
+    Parameters
+    ----------
+    all_series : whether the series that this installation made itself are found and counted
 
     Raises
     ------
     InvalidRequestError
         An attribute that is not matched on at this level (to ignore it would return too much), or a bad value.
     """
-    query = Query()
+    query = Query(all_series=all_series)
+    if not all_series:
+        query.conditions.append(_WITHOUT_OWN if level == "study" else "NOT e.own_output")
     for name, keyword in (("study", "StudyInstanceUID"), ("series", "SeriesInstanceUID")):
         if name in path:
             _match(query, level, tag_of(keyword), path[name])
@@ -202,11 +214,7 @@ def _check_fields(value: str) -> None:
 def _match(query: Query, level: str, tag: str, value: str) -> None:
     if tag == _MODALITIES:
         wanted = value.replace("\\", ",").split(",")
-        query.add(
-            """EXISTS (SELECT 1 FROM dicomweb.series m WHERE m.study_instance_uid = s.study_instance_uid
-               AND m.keys->'00080060'->>0 = ANY({}::text[]))""",
-            wanted,
-        )
+        query.add(_OF_MODALITY if query.all_series else _OF_SHOWN_MODALITY, wanted)
         return
     order = ("study", "series", "instance")
     usable = order[: order.index(level) + 1]

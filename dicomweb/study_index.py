@@ -77,9 +77,18 @@ def patient_limit(context: AccessContext, action: str) -> str | None:
     Raises
     ------
     ForbiddenError
-        No scope grants the action on ImagingStudy.
+        No scope grants the action on ImagingStudy, or only granular ones: their queries cannot be asked of images.
     """
+    context.require_whole_type("ImagingStudy", action)
     return None if context.reach("ImagingStudy", action) is Reach.EVERYTHING else f"Patient/{context.patient}"
+
+
+def shows_own_output(context: AccessContext) -> bool:
+    """Whether the series that this installation made itself (segmentations, reports) are shown.
+
+    To a patient they are not: whether a clinician verified one is not known here (clinical model §6.3).
+    """
+    return not context.is_patient
 
 
 class StudyIndex:
@@ -216,13 +225,16 @@ class StudyIndex:
             SELECT i.study_instance_uid, i.series_instance_uid, i.sop_instance_uid, i.orthanc_id, i.transfer_syntax_uid,
                    i.frames {column}
             FROM dicomweb.instance i JOIN dicomweb.study s USING (study_instance_uid)
+            JOIN dicomweb.series e USING (study_instance_uid, series_instance_uid)
             WHERE i.study_instance_uid = $1 AND ($2::text IS NULL OR i.series_instance_uid = $2)
+              AND ($5 OR NOT e.own_output)
               AND ($3::text IS NULL OR i.sop_instance_uid = $3) AND ($4::text IS NULL OR s.patient_ref = $4)
             ORDER BY i.series_instance_uid, i.instance_number NULLS LAST, i.sop_instance_uid
         """  # noqa: S608  `column` is one of two literals above
         limit = patient_limit(context, "r")
         async with self._database.connection() as connection:
-            rows: list[asyncpg.Record] = await connection.fetch(query, study, series, instance, limit)
+            shown = shows_own_output(context)
+            rows: list[asyncpg.Record] = await connection.fetch(query, study, series, instance, limit, shown)
         if not rows:
             raise NotFoundError("No such study, series or instance")
         return rows

@@ -11,6 +11,7 @@ import typer
 
 from foramen import __version__
 from foramen.commands import (
+    audit,
     bench,
     client,
     demo,
@@ -18,9 +19,13 @@ from foramen.commands import (
     export,
     import_,
     ingest,
+    institution,
+    keys,
     launch,
     load,
     package,
+    permission,
+    policy,
     project,
     terminology,
     token,
@@ -34,8 +39,14 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(audit.app, name="audit", help="Audit trail: verify, checkpoint, report.")
 app.add_typer(client.app, name="client", help="OAuth clients.")
+app.add_typer(keys.app, name="keys", help="Keys that sign tokens.")
 app.add_typer(user.app, name="user", help="Accounts.")
+app.add_typer(institution.app, name="institution", help="Institutions that accounts belong to.")
+app.add_typer(policy.app, name="policy", help="Access policy: test it, ask why.")
+for name, command in permission.COMMANDS.items():
+    user.app.command(name)(command)
 app.add_typer(project.app, name="project", help="Projects that pseudonymised data is exported for.")
 app.add_typer(terminology.app, name="terminology", help="Licensed code systems, from your own files.")
 app.add_typer(bench.app, name="bench", help="Benchmarks: figures with ratios, history kept.")

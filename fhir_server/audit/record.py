@@ -59,6 +59,7 @@ class AuditRecord(msgspec.Struct, array_like=True, frozen=True):
     operation: str | None = None
     institution: str | None = None
     shown: list[str] = []
+    lenders: list[str] = []
 
 
 _REFERENCE = re.compile(rf"[A-Z][A-Za-z]+/(?:{LOGICAL_ID.pattern})")
@@ -109,6 +110,7 @@ def audit_record(
         operation,
         context.institution if context else None,
         shown or [],
+        list(context.lenders) if context else [],
     )
 
 
@@ -199,7 +201,12 @@ def event_change(record: AuditRecord, own_url: str, patients: Iterable[str] = ()
     context = None
     if record.subject is not None:
         context = AccessContext(
-            record.subject, record.client_id or "", (), fhir_user=record.fhir_user, institution=record.institution
+            record.subject,
+            record.client_id or "",
+            (),
+            fhir_user=record.fhir_user,
+            institution=record.institution,
+            lenders=tuple(record.lenders),
         )
     event = audit_event(
         interaction=record.interaction,
@@ -219,7 +226,7 @@ def event_change(record: AuditRecord, own_url: str, patients: Iterable[str] = ()
     meta = {"versionId": "1", "lastUpdated": instant(recorded)}
     content = orjson.dumps({"resourceType": _TYPE, "id": record.logical_id, "meta": meta, **event})
     known = registry_version()
-    key = (record.interaction, event["outcome"], context, own_url, known)
+    key = (record.interaction, record.operation, event["outcome"], context, own_url, known)
     values = _values(event, record.logical_id, own_url, key)
     return Change(
         _TYPE,

@@ -98,7 +98,8 @@ class Job:
 
 def owner_bytes(context: AccessContext) -> bytes:
     """Write down who submitted a job, so that it runs later with exactly that access."""
-    names = ("subject", "client_id", "scope_text", "patient", "encounter", "fhir_user", "institution", "token_id")
+    who = ("subject", "client_id", "fhir_user", "institution", "lenders")
+    names = (*who, "scope_text", "patient", "encounter", "token_id")
     return orjson.dumps({name: getattr(context, name) for name in names} | {"scopes": [str(s) for s in context.scopes]})
 
 
@@ -106,6 +107,7 @@ def owner_of(content: bytes) -> AccessContext:
     """Read what `owner_bytes` wrote."""
     data = orjson.loads(content)
     data["scopes"] = parse_scopes(" ".join(data["scopes"]))
+    data["lenders"] = tuple(data.get("lenders", ()))
     return AccessContext(**data)
 
 

@@ -23,10 +23,10 @@ from fhir_server.interactions.responses import http_date
 from fhir_server.jobs.job import JobState
 from fhir_server.operations.parameters import parameters_of
 from fhir_server.route import Route
+from fhir_server.search.conditions import Keys, Selection
 from fhir_server.search.hashing import resource_key
 from fhir_server.server import Call
-from fhir_server.store import bulk as store
-from fhir_server.store import reading
+from fhir_server.store import reading, searching
 from foramen.kernel.errors import InteropError, InvalidRequestError, NotFoundError, ThrottledError
 
 _KINDS = (EXPORT, IMPORT)
@@ -80,13 +80,23 @@ async def _members(call: Call, request: ExportRequest) -> list[str] | None:
             found = group
         else:
             found = list(request.patients)
-            keys = [resource_key("Patient", item) for item in found]
             outside = group is not None and not set(found) <= set(group)
-            if outside or await store.missing_patients(connection, keys):
+            if outside or await _misses(call, connection, found):
                 raise InvalidRequestError("A patient is not there, or not in the Group", issue_code="not-found")
     if found is not None and len(found) > limit:
         raise InvalidRequestError(f"The export names more than {limit} patients", issue_code="too-costly")
     return found
+
+
+async def _misses(call: Call, connection: Any, patients: list[str]) -> bool:
+    """Whether one of the Patients is not there, as far as the caller may see; who sees none is told nothing."""
+    action = next((action for action in "rs" if call.access.may("Patient", action)), None)
+    if action is None:
+        return False  # The records are bounded by the caller's scopes all the same.
+    keys = tuple({resource_key("Patient", item) for item in patients})
+    bound = call.access.condition("Patient", action)
+    visible_ones = Selection("Patient", (Keys(keys), *((bound,) if bound is not None else ())))
+    return await searching.count(connection, visible_ones) < len(keys)
 
 
 async def _group(call: Call, connection: Any, logical_id: str) -> list[str]:

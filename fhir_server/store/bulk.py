@@ -230,11 +230,3 @@ async def _copy(
         )
     except asyncpg.DataError as exc:
         raise InvalidRequestError("A search value of _typeFilter cannot be used", issue_code="value") from exc
-
-
-async def missing_patients(connection: Any, keys: list[int]) -> int:
-    """Count the Patients among these keys that are not on the server."""
-    found = await connection.fetchval(
-        "SELECT count(*) FROM fhir.resource WHERE key = ANY($1) AND content IS NOT NULL", keys
-    )
-    return len(set(keys)) - int(found)

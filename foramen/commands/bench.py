@@ -28,3 +28,14 @@ def spine() -> None:
     from foramen.commands.bench_spine import run
 
     run()
+
+
+@app.command()
+def auth(
+    seconds: Annotated[int, typer.Option(min=1, help="Seconds of one run of wrk.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs.")] = 3,
+) -> None:
+    """Code-flow sign-ins per second without password hashing, and the cost of verifying a token."""
+    from foramen.commands.bench_auth import run
+
+    run(seconds, repeats)

@@ -1,4 +1,4 @@
-"""`foramen client add|list`: register OAuth clients.
+"""`foramen client add|list|approve|reject|disable|enable`: OAuth clients, and what becomes of their registrations.
 
 https://hl7.org/fhir/smart-app-launch/STU2.2/client-registration.html (registration by an administrator)
 """
@@ -6,6 +6,7 @@ https://hl7.org/fhir/smart-app-launch/STU2.2/client-registration.html (registrat
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,16 +29,17 @@ def add(
     redirect_uri: Annotated[list[str] | None, typer.Option(help="Exact redirect URI; may be repeated.")] = None,
     launch_url: Annotated[str | None, typer.Option(help="URL that an EHR launch opens.")] = None,
     name: Annotated[str | None, typer.Option(help="Name shown on the consent page.")] = None,
+    jwks_uri: Annotated[str | None, typer.Option(help="URL of the public JWKS (private_key_jwt).")] = None,
+    require_par: Annotated[bool, typer.Option("--require-par", help="Pushed authorization requests only.")] = False,
 ) -> None:
     """Register a client, or replace its registration; prints JSON."""
     from foramen.identity import clients
     from foramen.identity.database import transaction
     from foramen.identity.opaque_tokens import new_opaque_token
-    from foramen.identity.passwords import hash_client_secret
     from foramen.kernel.database_url import database_url
 
-    if [public, secret, jwks is not None].count(True) != 1:
-        raise typer.BadParameter("choose exactly one of --public, --secret and --jwks")
+    if [public, secret, jwks is not None, jwks_uri is not None].count(True) != 1:
+        raise typer.BadParameter("choose exactly one of --public, --secret, --jwks and --jwks-uri")
     client_secret = new_opaque_token() if secret else None
     client = clients.Client(
         client_id=client_id,
@@ -47,8 +49,10 @@ def add(
         launch_url=launch_url,
         name_zh=name or client_id,
         name_en=name or client_id,
-        secret_hash=hash_client_secret(client_secret) if client_secret else None,
+        secret_hash=clients.generated_secret_hash(client_secret) if client_secret else None,
         jwks=_read_jwks(jwks) if jwks else None,
+        jwks_uri=jwks_uri,
+        require_pushed=require_par,
     )
     with transaction(database_url(get_settings())) as connection:
         clients.save_client(connection, client)
@@ -69,23 +73,75 @@ def _read_jwks(path: Path) -> dict[str, Any]:
 
 
 @app.command("list")
-def list_() -> None:
-    """Print all clients as JSON, without secrets."""
+def list_(
+    status: Annotated[str | None, typer.Option(help="pending, approved, rejected or withdrawn.")] = None,
+) -> None:
+    """Print clients as JSON, without secrets."""
+    from foramen.identity.client_approval import is_disabled
+    from foramen.identity.client_metadata import REQUIRE_PUSHED
     from foramen.identity.clients import list_clients
     from foramen.identity.database import transaction
     from foramen.kernel.database_url import database_url
 
     with transaction(database_url(get_settings())) as connection:
-        clients = list_clients(connection)
-    listed = [
-        {
-            "client_id": client.client_id,
-            "token_endpoint_auth_method": client.auth_method,
-            "scope": client.scope,
-            "redirect_uris": list(client.redirect_uris),
-            "launch_url": client.launch_url,
-            "first_party": client.first_party,
-        }
-        for client in clients
-    ]
+        listed = [
+            {
+                "client_id": client.client_id,
+                "client_name": client.name_en,
+                "status": client.status,
+                "disabled": is_disabled(connection, client.client_id),
+                "token_endpoint_auth_method": client.auth_method,
+                "scope": client.scope,
+                "redirect_uris": list(client.redirect_uris),
+                "launch_url": client.launch_url,
+                "jwks_uri": client.jwks_uri,
+                REQUIRE_PUSHED: client.require_pushed,
+                "first_party": client.first_party,
+                "metadata": client.metadata,
+            }
+            for client in list_clients(connection, status=status)
+        ]
     typer.echo(json.dumps(listed, indent=2, ensure_ascii=False))
+
+
+@app.command("approve")
+def approve(
+    client_id: Annotated[str, typer.Argument(help="Client id.")],
+    scopes: Annotated[str | None, typer.Option(help="Scopes in place of those the client asked for.")] = None,
+) -> None:
+    """Approve a registration: from now on the client may act."""
+    from foramen.identity.client_approval import approve_client
+
+    _decide(lambda connection: approve_client(connection, client_id, scope=scopes))
+
+
+@app.command("reject")
+def reject(client_id: Annotated[str, typer.Argument(help="Client id.")]) -> None:
+    """Reject a registration."""
+    from foramen.identity.client_approval import reject_client
+
+    _decide(lambda connection: reject_client(connection, client_id))
+
+
+@app.command("disable")
+def disable(client_id: Annotated[str, typer.Argument(help="Client id.")]) -> None:
+    """Disable a client and revoke its tokens."""
+    from foramen.identity.client_approval import disable_client
+
+    _decide(lambda connection: disable_client(connection, client_id))
+
+
+@app.command("enable")
+def enable(client_id: Annotated[str, typer.Argument(help="Client id.")]) -> None:
+    """Enable a disabled client again; its old tokens stay revoked."""
+    from foramen.identity.client_approval import disable_client
+
+    _decide(lambda connection: disable_client(connection, client_id, disabled=False))
+
+
+def _decide(act: Callable[[Any], None]) -> None:
+    from foramen.identity.database import transaction
+    from foramen.kernel.database_url import database_url
+
+    with transaction(database_url(get_settings())) as connection:
+        act(connection)

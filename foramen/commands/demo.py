@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from foramen.demo.studies import DemoStudy
 
 USERNAME = "surgeon"
-PASSWORD = "foramen-demo"  # noqa: S105  the demonstration's own, printed on the screen; no other mode has a default
+PASSWORD = "lumbar-demo-2026"  # noqa: S105  the demonstration's own, printed on the screen; no other mode has a default
 
 
 def run(settings: Settings, *, check: bool) -> int:
@@ -46,11 +46,13 @@ async def _fill(settings: Settings, *, check: bool) -> bool:
     from foramen.demo.cohort import ISSUER, ORGANIZATION, PRACTITIONER
     from foramen.demo.studies import fresh, main_study, phantom_study, vendor_studies
     from foramen.identity.app import ensure_user
+    from foramen.identity.institutions import ensure_institution
     from foramen.identity.operator_token import operator_token
     from foramen.kernel.database_url import database_url
 
     url = database_url(settings)
     password = secrets.token_urlsafe(12) if check else PASSWORD
+    await asyncio.to_thread(ensure_institution, url, ORGANIZATION, "演示医院", "Demo Hospital (SYNTHETIC)")
     await asyncio.to_thread(
         ensure_user, url, USERNAME, password, "physician", f"Practitioner/{PRACTITIONER}", ORGANIZATION
     )

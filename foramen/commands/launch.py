@@ -17,11 +17,15 @@ def launch(
     user: Annotated[str, typer.Option(help="Account the launch is bound to.")],
     patient: Annotated[str, typer.Option(help="Patient in context (logical id).")],
     encounter: Annotated[str | None, typer.Option(help="Encounter in context (logical id).")] = None,
+    intent: Annotated[str | None, typer.Option(help="What the app shall do (SMART `intent`).")] = None,
+    style: Annotated[str | None, typer.Option(help="URL of a style document (SMART `smart_style_url`).")] = None,
+    banner: Annotated[bool, typer.Option(help="Whether the app has to show who the patient is.")] = True,
 ) -> None:
     """Print a launch token: single use, five minutes."""
     from foramen.identity.accounts import find_account
     from foramen.identity.clients import find_client
     from foramen.identity.database import transaction
+    from foramen.identity.launch_parameters import checked_style_url
     from foramen.identity.launches import Launch, create_launch
     from foramen.kernel.database_url import database_url
     from foramen.kernel.errors import NotFoundError
@@ -31,6 +35,13 @@ def launch(
             raise NotFoundError("There is no such client")
         if find_account(connection, user) is None:
             raise NotFoundError("There is no such active account")
-        encounter_id = encounter.removeprefix("Encounter/") if encounter else None
-        patient_id = patient.removeprefix("Patient/")
-        typer.echo(create_launch(connection, Launch(client_id, user, patient_id, encounter_id)))
+        context = Launch(
+            client_id,
+            user,
+            patient.removeprefix("Patient/"),
+            encounter.removeprefix("Encounter/") if encounter else None,
+            intent,
+            need_patient_banner=banner,
+            smart_style_url=checked_style_url(style) if style else None,
+        )
+        typer.echo(create_launch(connection, context))

@@ -14,6 +14,8 @@ from sqlalchemy.dialects.postgresql import insert
 
 from foramen.identity import tables
 from foramen.identity.database import transaction, utc_now
+from foramen.identity.institutions import known_institution
+from foramen.identity.password_policy import check_password
 from foramen.identity.passwords import hash_password
 from foramen.identity.roles import PATIENT, ROLES
 from foramen.kernel.errors import InvalidRequestError, NotFoundError
@@ -61,6 +63,26 @@ def find_account(connection: Connection, name: str) -> Account | None:
     return Account(*row) if row else None
 
 
+def any_account(connection: Connection, name: str) -> Account | None:
+    """Return an account, also one that is disabled."""
+    row = connection.execute(select(*_COLUMNS).where(tables.account.c.name == name)).one_or_none()
+    return Account(*row) if row else None
+
+
+def require_account(connection: Connection, name: str) -> Account:
+    """Return an account, also one that is disabled.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such account.
+    """
+    found = any_account(connection, name)
+    if found is None:
+        raise NotFoundError("There is no such account")
+    return found
+
+
 def list_accounts(connection: Connection) -> list[Account]:
     """Return all accounts, by name."""
     return [Account(*row) for row in connection.execute(select(*_COLUMNS).order_by(tables.account.c.name))]
@@ -88,6 +110,8 @@ def save_account(
 ) -> Account:
     """Create an account or overwrite it, with a new password; whatever access the account had ends.
 
+    Second factors stay: whoever sets a password is not for that the person who holds them.
+
     Raises
     ------
     InvalidRequestError
@@ -99,19 +123,21 @@ def save_account(
         raise InvalidRequestError(f"A role is one of {', '.join(ROLES)}")
     if role == PATIENT and not patient:
         raise InvalidRequestError("An account of role patient needs its Patient")
+    check_password(password, about=(name, institution))
     values = {
         "password_hash": hash_password(password),
+        "password_changed_at": utc_now(),
         "role": role,
         "practitioner": _logical_id(practitioner, "Practitioner"),
         "patient": _logical_id(patient, "Patient"),
-        "institution": institution,
+        "institution": known_institution(connection, institution),
         "disabled": False,
         "failed_attempts": 0,
         "locked_until": None,
     }
     statement = insert(tables.account).values(name=name, created_at=utc_now(), **values)
     connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
-    _end_access(connection, name)  # whoever knew the old password loses what it gave
+    end_access(connection, name)  # whoever knew the old password loses what it gave
     account = find_account(connection, name)
     if account is None:  # cannot be: it was written in this transaction
         raise NotFoundError("The account is gone")
@@ -143,21 +169,73 @@ def disable_account(connection: Connection, name: str) -> None:
     NotFoundError
         There is no such account.
     """
-    changed = connection.execute(update(tables.account).where(tables.account.c.name == name).values(disabled=True))
+    from foramen.identity.permissions import end_exceeding  # which asks for accounts itself
+
+    _change(connection, name, disabled=True)
+    end_access(connection, name)
+    end_exceeding(connection, name)  # what the account lends ends, too
+
+
+def is_locked(connection: Connection, name: str, now: datetime) -> bool:
+    """Whether failed passwords or codes keep an account locked now."""
+    column = tables.account.c
+    row = connection.execute(select(column.locked_until, column.codes_locked_until).where(column.name == name)).one()
+    return any(until is not None and until > now for until in row)
+
+
+def enable_account(connection: Connection, name: str) -> None:
+    """Let a disabled account act again.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such account.
+    """
+    _change(connection, name, disabled=False)
+
+
+def unlock_account(connection: Connection, name: str) -> None:
+    """End the lock that failed passwords or codes have put on an account.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such account.
+    """
+    _change(connection, name, failed_attempts=0, locked_until=None, code_failures=0, codes_locked_until=None)
+
+
+def set_password_hash(connection: Connection, name: str, password_hash: str, kept_session: str | None) -> None:
+    """Change a password that the policy accepted; all sessions and tokens end but those of `kept_session` (a digest).
+
+    The hash is made before: it takes long, and a transaction should not.
+    """
+    _change(connection, name, password_hash=password_hash, password_changed_at=utc_now())
+    end_access(connection, name, kept_session)
+
+
+def _change(connection: Connection, name: str, **values: object) -> None:
+    changed = connection.execute(update(tables.account).where(tables.account.c.name == name).values(**values))
     if changed.rowcount == 0:
         raise NotFoundError("There is no such account")
-    _end_access(connection, name)
 
 
-def _end_access(connection: Connection, name: str) -> None:
-    """End an account's sessions, refresh tokens and access tokens."""
-    connection.execute(delete(tables.session).where(tables.session.c.account == name))
-    now = utc_now()
-    families = select(tables.token_family.c.family).where(tables.token_family.c.account == name)
-    connection.execute(update(tables.token_family).where(tables.token_family.c.account == name).values(revoked_at=now))
+def end_access(connection: Connection, name: str, kept_session: str | None = None) -> None:
+    """End an account's sessions, sign-ins under way, refresh tokens and access tokens, but those of `kept_session`."""
+    now, family, session = utc_now(), tables.token_family.c, tables.session.c
+    connection.execute(delete(tables.partial_sign_in).where(tables.partial_sign_in.c.account == name))
+    connection.execute(
+        delete(tables.session).where(session.account == name, session.session_digest.is_distinct_from(kept_session))
+    )
+    others = (family.account == name) & family.revoked_at.is_(None)
+    if kept_session is not None:
+        others &= family.session_digest.is_distinct_from(kept_session)
+    families = connection.execute(
+        update(tables.token_family).where(others).values(revoked_at=now).returning(family.family)
+    ).scalars()
     connection.execute(
         update(tables.access_token)
-        .where(tables.access_token.c.family.in_(families), tables.access_token.c.revoked_at.is_(None))
+        .where(tables.access_token.c.family.in_(families.all()), tables.access_token.c.revoked_at.is_(None))
         .values(revoked_at=now)
     )
 
@@ -189,10 +267,9 @@ def begin_sign_in(connection: Connection, name: str, now: datetime) -> SignInAtt
         .values(failed_attempts=attempts, locked_until=locked_until)
         .returning(column.password_hash)
     ).one_or_none()
-    if row is not None:
-        return SignInAttempt(True, row.password_hash)
+    # Asked for whatever the answer above, so that known and unknown names cost the same.
     known = connection.execute(select(column.name).where(column.name == name)).one_or_none() is not None
-    return SignInAttempt(known, None)
+    return SignInAttempt(known, row.password_hash if row else None)
 
 
 def sign_in_succeeded(connection: Connection, name: str) -> Account | None:

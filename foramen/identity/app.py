@@ -12,6 +12,7 @@ from functools import partial
 
 import httpx
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -21,13 +22,18 @@ from foramen.identity.bootstrap import bootstrap
 from foramen.identity.database import IdentityDatabase
 from foramen.identity.endpoints import discovery
 from foramen.identity.environment import Environment
+from foramen.identity.forwarded import Forwarded, parse_proxies
 from foramen.identity.housekeeping import keep_house
 from foramen.identity.migrate import migrate
 from foramen.identity.passwords import password_matches
+from foramen.identity.remote_keys import RemoteKeys
 from foramen.identity.revocation_list import RevocationAwareVerifier, watch
 from foramen.identity.routes import Endpoint, handler, routes
+from foramen.identity.sealing import read_data_keys
+from foramen.identity.second_factor import second_factor_roles
 from foramen.identity.signing import TokenSigner
 from foramen.kernel.log import get_log
+from foramen.kernel.outbound_addresses import parse_networks
 from foramen.kernel.secret_files import read_or_create_secret
 from foramen.kernel.settings import Settings
 from foramen.kernel.tokens import TokenVerifier
@@ -43,7 +49,7 @@ class IdentityService:
     ) -> None:
         self._settings = settings
         self._signer = TokenSigner(settings)
-        self._verifier = RevocationAwareVerifier(self._signer.key_set(), settings.issuer, settings.origin)
+        self._verifier = RevocationAwareVerifier(self._signer.keys, settings.issuer, settings.origin)
         self._database = IdentityDatabase(database_url)
         self._http = httpx.AsyncClient(timeout=10, transport=transport, trust_env=False)
         self._audit = AuditDelivery(self._database, self._signer, self._http, f"{settings.internal_origin}/fhir")
@@ -54,10 +60,14 @@ class IdentityService:
             verifier=self._verifier,
             audit=self._audit,
             csrf_secret=read_or_create_secret(settings.home, "csrf"),
+            data_keys=read_data_keys(settings.home, settings.data_keys_file),
+            remote_keys=RemoteKeys(parse_networks(settings.client_jwks_networks)),
             transport=transport,
         )
         self._tasks: list[asyncio.Task[None]] = []
-        self.app = Starlette(routes=list(routes(lambda: self._env)))
+        second_factor_roles(settings)  # a setting that cannot be right stops the start, not a sign-in later
+        proxies = parse_proxies(settings.trusted_proxies)
+        self.app = Starlette(routes=list(routes(lambda: self._env)), middleware=[Middleware(Forwarded, proxies)])
         self._openid = handler(lambda: self._env, _document(discovery.openid_configuration))
         self._smart = handler(lambda: self._env, _document(discovery.smart_configuration))
 

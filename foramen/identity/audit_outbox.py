@@ -27,12 +27,13 @@ CLIENT_ID = "foramen-identity"
 _BATCH = 20
 _LEASE = timedelta(seconds=30)
 _LONGEST_PAUSE_S = 60
+_INSERT = tables.audit_outbox.insert()
 
 
 def record(connection: Connection, event: SecurityEvent) -> None:
     """Write an event in the transaction of what it records."""
     now = utc_now()
-    connection.execute(tables.audit_outbox.insert().values(event=event.resource(now), attempts=0, next_attempt_at=now))
+    connection.execute(_INSERT, {"event": event.resource(now), "attempts": 0, "next_attempt_at": now})
 
 
 def _lease(connection: Connection) -> Sequence[Any]:

@@ -1,4 +1,4 @@
-"""The authorization endpoint's decisions: validate, then sign in → patient → consent → code, one step at a time.
+"""The authorization endpoint's decisions: validate; sign in → patient → encounter → consent → code, step by step.
 
 https://hl7.org/fhir/smart-app-launch/STU2.2/app-launch.html; OpenID Connect Core §3.1.2.1 (prompt)
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 from authlib.oauth2.rfc6749 import (
     AccessDeniedError,
@@ -23,10 +22,12 @@ from foramen.identity.audit_outbox import record
 from foramen.identity.authorization_requests import PendingRequest, bind_session, finish_request, save_request
 from foramen.identity.authorization_server import Authorization, FormRequest
 from foramen.identity.clients import Client, find_client
+from foramen.identity.consents import remembered_scope
 from foramen.identity.environment import Environment
+from foramen.identity.launch_context import needs_encounter, needs_patient, patient_of, told
 from foramen.identity.launches import Launch, find_launch, use_launch
-from foramen.identity.roles import PATIENT, role_scopes
-from foramen.identity.scopes import grant, resource_scopes
+from foramen.identity.permissions import rights_of
+from foramen.identity.scopes import grant, resource_scopes, within
 from foramen.identity.security_event import REFUSED, SecurityEvent
 from foramen.identity.sessions import Session
 
@@ -39,6 +40,7 @@ class Step(Enum):
 
     LOGIN = "login"
     PATIENT = "patient"
+    ENCOUNTER = "encounter"
     CONSENT = "consent"
     REDIRECT = "redirect"
     ERROR = "error"
@@ -54,9 +56,17 @@ class Progress:
     detail: str = ""
     client: Client | None = None
     scope: str = ""
+    patient: str | None = None
 
 
-def begin(env: Environment, connection: Connection, parameters: dict[str, str], address: str | None) -> Progress | str:
+def begin(
+    env: Environment,
+    connection: Connection,
+    parameters: dict[str, str],
+    address: str | None,
+    *,
+    pushed: bool = False,
+) -> Progress | str:
     """Validate an authorization request; returns the id it is kept under, or how it failed."""
     server = env.server(connection)
     form = FormRequest(parameters, {}, "GET", address)
@@ -64,7 +74,9 @@ def begin(env: Environment, connection: Connection, parameters: dict[str, str], 
         if parameters.get("response_type") not in (None, "code"):
             form.payload.data["response_type"] = "unsupported"  # Authlib repeats it in a text with a strict alphabet
         server.get_consent_grant(form)
-        _check_smart_parameters(env, parameters)
+        if form.client.require_pushed and not pushed:
+            raise InvalidRequestError("This client has to push its authorization requests (RFC 9126)")
+        check_smart_parameters(env, parameters)
     except OAuth2Error as error:
         refusal = _plainly_worded(error)
         refusal.state = parameters.get("state")
@@ -81,7 +93,7 @@ def _plainly_worded(error: OAuth2Error) -> OAuth2Error:
     return OAuth2Error("Only response_type code is supported", error=error.error, redirect_uri=error.redirect_uri)
 
 
-def _check_smart_parameters(env: Environment, parameters: dict[str, str]) -> None:
+def check_smart_parameters(env: Environment, parameters: dict[str, str]) -> None:
     """Check what SMART and OpenID Connect add to RFC 6749; the redirect URI is trusted by now."""
     scope = parameters.get("scope", "")
     if not scope:
@@ -146,10 +158,16 @@ def proceed(
         form.authorization = Authorization(session, scope)
         if denied:
             raise AccessDeniedError()
-        patient = _patient(session, launch, pending)
-        missing = _missing_step(client, pending, scope, patient, prompts)
-        if missing is not None:
-            return Progress(missing, request_id, client=client, scope=scope)
+        patient = patient_of(session, launch, pending)
+        missing = _missing_step(launch, pending, scope, patient)
+        if missing is not None and "none" in prompts:
+            raise InteractionRequiredError()
+        agreed = None if missing else _agreed_scope(connection, client, pending, session, scope, prompts)
+        if agreed is None:
+            if "none" in prompts:
+                raise ConsentRequiredError()
+            return Progress(missing or Step.CONSENT, request_id, client=client, scope=scope, patient=patient)
+        form.authorization = Authorization(session, agreed)
         return _issue_code(env, connection, form, pending, launch, patient)
     except OAuth2Error as error:
         error.redirect_uri, error.state = pending.parameters["redirect_uri"], pending.parameters.get("state")
@@ -166,8 +184,11 @@ def _launch_and_scope(
         launch = find_launch(connection, token, client.client_id)
         if launch is None or launch.account != session.account.name:
             raise InvalidRequestError("The launch is unknown, used, expired or meant for another user")
-    permitted = role_scopes(session.account.role)
-    scope = grant(pending.parameters["scope"], client.scope, permitted, ("patient", "user"))
+    rights = rights_of(connection, session.account)
+    administrator = rights.maintains_record and session.has_second_factor
+    scope = grant(
+        pending.parameters["scope"], client.scope, rights.scopes, ("patient", "user"), administrator=administrator
+    )
     if launch is None:
         scope = " ".join(part for part in scope.split() if part != "launch")
     if not scope:
@@ -175,30 +196,27 @@ def _launch_and_scope(
     return launch, scope
 
 
-def _patient(session: Session, launch: Launch | None, pending: PendingRequest) -> str | None:
-    """Return the patient in context: a patient's own, the launched one or the picked one."""
-    own = session.account.patient if session.account.role == PATIENT else None
-    chosen = launch.patient if launch else pending.patient
-    if own is not None and chosen not in (None, own):
-        raise AccessDeniedError()
-    return own or chosen
-
-
-def _missing_step(
-    client: Client, pending: PendingRequest, scope: str, patient: str | None, prompts: list[str]
-) -> Step | None:
-    """Return the page that is still needed, or None."""
-    granted = scope.split()
-    wants_patient = "launch/patient" in granted or any(item.context == "patient" for item in resource_scopes(scope))
-    if wants_patient and patient is None:
-        if "none" in prompts:
-            raise InteractionRequiredError()
+def _missing_step(launch: Launch | None, pending: PendingRequest, scope: str, patient: str | None) -> Step | None:
+    """Return the page that is still needed to know what the app is opened for, or None."""
+    if needs_patient(scope) and patient is None:
         return Step.PATIENT
-    if pending.consented is None and (not client.first_party or "consent" in prompts):
-        if "none" in prompts:
-            raise ConsentRequiredError()
-        return Step.CONSENT
-    return None
+    return Step.ENCOUNTER if needs_encounter(scope, launch, pending) else None
+
+
+def _agreed_scope(
+    connection: Connection, client: Client, pending: PendingRequest, session: Session, scope: str, prompts: list[str]
+) -> str | None:
+    """Return what the person agreed to, now or before, or None when they have to be asked."""
+    if pending.consented is not None:
+        agreed = within(scope, " ".join(pending.consented))
+        if not agreed:
+            raise AccessDeniedError()
+        return agreed
+    if "consent" in prompts:
+        return None
+    if client.first_party:
+        return scope
+    return remembered_scope(connection, session.account.name, client.client_id, scope)
 
 
 def _issue_code(
@@ -217,25 +235,9 @@ def _issue_code(
         launch = use_launch(connection, pending.parameters["launch"], pending.client_id, agreed.account.name)
         if launch is None:  # another window was faster
             raise InvalidRequestError("The launch was used already")
-    scope = agreed.scope
-    if pending.consented is not None:
-        scope = " ".join(part for part in scope.split() if part in pending.consented)
-    form.authorization = Authorization(agreed.session, scope, _launch_context(launch, patient, scope))
+    form.authorization = Authorization(agreed.session, agreed.scope, told(launch, pending, patient, agreed.scope))
     server = env.server(connection)
     server_grant = server.get_consent_grant(form, end_user=agreed.account)
     answer = server.create_authorization_response(form, grant_user=agreed.account, grant=server_grant)
     finish_request(connection, pending)
     return Progress(Step.REDIRECT, location=answer.location or "")
-
-
-def _launch_context(launch: Launch | None, patient: str | None, scope: str) -> dict[str, Any]:
-    """Build the launch parameters of the token response."""
-    in_context = launch is not None or "launch/patient" in scope.split()
-    if patient is None or not (in_context or any(item.context == "patient" for item in resource_scopes(scope))):
-        return {}
-    context: dict[str, Any] = {"patient": patient, "need_patient_banner": True}
-    if launch is not None:
-        context["need_patient_banner"] = launch.need_patient_banner
-        optional = {"encounter": launch.encounter, "intent": launch.intent}
-        context.update({name: value for name, value in optional.items() if value})
-    return context

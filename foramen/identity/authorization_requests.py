@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from foramen.identity import tables
 from foramen.identity.database import utc_now
@@ -29,34 +29,43 @@ class PendingRequest:
     patient: str | None
     consented: list[str] | None
     created_at: datetime
+    encounter: str | None = None
+    """Empty: the person goes on without one."""
 
 
-_FIELDS = ("request_digest", "client_id", "parameters", "session_digest", "patient", "consented", "created_at")
+_FIELDS = (
+    *("request_digest", "client_id", "parameters", "session_digest", "patient", "consented", "created_at"),
+    "encounter",
+)
+
+
+_COLUMNS = tables.authorization_request.c
+_INSERT = tables.authorization_request.insert()
+_FIND = (
+    select(*(_COLUMNS[name] for name in _FIELDS))
+    .where(_COLUMNS.request_digest == bindparam("wanted"), _COLUMNS.expires_at > bindparam("now"))
+    .with_for_update()
+)
+_DELETE = delete(tables.authorization_request).where(_COLUMNS.request_digest == bindparam("wanted"))
 
 
 def save_request(connection: Connection, client_id: str, parameters: dict[str, str]) -> str:
     """Store a validated request and return its id."""
     request_id, now = new_opaque_token(), utc_now()
-    connection.execute(
-        tables.authorization_request.insert().values(
-            request_digest=digest(request_id),
-            client_id=client_id,
-            parameters=parameters,
-            created_at=now,
-            expires_at=now + LIFETIME,
-        )
-    )
+    values = {
+        "request_digest": digest(request_id),
+        "client_id": client_id,
+        "parameters": parameters,
+        "created_at": now,
+        "expires_at": now + LIFETIME,
+    }
+    connection.execute(_INSERT, values)
     return request_id
 
 
 def find_request(connection: Connection, request_id: str) -> PendingRequest | None:
     """Return a request that is still on its way; another step of it waits until this one is done."""
-    columns = tables.authorization_request.c
-    row = connection.execute(
-        select(*(columns[name] for name in _FIELDS))
-        .where(columns.request_digest == digest(request_id), columns.expires_at > utc_now())
-        .with_for_update()
-    ).one_or_none()
+    row = connection.execute(_FIND, {"wanted": digest(request_id), "now": utc_now()}).one_or_none()
     return PendingRequest(*row) if row else None
 
 
@@ -64,7 +73,7 @@ def bind_session(connection: Connection, pending: PendingRequest, session_digest
     """Tie a request to a session; what somebody else settled in it is forgotten."""
     if pending.session_digest == session_digest:
         return pending
-    settled = {"session_digest": session_digest, "patient": None, "consented": None}
+    settled = {"session_digest": session_digest, "patient": None, "consented": None, "encounter": None}
     _change(connection, pending, settled)
     return PendingRequest(
         pending.request_digest, pending.client_id, pending.parameters, session_digest, None, None, pending.created_at
@@ -76,6 +85,11 @@ def settle_patient(connection: Connection, pending: PendingRequest, patient: str
     _change(connection, pending, {"patient": patient})
 
 
+def settle_encounter(connection: Connection, pending: PendingRequest, encounter: str) -> None:
+    """Note the picked encounter; empty: none."""
+    _change(connection, pending, {"encounter": encounter})
+
+
 def settle_consent(connection: Connection, pending: PendingRequest, scopes: list[str]) -> None:
     """Note which scopes the person agreed to."""
     _change(connection, pending, {"consented": scopes})
@@ -83,8 +97,7 @@ def settle_consent(connection: Connection, pending: PendingRequest, scopes: list
 
 def finish_request(connection: Connection, pending: PendingRequest) -> None:
     """Forget a request that was answered."""
-    columns = tables.authorization_request.c
-    connection.execute(delete(tables.authorization_request).where(columns.request_digest == pending.request_digest))
+    connection.execute(_DELETE, {"wanted": pending.request_digest})
 
 
 def _change(connection: Connection, pending: PendingRequest, values: Mapping[str, object]) -> None:

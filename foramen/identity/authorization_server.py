@@ -1,6 +1,6 @@
 """Authlib's authorization server, bound to one database transaction: grants, client authentication, revocation.
 
-https://docs.authlib.org/en/latest/oauth2/authorization-server/ (RFC 6749, 7009, 7523, 7636, 7662, 9207)
+https://docs.authlib.org/en/latest/oauth2/authorization-server/ (RFC 6749, 7009, 7523, 7636, 7662, 9126, 9207)
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
-from authlib.oauth2.rfc6749 import AuthorizationServer, OAuth2Error, OAuth2Request
+from authlib.oauth2.rfc6749 import AuthorizationServer, OAuth2Error, OAuth2Request, UnauthorizedClientError
 from authlib.oauth2.rfc6749.requests import BasicOAuth2Payload
 from authlib.oauth2.rfc9207 import IssuerParameter
 from sqlalchemy import Connection
@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from foramen.identity.accounts import Account
 from foramen.identity.audit_outbox import record
 from foramen.identity.client_assertion import ClientAssertion
-from foramen.identity.clients import Client, find_client
+from foramen.identity.clients import APPROVED, PENDING, Client, find_registration
 from foramen.identity.grants import (
     AuthorizationCodeGrant,
     ClientCredentialsGrant,
@@ -26,11 +26,20 @@ from foramen.identity.grants import (
     RequiredCodeChallenge,
 )
 from foramen.identity.introspection import IntrospectionEndpoint
+from foramen.identity.remote_keys import RemoteKeys
 from foramen.identity.revocation import RevocationEndpoint
 from foramen.identity.security_event import REFUSED, SecurityEvent
 from foramen.identity.sessions import Session
 from foramen.identity.signing import TokenSigner
 from foramen.kernel.settings import Settings
+
+GRANTS: tuple[tuple[Any, list[Any] | None], ...] = (
+    (AuthorizationCodeGrant, [RequiredCodeChallenge(required=True)]),
+    (RefreshTokenGrant, None),
+    (ClientCredentialsGrant, None),
+)
+"""The grants that are served; discovery lists these."""
+GRANT_TYPES = tuple(grant.GRANT_TYPE for grant, _ in GRANTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +65,13 @@ class FormRequest(OAuth2Request):  # type: ignore[misc]
         headers: Mapping[str, str],
         method: str = "POST",
         address: str | None = None,
+        endpoint: str = "token",
     ) -> None:
         # Authlib refuses plain http except with an environment variable; whether TLS is in front is the supervisor's
         # and the proxy's business, so the check is given a URL that passes.
         super().__init__(method, "https://localhost/", headers=headers)
         self.payload = BasicOAuth2Payload(dict(parameters))
-        self.address = address
+        self.address, self.endpoint = address, endpoint
         self.authorization: Authorization | None = None
 
     @property
@@ -104,22 +114,35 @@ class _Issuer(IssuerParameter):  # type: ignore[misc]
 class SmartAuthorizationServer(AuthorizationServer):  # type: ignore[misc]
     """One request's server: everything it stores, audit included, is one transaction."""
 
-    def __init__(self, connection: Connection, settings: Settings, signer: TokenSigner) -> None:
+    def __init__(
+        self, connection: Connection, settings: Settings, signer: TokenSigner, remote_keys: RemoteKeys
+    ) -> None:
         super().__init__()
         self.connection, self.settings, self.signer = connection, settings, signer
+        self._clients: dict[str, Client | None] = {}
         self.register_client_auth_method(
-            ClientAssertion.CLIENT_AUTH_METHOD, ClientAssertion(connection, f"{settings.origin}/auth/token")
+            ClientAssertion.CLIENT_AUTH_METHOD, ClientAssertion(connection, settings.origin, remote_keys)
         )
-        self.register_grant(AuthorizationCodeGrant, [RequiredCodeChallenge(required=True)])
-        self.register_grant(RefreshTokenGrant)
-        self.register_grant(ClientCredentialsGrant)
+        for grant, extensions in GRANTS:
+            self.register_grant(grant, extensions)
         self.register_endpoint(RevocationEndpoint)
         self.register_endpoint(IntrospectionEndpoint)
         _Issuer(settings.issuer)(self)
 
     def query_client(self, client_id: str) -> Client | None:
-        """Find a client (Authlib hook)."""
-        return find_client(self.connection, client_id)
+        """Find a client that may act (Authlib hook); asked once a transaction.
+
+        Raises
+        ------
+        UnauthorizedClientError
+            The client is registered but no administrator has approved it yet.
+        """
+        if client_id not in self._clients:
+            self._clients[client_id] = find_registration(self.connection, client_id)
+        client = self._clients[client_id]
+        if client is not None and client.status == PENDING:
+            raise UnauthorizedClientError("The client waits for approval by an administrator")
+        return client if client is not None and client.status == APPROVED else None
 
     def save_token(self, token: dict[str, Any], request: FormRequest) -> None:
         """Nothing to do: the grants store what they issue."""
@@ -141,7 +164,7 @@ class SmartAuthorizationServer(AuthorizationServer):  # type: ignore[misc]
         record(
             self.connection,
             SecurityEvent(
-                what=request.payload.grant_type if request.payload.grant_type in _GRANTS else "token",
+                what=request.payload.grant_type if request.payload.grant_type in GRANT_TYPES else request.endpoint,
                 outcome=REFUSED,
                 client_id=known,
                 address=request.address,
@@ -158,6 +181,3 @@ class SmartAuthorizationServer(AuthorizationServer):  # type: ignore[misc]
         location = str(dict(error(None)[2])["Location"])
         separator = "&" if "?" in location else "?"
         return f"{location}{separator}{urlencode({'iss': self.settings.issuer})}"
-
-
-_GRANTS = ("authorization_code", "refresh_token", "client_credentials")

@@ -14,16 +14,20 @@ from authlib.oauth2.rfc7523 import JWTBearerClientAssertion
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
+from joserfc.jws import extract_compact
 from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import insert
 
 from foramen.identity import tables
 from foramen.identity.clients import Client
+from foramen.identity.remote_keys import RemoteKeys
 
 ALGORITHMS = ["RS384", "ES384"]
 MAX_LIFETIME_S = 300
 _CLOCK_SKEW_S = 10
 _MAX_ASSERTION_BYTES = 8192
+_FOREIGN_KEYS = ("jwk", "x5u", "x5c", "x5t", "x5t#S256")
+"""Headers that bring or name a key of the sender's choice (RFC 7515 §4.1, RFC 8725 §3.10)."""
 
 
 def _refuse(description: str) -> InvalidClientError:
@@ -31,14 +35,18 @@ def _refuse(description: str) -> InvalidClientError:
 
 
 class ClientAssertion(JWTBearerClientAssertion):  # type: ignore[misc]
-    """Authlib's flow with SMART's rules: only RS384 and ES384, exp at most five minutes ahead, exact audience."""
+    """Authlib's flow with SMART's rules: only RS384 and ES384, exp at most five minutes ahead, exact audience.
+
+    `remote` holds the keys that clients publish at a URL.
+    """
 
     CLIENT_AUTH_METHOD = "private_key_jwt"
 
-    def __init__(self, connection: Connection, audience: str) -> None:
+    def __init__(self, connection: Connection, origin: str, remote: RemoteKeys) -> None:
         super().__init__()
-        self._connection = connection
-        self._audience = audience
+        self._connection, self._origin, self._remote = connection, origin, remote
+        self._audiences: tuple[str, ...] = (f"{origin}/auth/token",)
+        self._header: dict[str, Any] = {}
 
     def __call__(self, query_client: Any, request: Any) -> Any:
         """Return the client that signed the assertion in the form, or None when there is no assertion."""
@@ -48,7 +56,10 @@ class ClientAssertion(JWTBearerClientAssertion):  # type: ignore[misc]
             return None
         if len(assertion) > _MAX_ASSERTION_BYTES:
             raise _refuse("The assertion is too long")
+        if request.endpoint == "par":  # RFC 9126 §2: the token endpoint or this one
+            self._audiences = (f"{self._origin}/auth/token", f"{self._origin}/auth/par")
         try:
+            self._header = extract_compact(assertion.encode("ascii")).headers()
             client = super().__call__(query_client, request)
         except (JoseError, ValueError, TypeError, KeyError) as exc:
             raise _refuse("The assertion cannot be read") from exc
@@ -57,10 +68,30 @@ class ClientAssertion(JWTBearerClientAssertion):  # type: ignore[misc]
         return client
 
     def resolve_client_public_key(self, client: Client) -> KeySet:
-        """Return the registered keys; a `jku` or `jwk` in the assertion's header is never followed."""
+        """Return the registered keys. A key in the header is never used, and `jku` only compared, as SMART says.
+
+        Raises
+        ------
+        InvalidClientError
+            No kid, a foreign key, or keys that cannot be fetched.
+        KeysNeeded
+            The keys are published at a URL and not here yet.
+        """
         if client.auth_method != self.CLIENT_AUTH_METHOD:
             raise _refuse("The client is not registered for private_key_jwt")
-        return client.keys()
+        kid = self._header.get("kid")
+        if not isinstance(kid, str) or not kid:
+            raise _refuse("The header of the assertion has no kid")
+        if any(name in self._header for name in _FOREIGN_KEYS):
+            raise _refuse("The header of the assertion brings a key")
+        if "jku" in self._header and (client.jwks_uri is None or self._header["jku"] != client.jwks_uri):
+            raise _refuse("jku is not the registered jwks_uri")
+        if client.jwks_uri is None:
+            return client.keys()
+        keys = self._remote.known(client.jwks_uri, kid)
+        if keys is None:
+            raise _refuse("The keys of the client cannot be fetched from its jwks_uri")
+        return keys
 
     def process_assertion_claims(self, assertion: str, resolve_key: Any) -> Any:
         """Check signature and claims.
@@ -82,7 +113,8 @@ class ClientAssertion(JWTBearerClientAssertion):  # type: ignore[misc]
         now, expires, jti = time.time(), claims.get("exp"), claims.get("jti")
         if claims.get("iss") != claims.get("sub"):
             raise _refuse("iss and sub differ")
-        if claims.get("aud") not in (self._audience, [self._audience]):
+        audience = claims.get("aud")
+        if audience not in self._audiences and audience not in [[one] for one in self._audiences]:
             raise _refuse("The audience is not the token endpoint")
         if not isinstance(expires, int | float) or isinstance(expires, bool) or expires <= now - _CLOCK_SKEW_S:
             raise _refuse("The assertion has expired")

@@ -7,22 +7,26 @@ which also lets Authlib's synchronous grants work in the same transaction
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TypeVar
 
 import asyncpg
-from sqlalchemy import Connection, NullPool, create_engine, make_url, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import Connection, NullPool, create_engine, event, make_url, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from foramen.kernel.errors import UpstreamError
 
 T = TypeVar("T")
 _CONNECT_TIMEOUT_S = 5
 _STATEMENT_TIMEOUT_S = 10
+_IDLE_S = 1.0
 
 
 def utc_now() -> datetime:
@@ -34,7 +38,7 @@ def utc_now() -> datetime:
 def transaction(database_url: str) -> Iterator[Connection]:
     """Open one transaction of a command-line tool."""
     url = make_url(database_url).set(drivername="postgresql+psycopg")
-    engine = create_engine(url, poolclass=NullPool)
+    engine = create_engine(url, poolclass=NullPool, hide_parameters=True)
     try:
         with engine.begin() as connection:
             yield connection
@@ -55,6 +59,27 @@ def _is_away(error: DBAPIError) -> bool:
     return False
 
 
+def _ping_when_idle(engine: AsyncEngine) -> None:
+    """Ask a pooled connection whether it lives, as `pool_pre_ping` does, but not one that was in use just now."""
+    pool, dialect = engine.sync_engine.pool, engine.sync_engine.dialect
+
+    def returned(_: object, record: ConnectionPoolEntry) -> None:
+        record.info["returned"] = time.monotonic()
+
+    def taken(connection: DBAPIConnection, record: ConnectionPoolEntry, _: object) -> None:
+        if time.monotonic() - record.info.get("returned", time.monotonic()) < _IDLE_S:
+            return
+        try:
+            alive = dialect.do_ping(connection)
+        except Exception as exc:  # whatever a dead connection says
+            raise DisconnectionError("the connection is gone") from exc
+        if not alive:
+            raise DisconnectionError("the connection is gone")
+
+    event.listen(pool, "checkin", returned)
+    event.listen(pool, "checkout", taken)
+
+
 class IdentityDatabase:
     """The pool of the web process."""
 
@@ -65,9 +90,10 @@ class IdentityDatabase:
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_timeout=_CONNECT_TIMEOUT_S,
-            pool_pre_ping=True,
+            hide_parameters=True,  # a failed statement is logged: no name, no hash, no sealed secret with it
             connect_args={"timeout": _CONNECT_TIMEOUT_S, "command_timeout": _STATEMENT_TIMEOUT_S},
         )
+        _ping_when_idle(self._engine)
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in one transaction: committed when it returns, rolled back when it raises.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
 import httpx
 from sqlalchemy import Connection
@@ -11,6 +12,8 @@ from sqlalchemy import Connection
 from foramen.identity.audit_outbox import AuditDelivery
 from foramen.identity.authorization_server import SmartAuthorizationServer
 from foramen.identity.database import IdentityDatabase
+from foramen.identity.remote_keys import RemoteKeys
+from foramen.identity.sealing import DataKeys
 from foramen.identity.signing import TokenSigner
 from foramen.kernel.settings import Settings
 from foramen.kernel.tokens import TokenVerifier
@@ -28,13 +31,21 @@ class Environment:
     verifier: TokenVerifier
     audit: AuditDelivery
     csrf_secret: str
+    data_keys: DataKeys
+    remote_keys: RemoteKeys
     transport: httpx.AsyncBaseTransport | None = None
     # Argon2id takes 64 MiB a time: more at once would only make everybody wait, and memory run out.
     password_checks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
 
+    _servers: WeakKeyDictionary[Connection, SmartAuthorizationServer] = field(default_factory=WeakKeyDictionary)
+
     def server(self, connection: Connection) -> SmartAuthorizationServer:
-        """Return the authorization server of one transaction."""
-        return SmartAuthorizationServer(connection, self.settings, self.signer)
+        """Return the authorization server of one transaction, always the same one."""
+        server = self._servers.get(connection)
+        if server is None:
+            server = SmartAuthorizationServer(connection, self.settings, self.signer, self.remote_keys)
+            self._servers[connection] = server
+        return server
 
     @property
     def secure(self) -> bool:

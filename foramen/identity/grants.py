@@ -15,13 +15,14 @@ from authlib.oauth2.rfc7636 import CodeChallenge
 from foramen.identity import token_families
 from foramen.identity.accounts import Account, find_account
 from foramen.identity.audit_outbox import record
+from foramen.identity.authentication_context import authentication_claims
 from foramen.identity.clients import Client
 from foramen.identity.database import utc_now
 from foramen.identity.opaque_tokens import new_opaque_token
-from foramen.identity.roles import role_scopes
+from foramen.identity.permissions import rights_of
 from foramen.identity.scopes import grant, narrowed, resource_scopes
 from foramen.identity.security_event import SUCCESS, SecurityEvent
-from foramen.identity.sessions import live_session
+from foramen.identity.sessions import live_session, two_factors
 from foramen.identity.token_families import Family
 
 CLIENT_AUTH_METHODS = ["private_key_jwt", "client_secret_basic", "none"]
@@ -52,15 +53,20 @@ class _Issuing:
         """Sign the tokens of a family, remember them, and leave an audit event."""
         server, now = self.server, utc_now()
         context = family.launch_context
+        rights = rights_of(server.connection, account) if account else None
+        if rights is not None and not rights.covers(family.scope):
+            raise InvalidGrantError("The rights of the account have changed")
         token = server.signer.access_token(
             subject=account.name if account else family.client_id,
             client_id=family.client_id,
             scope=family.scope,
             now=now,
+            lifetime_s=rights.lifetime_s(now, server.settings.access_token_s) if rights else None,
             patient=context.get("patient"),
             encounter=context.get("encounter"),
             fhir_user=account.fhir_user if account else None,
             institution=account.institution if account else None,
+            lenders=rights.lenders if rights else (),
         )
         token_families.record_access_token(server.connection, token.jti, family.family, token.expires_at)
         response: dict[str, Any] = {
@@ -80,6 +86,8 @@ class _Issuing:
                 fhir_user=account.fhir_user,
                 nonce=family.nonce,
                 signed_in_at=family.signed_in_at,
+                authentication=authentication_claims(family.factors),
+                alg=self.request.client.id_token_algorithm,
             )
         record(
             server.connection,
@@ -91,6 +99,7 @@ class _Issuing:
                 fhir_user=account.fhir_user if account else None,
                 patient=context.get("patient"),
                 address=self.request.address,
+                lenders=rights.lenders if rights else (),
             ),
         )
         return response
@@ -124,7 +133,8 @@ class AuthorizationCodeGrant(_Issuing, grants.AuthorizationCodeGrant):  # type: 
             session_digest=agreed.session.session_digest if online else None,
             launch_context=agreed.launch_context,
             nonce=request.payload.data.get("nonce"),
-            signed_in_at=agreed.session.signed_in_at,
+            signed_in_at=agreed.session.authenticated_at or agreed.session.signed_in_at,
+            factors=sorted(agreed.session.factors),
             redirect_uri=request.payload.redirect_uri,
             code_challenge=request.payload.data["code_challenge"],
         )
@@ -148,7 +158,8 @@ class AuthorizationCodeGrant(_Issuing, grants.AuthorizationCodeGrant):  # type: 
             raise InvalidGrantError("The account is not active")
         token_families.mark_code_used(self.server.connection, family.token_digest)
         response = self.issue(family, account, self.GRANT_TYPE)
-        if {"offline_access", "online_access"} & set(family.scope.split()):
+        refreshable = self.request.client.check_grant_type("refresh_token")
+        if refreshable and {"offline_access", "online_access"} & set(family.scope.split()):
             response["refresh_token"] = token_families.new_refresh_token(self.server.connection, family.family)
         return 200, response, self.TOKEN_RESPONSE_HEADER
 
@@ -198,7 +209,15 @@ class RefreshTokenGrant(_Issuing, grants.RefreshTokenGrant):  # type: ignore[mis
         if account is None:
             raise InvalidGrantError("The account is not active")
         asked = self.request.payload.scope or family.scope
-        scope = grant(asked, self.request.client.scope, role_scopes(account.role), ("patient", "user"))
+        rights = rights_of(self.server.connection, account)
+        administrator = rights.maintains_record and two_factors(family.factors or ())
+        scope = grant(
+            asked,
+            self.request.client.scope,
+            rights.scopes,
+            ("patient", "user"),
+            administrator=administrator,
+        )
         token_families.mark_refresh_token_used(self.server.connection, family.token_digest)
         response = self.issue(replace(family, scope=scope), account, self.GRANT_TYPE)
         response["refresh_token"] = token_families.new_refresh_token(self.server.connection, family.family)
@@ -216,7 +235,7 @@ class ClientCredentialsGrant(_Issuing, grants.ClientCredentialsGrant):  # type: 
         requested = self.request.payload.scope
         if not requested:
             raise InvalidRequestError("Missing 'scope'")
-        scope = grant(requested, client.scope, resource_scopes(client.scope), ("system",))
+        scope = grant(requested, client.scope, resource_scopes(client.scope), ("system",), administrator=True)
         if not scope:
             raise InvalidScopeError()
         family = Family(client_id=client.client_id, account=None, scope=scope)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import Connection, select, update
 
@@ -27,9 +28,25 @@ class Launch:
     encounter: str | None = None
     intent: str | None = None
     need_patient_banner: bool = True
+    smart_style_url: str | None = None
+    fhir_context: list[dict[str, str]] | None = None
+
+    def parameters(self) -> dict[str, Any]:
+        """Return what the token response tells of the launch beside the patient."""
+        optional = {
+            "encounter": self.encounter,
+            "intent": self.intent,
+            "smart_style_url": self.smart_style_url,
+            "fhirContext": self.fhir_context,
+        }
+        told: dict[str, Any] = {"need_patient_banner": self.need_patient_banner}
+        return told | {name: value for name, value in optional.items() if value}
 
 
-_FIELDS = ("client_id", "account", "patient", "encounter", "intent", "need_patient_banner")
+_FIELDS = (
+    *("client_id", "account", "patient", "encounter", "intent", "need_patient_banner"),
+    *("smart_style_url", "fhir_context"),
+)
 
 
 def create_launch(connection: Connection, launch: Launch) -> str:

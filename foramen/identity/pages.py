@@ -34,6 +34,7 @@ SECURITY_HEADERS = {
     "X-Frame-Options": "DENY",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'",
 }
+_SCRIPT = "script-src 'self'; "
 _LANGUAGE_AGE_S = 365 * 24 * 3600
 
 
@@ -57,6 +58,8 @@ def render(
     status: int = 200,
     redirect_uri: str | None = None,
     ui_locales: str = "",
+    script: bool = False,
+    binding: tuple[str, bool] | None = None,
     **values: Any,
 ) -> HTMLResponse:
     """Render a page.
@@ -64,29 +67,32 @@ def render(
     Parameters
     ----------
     redirect_uri : where submitting the form may lead in the end; browsers apply CSP form-action to redirects too
+    script : whether the page loads a script of ours (WebAuthn); there is never one inside the page
+    binding : what the form token is bound to and whether it is new, where the caller had to know it before
     """
     language = page_language(env, request, ui_locales)
     nonce = secrets.token_urlsafe(16)
-    binding, new = csrf_binding(env, request)
+    browser, new = binding or csrf_binding(env, request)
     other = next(item for item in LANGUAGES if item != language)
-    kept = {"request": values["request_id"]} if values.get("request_id") else {}
+    parts = {"request": values.get("request_id"), "then": values.get("then")}
+    kept = {name: value for name, value in parts.items() if value}
     html = _TEMPLATES.get_template(template).render(
         t=WORDS[language],
         language=language,
         nonce=nonce,
-        csrf=csrf_token(env.csrf_secret, binding),
+        csrf=csrf_token(env.csrf_secret, browser),
         mount=MOUNT,
         language_url=f"{request.url.path}?{urlencode({**kept, 'lang': other})}",
         **values,
     )
     response = HTMLResponse(html, status_code=status, headers=SECURITY_HEADERS)
     response.headers["Content-Security-Policy"] = (
-        f"default-src 'none'; style-src 'nonce-{nonce}'; img-src 'self' data:; "
+        f"default-src 'none'; {_SCRIPT if script else ''}style-src 'nonce-{nonce}'; img-src 'self' data:; "
         f"form-action 'self'{_form_target(redirect_uri)}; frame-ancestors 'none'; base-uri 'none'"
     )
     response.headers["Content-Language"] = WORDS[language]["html_lang"]
     if new:
-        set_cookie(env, response, CSRF, binding)
+        set_cookie(env, response, CSRF, browser)
     if request.query_params.get("lang") in LANGUAGES:
         set_cookie(env, response, LANGUAGE, language, _LANGUAGE_AGE_S)
     return response

@@ -17,7 +17,7 @@ _MAX_FIELDS = 64
 _FORM = "application/x-www-form-urlencoded"
 
 
-def parse(encoded: str) -> dict[str, str]:
+def parse(encoded: str, most: int = _MAX_FIELDS) -> dict[str, str]:
     """Parse url-encoded parameters; empty values count as absent (RFC 6749 §3.1).
 
     Raises
@@ -26,7 +26,7 @@ def parse(encoded: str) -> dict[str, str]:
         A parameter is repeated, or holds something that is not text.
     """
     try:
-        pairs = parse_qsl(encoded, keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS)
+        pairs = parse_qsl(encoded, keep_blank_values=True, errors="strict", max_num_fields=most)
     except ValueError as exc:
         raise InvalidRequestError("The parameters cannot be decoded") from exc
     names = [name for name, _ in pairs]
@@ -37,8 +37,8 @@ def parse(encoded: str) -> dict[str, str]:
     return {name: value for name, value in pairs if value}
 
 
-async def form_parameters(request: Request) -> dict[str, str]:
-    """Read the parameters of a form body.
+async def form_parameters(request: Request, most: int = _MAX_FIELDS) -> dict[str, str]:
+    """Read the parameters of a form body, up to so many.
 
     Raises
     ------
@@ -51,7 +51,7 @@ async def form_parameters(request: Request) -> dict[str, str]:
         raise UnsupportedMediaTypeError(f"The body must be {_FORM}", issue_code="not-supported")
     body = await read_body(request, MAX_FORM_BYTES)
     try:
-        return parse(body.decode("ascii"))
+        return parse(body.decode("ascii"), most)
     except UnicodeDecodeError as exc:
         raise InvalidRequestError("The body is not url-encoded") from exc
 

@@ -10,10 +10,8 @@ from functools import cache
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from foramen.identity.password_policy import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, normalised
 from foramen.kernel.errors import InvalidRequestError
-
-MIN_PASSWORD_LENGTH = 10
-MAX_PASSWORD_LENGTH = 256
 
 _PASSWORDS = PasswordHasher()
 # Client secrets are 256 random bits that we made ourselves: guessing is hopeless, so the cost may be smaller.
@@ -27,13 +25,14 @@ def _nobody() -> str:
 
 
 def hash_password(password: str) -> str:
-    """Hash a password.
+    """Hash a password; whether it is a good one is decided before (`password_policy`).
 
     Raises
     ------
     InvalidRequestError
-        Shorter than 10 or longer than 256 characters.
+        Shorter than 12 or longer than 256 characters.
     """
+    password = normalised(password)
     if not MIN_PASSWORD_LENGTH <= len(password) <= MAX_PASSWORD_LENGTH:
         raise InvalidRequestError(f"A password has {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters")
     return _PASSWORDS.hash(password)
@@ -41,6 +40,7 @@ def hash_password(password: str) -> str:
 
 def password_matches(password_hash: str | None, password: str) -> bool:
     """Check a password; without a hash the same work is done and the answer is no."""
+    password = normalised(password)
     try:
         matches = _PASSWORDS.verify(password_hash or _nobody(), password[:MAX_PASSWORD_LENGTH])
     except (VerificationError, InvalidHashError):

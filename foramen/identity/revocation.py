@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from authlib.oauth2.rfc6749 import InvalidRequestError
 from authlib.oauth2.rfc7009 import RevocationEndpoint as AuthlibRevocationEndpoint
 from joserfc import jwt
 from joserfc.errors import JoseError
@@ -53,6 +54,11 @@ class RevocationEndpoint(AuthlibRevocationEndpoint):  # type: ignore[misc]
     """Revoke; unknown tokens are answered like revoked ones (RFC 7009 §2.2)."""
 
     CLIENT_AUTH_METHODS = CLIENT_AUTH_METHODS
+
+    def check_params(self, request: Any, client: Any) -> None:
+        """Ask for the token only: a hint that is not understood is ignored (RFC 7009 §2.2.1)."""
+        if "token" not in request.form:
+            raise InvalidRequestError("Missing 'token'")
 
     def query_token(self, token_string: str, token_type_hint: str | None) -> PresentedToken | None:
         """Find the token (Authlib hook)."""

@@ -9,6 +9,7 @@ import asyncio
 from datetime import datetime, timedelta
 
 from foramen.identity.database import IdentityDatabase, utc_now
+from foramen.identity.signing_keys import SigningKeys
 from foramen.identity.token_families import revoked_since
 from foramen.kernel.access_context import AccessContext
 from foramen.kernel.errors import NotAuthenticatedError, UpstreamError
@@ -20,7 +21,20 @@ _OVERLAP = timedelta(seconds=30)
 
 
 class RevocationAwareVerifier(TokenVerifier):
-    """`TokenVerifier` that refuses revoked tokens; `watch` keeps its list fresh."""
+    """`TokenVerifier` that refuses revoked tokens and follows the signing keys; `watch` keeps both fresh."""
+
+    def __init__(self, keys: SigningKeys, issuer: str, audience: str) -> None:
+        super().__init__(keys.key_set(), issuer, audience)
+        self._signing_keys = keys
+
+    def refresh_keys(self) -> bool:
+        """Take over the keys of a changed key file; whether they differ from those in use."""
+        self._signing_keys.refresh()
+        found = self._signing_keys.key_set()
+        if found is self._keys:
+            return False
+        self.set_keys(found)
+        return True
 
     def set_revoked(self, token_ids: set[str]) -> None:
         """Replace the list of revoked token ids."""
@@ -59,6 +73,7 @@ async def watch(
     while True:
         began = utc_now()
         try:
+            verifier.refresh_keys()
             moment = since
             known |= await database.run(lambda connection: revoked_since(connection, moment))  # noqa: B023
             verifier.set_revoked(set(known))
@@ -66,6 +81,6 @@ async def watch(
             if began - whole_until > timedelta(seconds=longest_token_s):  # drop those that have run out by now
                 known, whole_until = set(), began
                 since = began - timedelta(seconds=longest_token_s)
-        except UpstreamError:
+        except (UpstreamError, OSError):
             get_log().warning("revocations not readable", part="identity")
         await asyncio.sleep(pause_s)

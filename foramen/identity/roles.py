@@ -1,11 +1,13 @@
 """What each role may be granted at most; a token holds the requested ∩ registered ∩ these scopes.
 
-Resource scopes are written for context `user/`; `patient/` scopes are allowed for the same types and actions.
-Whoever is not named here is granted nothing.
+The roles, their permissions and scopes are data of the policy (`policies/permissions.rego`); an unknown role has none.
 """
 
 from __future__ import annotations
 
+from functools import cache
+
+from foramen.identity.policy import evaluate
 from foramen.kernel.access_context import Scope, parse_scopes
 
 PHYSICIAN = "physician"
@@ -13,33 +15,26 @@ RESEARCHER = "researcher"
 ENGINEER = "engineer"
 SYSTEM_ADMINISTRATOR = "system-administrator"
 INSTITUTION_ADMINISTRATOR = "institution-administrator"
+ASSISTANT = "assistant"
 PATIENT = "patient"
 SERVICE = "service"
+ROLES = (PHYSICIAN, RESEARCHER, ENGINEER, SYSTEM_ADMINISTRATOR, INSTITUTION_ADMINISTRATOR, ASSISTANT, PATIENT, SERVICE)
+"""Names only; a test compares them with the policy."""
+_ORDER = "cruds"
 
-_PHYSICIAN_WRITES = (
-    "user/Observation.u user/DiagnosticReport.u user/CarePlan.cu user/Provenance.c "
-    "user/QuestionnaireResponse.cru user/Task.cru"
-)
-_DEFINITIONS = "user/CodeSystem.rs user/ValueSet.rs user/ConceptMap.rs user/StructureDefinition.rs user/Library.rs"
-_DIRECTORY = "user/Organization.rs user/Practitioner.rs user/PractitionerRole.rs user/Endpoint.rs user/Device.rs"
 
-ROLE_SCOPES: dict[str, str] = {
-    PHYSICIAN: f"user/*.rs {_PHYSICIAN_WRITES}",
-    # Pseudonymised data are not offered yet, and identified data are not for research: nothing.
-    RESEARCHER: "",
-    # Engineers never read identified data (contract module 7).
-    ENGINEER: f"user/Device.rs user/Endpoint.rs {_DEFINITIONS}",
-    SYSTEM_ADMINISTRATOR: f"user/AuditEvent.rs {_DIRECTORY} {_DEFINITIONS}",
-    INSTITUTION_ADMINISTRATOR: f"{_DIRECTORY} {_DEFINITIONS}",
-    # A patient reaches the own compartment only; a user/ scope would reach everybody.
-    PATIENT: "patient/*.rs",
-    SERVICE: "",
-}
-ROLES = tuple(ROLE_SCOPES)
+@cache
+def permitted_scopes(allowed: tuple[str, ...]) -> tuple[Scope, ...]:
+    """Turn scopes of the policy into what may be granted: one of a kind, with `patient/` beside each `user/` scope."""
+    actions: dict[tuple[str, str], set[str]] = {}
+    for scope in parse_scopes(" ".join(allowed)):
+        actions.setdefault((scope.context, scope.resource_type), set()).update(scope.actions)
+    scopes = tuple(Scope(*kind, "".join(a for a in _ORDER if a in granted)) for kind, granted in actions.items())
+    narrower = (Scope("patient", item.resource_type, item.actions) for item in scopes if item.context == "user")
+    return scopes + tuple(item for item in narrower if item not in scopes)
 
 
 def role_scopes(role: str) -> tuple[Scope, ...]:
-    """Return what a role may be granted, with `patient/` beside each `user/` scope; an unknown role gets nothing."""
-    scopes = parse_scopes(ROLE_SCOPES.get(role, ""))
-    narrower = tuple(Scope("patient", item.resource_type, item.actions) for item in scopes if item.context == "user")
-    return scopes + narrower
+    """Return what a role may be granted, with `patient/` scopes beside `user/` scopes; an unknown role gets nothing."""
+    answer = evaluate("permissions.rights", {"role": role, "granted": [], "lent": [], "withdrawn": []})
+    return permitted_scopes(tuple(answer["scopes"]))

@@ -14,12 +14,20 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from foramen.identity.endpoints import (
+    account,
+    account_changes,
     authorize,
     consent,
+    encounter_picker,
+    enrol,
     launch,
     login,
     logout,
+    par,
+    passkey,
     patient_picker,
+    register,
+    second_factor,
     token,
     userinfo,
 )
@@ -47,21 +55,49 @@ class Endpoint:
     methods: dict[str, Handler]
     page: bool = False
     cors: bool = False
+    metadata: str = ""  # its name in the discovery documents
 
 
 ENDPOINTS = (
-    Endpoint("/authorize", {"GET": authorize.authorize, "POST": authorize.authorize}, page=True),
+    Endpoint(
+        "/authorize",
+        {"GET": authorize.authorize, "POST": authorize.authorize},
+        page=True,
+        metadata="authorization_endpoint",
+    ),
     Endpoint("/continue", {"GET": authorize.continue_}, page=True),
     Endpoint("/login", {"GET": login.login_page, "POST": login.login}, page=True),
+    Endpoint(
+        "/second-factor", {"GET": second_factor.second_factor_page, "POST": second_factor.second_factor}, page=True
+    ),
+    Endpoint("/enrol", {"GET": enrol.enrol_page, "POST": enrol.enrol}, page=True),
+    Endpoint("/enrol/passkey", {"GET": passkey.enrol_passkey_page, "POST": passkey.enrol_passkey}, page=True),
+    Endpoint("/passkey", {"GET": passkey.passkey_page, "POST": passkey.passkey}, page=True),
+    Endpoint("/passkey.js", {"GET": passkey.script}, page=True),
+    Endpoint("/account", {"GET": account.account_page}, page=True),
+    Endpoint("/account/password", {"POST": account_changes.change_password}, page=True),
+    Endpoint("/account/factor", {"POST": account_changes.factor}, page=True),
+    Endpoint("/account/recovery-codes", {"POST": account_changes.recovery_codes}, page=True),
+    Endpoint("/account/sessions", {"POST": account_changes.sessions}, page=True),
+    Endpoint("/account/apps", {"POST": account_changes.withdraw}, page=True),
     Endpoint("/consent", {"GET": consent.consent_page, "POST": consent.consent}, page=True),
     Endpoint("/patient", {"GET": patient_picker.patient_page, "POST": patient_picker.patient}, page=True),
-    Endpoint("/logout", {"GET": logout.logout_page, "POST": logout.logout}, page=True),
+    Endpoint("/encounter", {"GET": encounter_picker.encounter_page, "POST": encounter_picker.encounter}, page=True),
+    Endpoint("/logout", {"GET": logout.logout_page, "POST": logout.logout}, page=True, metadata="end_session_endpoint"),
     Endpoint("/launch", {"POST": launch.launch}),
-    Endpoint("/token", {"POST": token.token}, cors=True),
-    Endpoint("/revoke", {"POST": token.revoke}, cors=True),
-    Endpoint("/introspect", {"POST": token.introspect}, cors=True),
-    Endpoint("/userinfo", {"GET": userinfo.userinfo, "POST": userinfo.userinfo}, cors=True),
-    Endpoint("/jwks", {"GET": token.jwks}, cors=True),
+    Endpoint("/token", {"POST": token.token}, cors=True, metadata="token_endpoint"),
+    Endpoint("/revoke", {"POST": token.revoke}, cors=True, metadata="revocation_endpoint"),
+    Endpoint("/introspect", {"POST": token.introspect}, cors=True, metadata="introspection_endpoint"),
+    Endpoint(
+        "/userinfo", {"GET": userinfo.userinfo, "POST": userinfo.userinfo}, cors=True, metadata="userinfo_endpoint"
+    ),
+    Endpoint("/par", {"POST": par.par}, cors=True, metadata="pushed_authorization_request_endpoint"),
+    Endpoint("/register", {"POST": register.register}, metadata="registration_endpoint"),
+    Endpoint(
+        "/register/{client_id}",
+        {"GET": register.registration, "PUT": register.registration, "DELETE": register.registration},
+    ),
+    Endpoint("/jwks", {"GET": token.jwks}, cors=True, metadata="jwks_uri"),
 )
 
 

@@ -1,4 +1,6 @@
-"""Which of the requested scopes are granted: intersections of SMART v2 (and v1) scopes, pure.
+"""Which of the requested scopes are granted: intersections of SMART v2 (and v1) scopes with their queries, pure.
+
+A scope without a query covers the same with one; of two queries both have to be fulfilled. Nothing is ever widened.
 
 https://hl7.org/fhir/smart-app-launch/STU2.2/scopes-and-launch-context.html
 """
@@ -6,11 +8,13 @@ https://hl7.org/fhir/smart-app-launch/STU2.2/scopes-and-launch-context.html
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from foramen.kernel import scope_query
 from foramen.kernel.access_context import ADMINISTRATOR, Scope, parse_scope, parse_scopes
 
 OPENID_SCOPES = ("openid", "fhirUser", "profile")
-LAUNCH_SCOPES = ("launch", "launch/patient")
+LAUNCH_SCOPES = ("launch", "launch/patient", "launch/encounter")
 REFRESH_SCOPES = ("offline_access", "online_access")
 PLAIN_SCOPES = (*OPENID_SCOPES, *LAUNCH_SCOPES, *REFRESH_SCOPES)
 _ORDER = "cruds"
@@ -24,28 +28,39 @@ def _meet(left: Scope, right: Scope) -> Scope | None:
         return None
     actions = "".join(action for action in _ORDER if action in left.actions and action in right.actions)
     kind = right.resource_type if left.resource_type == "*" else left.resource_type
-    return Scope(left.context, kind, actions) if actions else None
+    return Scope(left.context, kind, actions, scope_query.both(left.query, right.query)) if actions else None
 
 
 def _covered(scope: Scope, scopes: Sequence[Scope]) -> bool:
     """Whether the scopes together grant everything `scope` grants."""
     return all(
-        any(other.context == scope.context and other.covers(scope.resource_type, action) for other in scopes)
+        any(
+            other.context == scope.context
+            and other.covers(scope.resource_type, action)
+            and other.asks_no_more_than(scope)
+            for other in scopes
+        )
         for action in scope.actions
     )
 
 
 def _merged(scopes: Sequence[Scope]) -> list[Scope]:
-    """Unite scopes of one type, and drop actions that a wildcard scope grants already."""
-    actions: dict[tuple[str, str], set[str]] = {}
+    """Unite scopes of one type and query, and drop actions that another of them grants already."""
+    actions: dict[tuple[str, str, str], set[str]] = {}
     for scope in scopes:
-        actions.setdefault((scope.context, scope.resource_type), set()).update(scope.actions)
+        actions.setdefault((scope.context, scope.resource_type, scope.query), set()).update(scope.actions)
+    united = [Scope(*key[:2], _in_order(granted), key[2]) for key, granted in actions.items()]
     merged = []
-    for (context, kind), granted in actions.items():
-        own = granted if kind == "*" else granted - actions.get((context, "*"), set())
+    for scope in united:
+        others = [other for other in united if other is not scope]
+        own = {action for action in scope.actions if not _covered(replace(scope, actions=action), others)}
         if own:
-            merged.append(Scope(context, kind, "".join(action for action in _ORDER if action in own)))
+            merged.append(replace(scope, actions=_in_order(own)))
     return merged
+
+
+def _in_order(actions: set[str]) -> str:
+    return "".join(action for action in _ORDER if action in actions)
 
 
 def intersect(requested: Scope, allowed: Sequence[Scope]) -> list[Scope]:
@@ -53,7 +68,14 @@ def intersect(requested: Scope, allowed: Sequence[Scope]) -> list[Scope]:
     return _merged([common for item in allowed if (common := _meet(requested, item)) is not None])
 
 
-def grant(requested: str, registered: str, permitted: Sequence[Scope], contexts: Sequence[str]) -> str:
+def grant(
+    requested: str,
+    registered: str,
+    permitted: Sequence[Scope],
+    contexts: Sequence[str],
+    *,
+    administrator: bool = False,
+) -> str:
     """Decide the granted scope.
 
     Parameters
@@ -62,12 +84,14 @@ def grant(requested: str, registered: str, permitted: Sequence[Scope], contexts:
     registered : scope of the client's registration
     permitted : what the person behind the request may be granted (`roles.role_scopes`); for a service, its registration
     contexts : the contexts this grant type may carry ("patient", "user" or "system")
+    administrator : whether the person may be granted ``foramen/admin`` (a client has to be registered with it, too)
 
     Returns
     -------
     Granted scopes separated by spaces, in the order asked; a scope granted in full keeps the client's spelling.
     """
-    registered_scopes, plain = parse_scopes(registered), set(registered.split()) & set(PLAIN_SCOPES)
+    known = {*PLAIN_SCOPES, ADMINISTRATOR} if administrator else set(PLAIN_SCOPES)
+    registered_scopes, plain = parse_scopes(registered), set(registered.split()) & known
     granted: list[str] = []
     for text in dict.fromkeys(requested.split()):
         scope = parse_scope(text)
@@ -80,15 +104,30 @@ def grant(requested: str, registered: str, permitted: Sequence[Scope], contexts:
     return " ".join(dict.fromkeys(granted))
 
 
-def narrowed(requested: str, original: str) -> str | None:
-    """Return the requested scope if it lies within the original one, else None (RFC 6749 §6: refresh never widens)."""
-    parts = original.split()
-    whole = parse_scopes(original)
+def covers(whole: str, part: str) -> bool:
+    """Whether one scope string grants everything that another does."""
+    texts, scopes = whole.split(), parse_scopes(whole)
+    return all(
+        text in texts or ((scope := parse_scope(text)) is not None and _covered(scope, scopes)) for text in part.split()
+    )
+
+
+def within(requested: str, limit: str) -> str:
+    """Return what of one scope string another grants too, spelled as the first where nothing is lost."""
+    texts, scopes = limit.split(), parse_scopes(limit)
+    left: list[str] = []
     for text in requested.split():
         scope = parse_scope(text)
-        if text not in parts and (scope is None or not _covered(scope, whole)):
-            return None
-    return requested
+        if scope is None:
+            left += [text] if text in texts else []
+        else:
+            left += [text] if _covered(scope, scopes) else [str(part) for part in intersect(scope, scopes)]
+    return " ".join(dict.fromkeys(left))
+
+
+def narrowed(requested: str, original: str) -> str | None:
+    """Return the requested scope if it lies within the original one, else None (RFC 6749 §6: refresh never widens)."""
+    return requested if covers(original, requested) else None
 
 
 def resource_scopes(scope: str) -> tuple[Scope, ...]:
@@ -98,5 +137,5 @@ def resource_scopes(scope: str) -> tuple[Scope, ...]:
 
 def unknown_scopes(scope: str) -> list[str]:
     """Return the scopes that mean nothing here; used where an operator types them."""
-    known = (*PLAIN_SCOPES, ADMINISTRATOR)  # no client is ever granted ADMINISTRATOR; an operator may type it
+    known = (*PLAIN_SCOPES, ADMINISTRATOR)
     return [text for text in scope.split() if text not in known and parse_scope(text) is None]

@@ -14,6 +14,12 @@ SIGN_IN = ("110122", "Login")
 SIGN_OUT = ("110123", "Logout")
 # DCM has no code for issuing a token: the grant is named with the words of RFC 6749.
 _OAUTH = "urn:ietf:rfc:6749"
+_PERSON = {"system": "http://terminology.hl7.org/CodeSystem/audit-entity-type", "code": "1", "display": "Person"}
+_SECURITY_USER = {
+    "system": "http://terminology.hl7.org/CodeSystem/object-role",
+    "code": "11",
+    "display": "Security User Entity",
+}
 SUCCESS, REFUSED, FAILED = "0", "4", "8"
 
 
@@ -23,6 +29,7 @@ class SecurityEvent:
 
     `what` is `SIGN_IN`, `SIGN_OUT` or a word of RFC 6749 (a grant type, or the endpoint that refused).
     `account` and `client_id` are only ever ids that exist here; what somebody typed is not repeated.
+    `concerns`: the account that is acted on; `lenders`: whose permissions it makes use of.
     """
 
     what: tuple[str, str] | str
@@ -33,6 +40,8 @@ class SecurityEvent:
     patient: str | None = None
     address: str | None = None
     reason: str | None = None
+    concerns: str | None = None
+    lenders: tuple[str, ...] = ()
 
     def resource(self, recorded: datetime) -> dict[str, Any]:
         """Build the AuditEvent."""
@@ -54,11 +63,16 @@ class SecurityEvent:
             "action": "E",
             "recorded": recorded.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "outcome": self.outcome,
-            "agent": [agent],
+            "agent": [agent, *({"altId": name, "requestor": False} for name in self.lenders)],
             "source": {"observer": {"display": "foramen auth"}},
         }
         if self.reason:
             event["outcomeDesc"] = self.reason
+        entities: list[dict[str, Any]] = []
         if self.patient:
-            event["entity"] = [{"what": {"reference": f"Patient/{self.patient}"}}]
+            entities.append({"what": {"reference": f"Patient/{self.patient}"}})
+        if self.concerns:
+            entities.append({"type": _PERSON, "role": _SECURITY_USER, "name": self.concerns})
+        if entities:
+            event["entity"] = entities
         return event

@@ -5,7 +5,19 @@ https://docs.sqlalchemy.org/en/21/core/metadata.html
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, Identity, Integer, MetaData, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Double,
+    Identity,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+)
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 
 metadata = MetaData(schema="identity")
@@ -32,6 +44,10 @@ account = Table(
     Column("failed_attempts", Integer, nullable=False),
     _time("locked_until", optional=True),
     _time("created_at"),
+    _text("user_handle", optional=True),
+    Column("code_failures", Integer, nullable=False),
+    _time("codes_locked_until", optional=True),
+    _time("password_changed_at", optional=True),
 )
 client = Table(
     "client",
@@ -48,6 +64,23 @@ client = Table(
     Column("first_party", Boolean, nullable=False),
     Column("disabled", Boolean, nullable=False),
     _time("created_at"),
+    _text("jwks_uri", optional=True),
+    Column("grant_types", JSONB(none_as_null=True)),
+    Column("require_pushed", Boolean, nullable=False),
+    _text("status"),
+    Column("metadata", JSONB, nullable=False),
+    _text("registration_digest", optional=True),
+    _text("registered_from", optional=True),
+    _text("decided_by", optional=True),
+    _time("decided_at", optional=True),
+)
+pushed_request = Table(
+    "pushed_request",
+    metadata,
+    _text("request_uri_digest", key=True),
+    _text("client_id"),
+    Column("parameters", JSONB, nullable=False),
+    _time("expires_at"),
 )
 session = Table(
     "session",
@@ -56,6 +89,69 @@ session = Table(
     _text("account"),
     _time("signed_in_at"),
     _time("last_seen_at"),
+    _time("expires_at"),
+    Column("factors", JSONB, nullable=False),
+    _time("authenticated_at", optional=True),
+    _text("address", optional=True),
+    _text("device", optional=True),
+)
+partial_sign_in = Table(
+    "partial_sign_in",
+    metadata,
+    _text("sign_in_digest", key=True),
+    _text("account"),
+    _time("created_at"),
+    _time("expires_at"),
+)
+totp_device = Table(
+    "totp_device",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True),
+    _text("account"),
+    _text("name"),
+    _text("sealed_secret"),
+    Column("last_step", BigInteger, nullable=False),
+    _time("created_at"),
+    _time("last_used_at", optional=True),
+)
+passkey = Table(
+    "passkey",
+    metadata,
+    _text("credential_id", key=True),
+    _text("account"),
+    _text("name"),
+    Column("public_key", LargeBinary, nullable=False),
+    Column("sign_count", BigInteger, nullable=False),
+    Column("transports", JSONB, nullable=False),
+    _text("aaguid"),
+    Column("backup_eligible", Boolean, nullable=False),
+    Column("backed_up", Boolean, nullable=False),
+    _time("created_at"),
+    _time("last_used_at", optional=True),
+)
+passkey_challenge = Table(
+    "passkey_challenge",
+    metadata,
+    _text("challenge_digest", key=True),
+    _text("browser_digest"),
+    _text("account", optional=True),
+    _text("ceremony"),
+    _time("expires_at"),
+)
+recovery_code = Table(
+    "recovery_code",
+    metadata,
+    _text("account", key=True),
+    _text("code_digest", key=True),
+    _time("used_at", optional=True),
+)
+failure_budget = Table(
+    "failure_budget",
+    metadata,
+    _text("budget", key=True),
+    Column("level", Double, nullable=False),
+    _time("counted_at"),
+    _time("blocked_until"),
     _time("expires_at"),
 )
 launch = Table(
@@ -70,6 +166,8 @@ launch = Table(
     Column("need_patient_banner", Boolean, nullable=False),
     _time("expires_at"),
     _time("used_at", optional=True),
+    _text("smart_style_url", optional=True),
+    Column("fhir_context", JSONB(none_as_null=True)),
 )
 authorization_request = Table(
     "authorization_request",
@@ -82,6 +180,16 @@ authorization_request = Table(
     Column("consented", JSONB(none_as_null=True)),
     _time("created_at"),
     _time("expires_at"),
+    _text("encounter", optional=True),
+)
+consent = Table(
+    "consent",
+    metadata,
+    _text("account", key=True),
+    _text("client_id", key=True),
+    _text("asked"),
+    _text("agreed"),
+    _time("agreed_at"),
 )
 token_family = Table(
     "token_family",
@@ -96,6 +204,7 @@ token_family = Table(
     _time("signed_in_at", optional=True),
     _time("expires_at"),
     _time("revoked_at", optional=True),
+    Column("factors", JSONB(none_as_null=True)),
 )
 authorization_code = Table(
     "authorization_code",
@@ -137,4 +246,37 @@ audit_outbox = Table(
     Column("event", JSONB, nullable=False),
     Column("attempts", Integer, nullable=False),
     _time("next_attempt_at"),
+)
+institution = Table(
+    "institution",
+    metadata,
+    _text("id", key=True),
+    _text("name_zh"),
+    _text("name_en"),
+    _time("created_at"),
+)
+permission_change = Table(
+    "permission_change",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True),
+    _text("account"),
+    _text("permission"),
+    _text("effect"),
+    _time("until", optional=True),
+    _text("reason"),
+    _text("decided_by"),
+    _time("created_at"),
+    _time("ended_at", optional=True),
+)
+delegation = Table(
+    "delegation",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True),
+    _text("lender"),
+    _text("borrower"),
+    _text("permission"),
+    _time("until"),
+    _text("reason"),
+    _time("created_at"),
+    _time("ended_at", optional=True),
 )

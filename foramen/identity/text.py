@@ -5,6 +5,8 @@ Chinese comes first, as the first users are; the pages switch with `?lang=`.
 
 from __future__ import annotations
 
+from foramen.identity.account_text import ACCOUNT_ERRORS, ACCOUNT_WORDS
+from foramen.identity.consent_text import CONSENT_WORDS, explain_query
 from foramen.kernel.access_context import Scope, parse_scope
 
 LANGUAGES = ("zh", "en")
@@ -21,7 +23,6 @@ WORDS: dict[str, dict[str, str]] = {
         "password": "密码",
         "sign_in_failed": "用户名或密码不正确，或该账户因多次失败已被暂时锁定。",
         "consent_title": "授权访问",
-        "consent_lead": "申请代表您：",
         "consent_external": "这不是 Foramen 自带的应用。请仅在您信任它时同意。",
         "consent_return": "同意后将返回",
         "allow": "同意",
@@ -53,7 +54,6 @@ WORDS: dict[str, dict[str, str]] = {
         "password": "Password",
         "sign_in_failed": "User name or password is wrong, or the account is locked for a while after failures.",
         "consent_title": "Allow access",
-        "consent_lead": "asks on your behalf to:",
         "consent_external": "This app is not part of Foramen. Agree only if you trust it.",
         "consent_return": "You will then return to",
         "allow": "Allow",
@@ -80,6 +80,7 @@ ERRORS: dict[str, dict[str, str]] = {
     "zh": {
         "invalid_request": "应用发送的请求不正确。",
         "unknown_client": "未知的应用，或返回地址未登记。",
+        "client_not_approved": "该应用已申请登记，但管理员尚未批准。",
         "expired": "此次登录请求已过期。",
         "csrf": "表单已过期，或不是从本页面提交的。请返回重试。",
         "unavailable": "服务暂时不可用，请稍后再试。",
@@ -89,6 +90,7 @@ ERRORS: dict[str, dict[str, str]] = {
     "en": {
         "invalid_request": "The app sent a request that is not correct.",
         "unknown_client": "The app is unknown, or its return address is not registered.",
+        "client_not_approved": "The app has applied for registration; an administrator has not approved it yet.",
         "expired": "This sign-in request has expired.",
         "csrf": "The form has expired or was not sent from this page. Go back and try again.",
         "unavailable": "The service is not available for the moment. Please try again shortly.",
@@ -97,6 +99,11 @@ ERRORS: dict[str, dict[str, str]] = {
     },
 }
 
+for _language in LANGUAGES:
+    WORDS[_language] |= ACCOUNT_WORDS[_language]
+    WORDS[_language] |= CONSENT_WORDS[_language]
+    ERRORS[_language] |= ACCOUNT_ERRORS[_language]
+
 _PLAIN_SCOPES = {
     "zh": {
         "openid": "知道您是谁",
@@ -104,6 +111,8 @@ _PLAIN_SCOPES = {
         "profile": "读取您的用户名",
         "launch": "接收当前打开的患者",
         "launch/patient": "请您选择一位患者",
+        "launch/encounter": "请您选择一次就诊",
+        "foramen/admin": "管理本系统（系统管理员权限）",
         "offline_access": "在您离开后继续保持访问，直至撤销",
         "online_access": "在您登录期间保持访问",
     },
@@ -113,6 +122,8 @@ _PLAIN_SCOPES = {
         "profile": "read your user name",
         "launch": "receive the patient that is open now",
         "launch/patient": "ask you to choose a patient",
+        "launch/encounter": "ask you to choose an encounter",
+        "foramen/admin": "administer this installation (rights of a system administrator)",
         "offline_access": "keep access after you have left, until it is revoked",
         "online_access": "keep access while you are signed in",
     },
@@ -174,6 +185,6 @@ def _explain_resource_scope(scope: Scope, language: str) -> str:
     kind = _TYPES[language].get(scope.resource_type, scope.resource_type)
     reach = _REACH[language][scope.context]
     if language == "zh":
-        return f"{'、'.join(actions)}{reach}{kind}"
+        return f"{'、'.join(actions)}{reach}{kind}{explain_query(scope.query, language)}"
     listed = actions[0] if len(actions) == 1 else f"{', '.join(actions[:-1])} and {actions[-1]}"
-    return f"{listed} {kind} {reach}"
+    return f"{listed} {kind} {reach}{explain_query(scope.query, language)}"

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from authlib.oauth2.rfc6749 import AuthorizationCodeMixin, TokenMixin
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from foramen.identity import tables
 from foramen.identity.database import utc_now
@@ -36,6 +36,7 @@ class Family(AuthorizationCodeMixin, TokenMixin):  # type: ignore[misc]
     redirect_uri: str = ""
     code_challenge: str = ""
     token_digest: str = ""
+    factors: list[str] | None = None
 
     code_challenge_method = "S256"
 
@@ -52,67 +53,91 @@ class Family(AuthorizationCodeMixin, TokenMixin):  # type: ignore[misc]
         return bool(self.client_id == client.client_id)
 
 
-_FIELDS = (*("client_id", "account", "scope", "session_digest", "launch_context", "nonce", "signed_in_at", "family"),)
+_FIELDS = (
+    *(
+        "client_id",
+        "account",
+        "scope",
+        "session_digest",
+        "launch_context",
+        "nonce",
+        "signed_in_at",
+        "family",
+        "factors",
+    ),
+)
 _COLUMNS = tuple(tables.token_family.c[name] for name in _FIELDS)
 
 
 def save_family(connection: Connection, family: Family, lifetime: timedelta) -> None:
     """Store a new family; it can be revoked for as long as a token of it may live."""
     values = {name: getattr(family, name) for name in _FIELDS}
-    connection.execute(tables.token_family.insert().values(expires_at=utc_now() + lifetime, **values))
+    connection.execute(_INSERT_FAMILY, {"expires_at": utc_now() + lifetime, **values})
 
 
 def save_code(connection: Connection, code: str, family: Family) -> None:
     """Store an authorization code of 60 seconds."""
-    connection.execute(
-        tables.authorization_code.insert().values(
-            code_digest=digest(code),
-            family=family.family,
-            redirect_uri=family.redirect_uri,
-            code_challenge=family.code_challenge,
-            expires_at=utc_now() + CODE_LIFETIME,
-        )
+    values = {
+        "code_digest": digest(code),
+        "family": family.family,
+        "redirect_uri": family.redirect_uri,
+        "code_challenge": family.code_challenge,
+        "expires_at": utc_now() + CODE_LIFETIME,
+    }
+    connection.execute(_INSERT_CODE, values)
+
+
+_CODE = (
+    select(
+        tables.authorization_code.c.redirect_uri,
+        tables.authorization_code.c.code_challenge,
+        tables.authorization_code.c.expires_at,
+        tables.authorization_code.c.used_at,
+        *_COLUMNS,
     )
+    .join(tables.token_family, tables.token_family.c.family == tables.authorization_code.c.family)
+    .where(tables.authorization_code.c.code_digest == bindparam("code"), tables.token_family.c.revoked_at.is_(None))
+    .with_for_update(of=tables.authorization_code)
+)
+_CODE_USED = (
+    update(tables.authorization_code)
+    .where(tables.authorization_code.c.code_digest == bindparam("code"))
+    .values(used_at=bindparam("moment"))
+)
+_INSERT_FAMILY, _INSERT_CODE = tables.token_family.insert(), tables.authorization_code.insert()
+_INSERT_ACCESS_TOKEN, _INSERT_REFRESH_TOKEN = tables.access_token.insert(), tables.refresh_token.insert()
+_PROLONG_FAMILY = (
+    update(tables.token_family)
+    .where(tables.token_family.c.family == bindparam("of_family"))
+    .values(expires_at=bindparam("until"))
+)
 
 
 def find_code(connection: Connection, code: str, client_id: str) -> Family | None:
     """Return what a code stands for; a second use revokes the family. Waits for a concurrent use of the same code."""
-    columns = tables.authorization_code.c
-    row = connection.execute(
-        select(columns.family, columns.redirect_uri, columns.code_challenge, columns.expires_at, columns.used_at)
-        .where(columns.code_digest == digest(code))
-        .with_for_update()
-    ).one_or_none()
-    family = _live_family(connection, row.family) if row else None
-    if row is None or family is None or family.client_id != client_id:
+    row = connection.execute(_CODE, {"code": digest(code)}).one_or_none()
+    if row is None or row.client_id != client_id:
         return None
     if row.used_at is not None:
         revoke_family(connection, row.family)
         return None
     if row.expires_at <= utc_now():
         return None
-    values = {name: getattr(family, name) for name in _FIELDS}
+    values = {name: getattr(row, name) for name in _FIELDS}
     return Family(**values, redirect_uri=row.redirect_uri, code_challenge=row.code_challenge, token_digest=digest(code))
 
 
 def mark_code_used(connection: Connection, code_digest: str) -> None:
     """Note that a code was exchanged."""
-    connection.execute(
-        update(tables.authorization_code)
-        .where(tables.authorization_code.c.code_digest == code_digest)
-        .values(used_at=utc_now())
-    )
+    connection.execute(_CODE_USED, {"code": code_digest, "moment": utc_now()})
 
 
 def new_refresh_token(connection: Connection, family: uuid.UUID) -> str:
     """Store and return the next refresh token of a family; the family lives at least as long."""
     token, expires = new_opaque_token(), utc_now() + REFRESH_LIFETIME
-    connection.execute(
-        tables.refresh_token.insert().values(token_digest=digest(token), family=family, expires_at=expires)
-    )
-    connection.execute(
-        update(tables.token_family).where(tables.token_family.c.family == family).values(expires_at=expires)
-    )
+    values = {"token_digest": digest(token), "family": family, "expires_at": expires}
+    connection.execute(_INSERT_REFRESH_TOKEN, values)
+    connection.execute(_PROLONG_FAMILY, {"of_family": family, "until": expires})
     return token
 
 
@@ -156,7 +181,7 @@ def mark_refresh_token_used(connection: Connection, token_digest: str) -> None:
 
 def record_access_token(connection: Connection, jti: str, family: uuid.UUID, expires_at: datetime) -> None:
     """Remember an issued access token, so that it can be revoked and introspected."""
-    connection.execute(tables.access_token.insert().values(jti=jti, family=family, expires_at=expires_at))
+    connection.execute(_INSERT_ACCESS_TOKEN, {"jti": jti, "family": family, "expires_at": expires_at})
 
 
 def family_of_access_token(connection: Connection, jti: str) -> Family | None:
@@ -188,6 +213,22 @@ def revoke_family(connection: Connection, family: uuid.UUID) -> None:
     connection.execute(
         update(tables.access_token)
         .where(tables.access_token.c.family == family, tables.access_token.c.revoked_at.is_(None))
+        .values(revoked_at=now)
+    )
+
+
+def revoke_client(connection: Connection, client_id: str) -> None:
+    """Revoke every token of a client."""
+    now = utc_now()
+    families = select(tables.token_family.c.family).where(tables.token_family.c.client_id == client_id)
+    connection.execute(
+        update(tables.access_token)
+        .where(tables.access_token.c.family.in_(families), tables.access_token.c.revoked_at.is_(None))
+        .values(revoked_at=now)
+    )
+    connection.execute(
+        update(tables.token_family)
+        .where(tables.token_family.c.client_id == client_id, tables.token_family.c.revoked_at.is_(None))
         .values(revoked_at=now)
     )
 

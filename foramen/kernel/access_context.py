@@ -9,9 +9,10 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
+from foramen.kernel import scope_query
 from foramen.kernel.errors import ForbiddenError
 
-_SCOPE = re.compile(r"^(patient|user|system)/(\*|[A-Z][A-Za-z]*)\.(c?r?u?d?s?|read|write|\*)$")
+_SCOPE = re.compile(r"(patient|user|system)/(\*|[A-Z][A-Za-z]*)\.(c?r?u?d?s?|read|write|\*)(?:\?(.*))?")
 ADMINISTRATOR = "foramen/admin"
 """Scope of a system administrator: maintenance of the record (expunge, packages, search parameters, import, plans)."""
 _V1 = {"read": "rs", "write": "cud", "*": "cruds"}
@@ -22,32 +23,46 @@ class Reach(Enum):
 
     EVERYTHING = "everything"
     COMPARTMENT = "compartment"
+    RESTRICTED = "restricted"
+    """Only what fulfils a query (`AccessContext.restrictions`): who cannot ask it refuses."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """One SMART v2 resource scope, e.g. ``patient/Observation.rs``."""
+    """One SMART v2 resource scope, e.g. ``patient/Observation.rs`` or ``patient/Observation.rs?category=…``.
+
+    `query` is normalised (`scope_query`); empty: every resource of the type.
+    """
 
     context: str
     resource_type: str
     actions: str
+    query: str = ""
 
     def covers(self, resource_type: str, action: str) -> bool:
         """Whether this scope grants `action` (one of c r u d s) on the type."""
         return action in self.actions and self.resource_type in ("*", resource_type)
 
+    def asks_no_more_than(self, other: Scope) -> bool:
+        """Whether everything that fulfils the other's query fulfils this one's: its parts are among the other's."""
+        return scope_query.parts(self.query) <= scope_query.parts(other.query)
+
     def __str__(self) -> str:
-        return f"{self.context}/{self.resource_type}.{self.actions}"
+        return f"{self.context}/{self.resource_type}.{self.actions}" + (f"?{self.query}" if self.query else "")
 
 
 def parse_scope(text: str) -> Scope | None:
     """Parse one resource scope; anything unknown is None and grants nothing."""
-    match = _SCOPE.match(text)
+    match = _SCOPE.fullmatch(text)
     if match is None:
         return None
-    context, resource_type, actions = match.groups()
-    actions = _V1.get(actions, actions)
-    return Scope(context, resource_type, actions) if actions else None
+    context, resource_type, actions, query = match.groups()
+    if query is None:
+        actions = _V1.get(actions, actions)
+        return Scope(context, resource_type, actions) if actions else None
+    normal = scope_query.normalise(query)
+    # Only scopes of version 2 have a query.
+    return Scope(context, resource_type, actions, normal) if normal and actions and actions not in _V1 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +78,8 @@ class AccessContext:
     fhir_user: str | None = None
     institution: str | None = None
     token_id: str = ""
+    lenders: tuple[str, ...] = ()
+    """Accounts whose permissions, lent to the subject, are among those of the token."""
 
     @property
     def is_person(self) -> bool:
@@ -89,6 +106,19 @@ class AccessContext:
         if not self.has_scope(ADMINISTRATOR):
             raise ForbiddenError(f"Only an administrator may do this (scope {ADMINISTRATOR})")
 
+    @property
+    def is_patient(self) -> bool:
+        """Whether a patient (or a relative) signed in, to whom only what a clinician verified is shown."""
+        return self.fhir_user is not None and self.fhir_user.split("/")[0] in ("Patient", "RelatedPerson")
+
+    def granted(self, resource_type: str, action: str) -> tuple[Scope, ...]:
+        """Return the scopes that grant an action; a patient scope without a patient to bind to grants nothing."""
+        return tuple(
+            scope
+            for scope in self.scopes
+            if scope.covers(resource_type, action) and (scope.context != "patient" or self.patient is not None)
+        )
+
     def reach(self, resource_type: str, action: str) -> Reach:
         """How far the token reaches for one interaction.
 
@@ -102,30 +132,57 @@ class AccessContext:
         ForbiddenError
             No scope grants it, or a patient scope has no patient to bind to.
         """
-        granted = [scope for scope in self.scopes if scope.covers(resource_type, action)]
-        if any(scope.context in ("user", "system") for scope in granted):
+        granted = self.granted(resource_type, action)
+        if not granted:
+            raise ForbiddenError(f"The token has no scope for {resource_type}.{action}")
+        whole = [scope for scope in granted if not scope.query]
+        if any(scope.context in ("user", "system") for scope in whole):
             return Reach.EVERYTHING
-        if granted and self.patient is not None:
-            return Reach.COMPARTMENT
-        raise ForbiddenError(f"The token has no scope for {resource_type}.{action}")
+        return Reach.COMPARTMENT if whole else Reach.RESTRICTED
+
+    def restrictions(self, resource_type: str, action: str) -> tuple[str, ...] | None:
+        """Return the queries one of which has to be fulfilled, or None: a scope without a query covers it.
+
+        Raises
+        ------
+        ForbiddenError
+            No scope grants it.
+        """
+        if self.reach(resource_type, action) is not Reach.RESTRICTED:
+            return None
+        return tuple(dict.fromkeys(scope.query for scope in self.granted(resource_type, action)))
+
+    def require_whole_type(self, resource_type: str, action: str) -> None:
+        """Refuse where no query can be asked: a granular scope grants nothing there.
+
+        Raises
+        ------
+        ForbiddenError
+            No scope, or only granular ones, grant it.
+        """
+        if self.reach(resource_type, action) is Reach.RESTRICTED:
+            raise ForbiddenError(f"A granular scope for {resource_type}.{action} does not suffice here")
 
     def covers(self, other: AccessContext) -> bool:
         """Whether this token reaches everything that another's resource scopes reach, in the same patient's record."""
         if other.has_scope(ADMINISTRATOR) and not self.has_scope(ADMINISTRATOR):
             return False
-        asked = {(scope.resource_type, action) for scope in other.scopes for action in scope.actions}
-        return all(self._reaches_like(other, *one) for one in asked)
-
-    def _reaches_like(self, other: AccessContext, resource_type: str, action: str) -> bool:
-        try:
-            wanted = other.reach(resource_type, action)
-        except ForbiddenError:
-            return True  # A patient scope without a patient reached nothing.
-        try:
-            found = self.reach(resource_type, action)
-        except ForbiddenError:
+        if self.is_patient and not other.is_patient:
             return False
-        return found is Reach.EVERYTHING or (found is wanted and self.patient == other.patient)
+        asked = {
+            (scope, action)
+            for scope in other.scopes
+            for action in scope.actions
+            if scope.context != "patient" or other.patient is not None  # Else it reached nothing.
+        }
+        return all(self._covers(other, *one) for one in asked)
+
+    def _covers(self, other: AccessContext, asked: Scope, action: str) -> bool:
+        return any(
+            own.asks_no_more_than(asked)
+            and (own.context != "patient" or (asked.context == "patient" and self.patient == other.patient))
+            for own in self.granted(asked.resource_type, action)
+        )
 
 
 def parse_scopes(text: str) -> tuple[Scope, ...]:

@@ -5,11 +5,15 @@ https://hl7.org/fhir/R4/auditevent.html (codes of DICOM PS3.15 and http://hl7.or
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Any
 
 from foramen.kernel.access_context import AccessContext
 
+OPERATION_NAME = "https://foramen.example/fhir/CodeSystem/operation-name"
+"""Second subtype of an operation: which one it was."""
+_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _ACTIONS = {"create": "C", "read": "R", "vread": "R", "update": "U", "patch": "U", "delete": "D"}
 
 
@@ -23,6 +27,7 @@ def audit_event(
     context: AccessContext | None,
     entity: str | None = None,
     patient: str | None = None,
+    operation: str | None = None,
 ) -> dict[str, Any]:
     """Build one AuditEvent.
 
@@ -35,29 +40,38 @@ def audit_event(
     context : who asked; None when nobody could be recognised
     entity : what was asked for, e.g. "Observation/1" or a Study Instance UID as "urn:oid:…"; never a search value
     patient : "Patient/id" when known
+    operation : name of a FHIR operation, without the dollar sign
     """
     outcome = "0" if status < 400 else "4" if status in (404, 409, 410, 412, 422) else "8" if status < 500 else "12"
     resource: dict[str, Any] = {
         "resourceType": "AuditEvent",
         "type": {"system": "http://terminology.hl7.org/CodeSystem/audit-event-type", "code": "rest"},
-        "subtype": [{"system": "http://hl7.org/fhir/restful-interaction", "code": interaction}],
+        "subtype": [{"system": "http://hl7.org/fhir/restful-interaction", "code": interaction}, *_operation(operation)],
         "action": _ACTIONS.get(interaction, "E"),
         "recorded": recorded.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "outcome": outcome,
-        "agent": [_agent(context)],
+        "agent": _agents(context),
         "source": {"observer": {"display": f"foramen {source}"}},
         "entity": [{"name": "trace", "description": trace_id}, *_entities(entity, patient)],
     }
     return resource
 
 
-def _agent(context: AccessContext | None) -> dict[str, Any]:
+def _operation(name: str | None) -> list[dict[str, Any]]:
+    return [{"system": OPERATION_NAME, "code": name}] if name else []
+
+
+def _agents(context: AccessContext | None) -> list[dict[str, Any]]:
+    """Who asked; the institution, so that events can be counted by it; and whose permissions were lent."""
     if context is None:
-        return {"altId": "anonymous", "requestor": True}
+        return [{"altId": "anonymous", "requestor": True}]
     agent: dict[str, Any] = {"altId": context.subject, "name": context.client_id, "requestor": True}
     if context.fhir_user:
         agent["who"] = {"reference": context.fhir_user}
-    return agent
+    agents = [agent]
+    if context.institution and _ID.fullmatch(context.institution):
+        agents.append({"who": {"reference": f"Organization/{context.institution}"}, "requestor": False})
+    return agents + [{"altId": lender, "requestor": False} for lender in context.lenders]
 
 
 def _entities(entity: str | None, patient: str | None) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -48,10 +49,56 @@ class Settings(BaseSettings):
     worker_poll_s: float = Field(default=0.5, gt=0, description="Pause between two looks for new AI tasks.")
     worker_threads: int = Field(default=2, ge=1, description="Threads of one ONNX Runtime session.")
     access_token_s: int = Field(default=3600, ge=60, description="Lifetime of access tokens in seconds.")
+    client_registration: bool = Field(
+        default=True, description="Whether apps may apply for registration at /auth/register (RFC 7591)."
+    )
+    client_registrations_per_hour: int = Field(
+        default=20, ge=1, description="Registrations accepted from one address in an hour."
+    )
+    client_registrations_pending: int = Field(
+        default=200, ge=1, description="Registrations that may wait for approval at the same time."
+    )
+    client_jwks_networks: str = Field(
+        default="",
+        description="Networks that are not public and may hold a client's jwks_uri (CIDR, comma-separated), "
+        "e.g. 10.0.0.0/8; http is accepted on loopback only.",
+    )
     session_idle_s: int = Field(default=3600, ge=60, description="Idle time after which a sign-in session ends.")
+    session_absolute_s: int = Field(
+        default=43200, ge=60, description="Time after sign-in at which a session ends, however busy it is."
+    )
+    delegation_max_days: int = Field(
+        default=30, ge=1, le=366, description="Longest time for which a permission is lent to another account, in days."
+    )
+    second_factor_roles: str = Field(
+        default="system-administrator,institution-administrator",
+        description="Roles that need a second factor, separated by commas; it is set up at the next sign-in.",
+    )
+    sign_in_failures_per_address: int = Field(
+        default=50, ge=1, description="Failed sign-ins that one client address may have before it has to wait."
+    )
+    sign_in_failures_everywhere: int = Field(
+        default=500,
+        ge=1,
+        description="Failed sign-ins in ten minutes, all addresses together, after which each address may have few.",
+    )
+    trusted_proxies: str = Field(
+        default="",
+        description="Networks of proxies whose X-Forwarded-For is believed, separated by commas (10.0.0.0/8,::1).",
+    )
+    data_keys_file: Path | None = Field(
+        default=None,
+        description="File of the keys that seal secrets in the database; default FORAMEN_HOME/secrets/data-keys.",
+    )
     max_body_bytes: int = Field(default=64 * 1024 * 1024, ge=1024, description="Largest FHIR request body.")
     max_stow_bytes: int = Field(default=4 * 1024**3, ge=1024, description="Largest STOW-RS request body.")
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    digest: Literal["SHA-256", "SM3"] = Field(
+        default="SHA-256", description="Digest of the audit chain: SHA-256, or SM3 (GB/T 32905)."
+    )
+    audit_retention_days: int = Field(
+        default=180, ge=180, description="Days for which no AuditEvent can be removed; 180 or more."
+    )
     test_data: Path = Field(default=Path("../shared/data"), description="Real data for tests and `demo --check`.")
 
     @property

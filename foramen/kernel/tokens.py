@@ -10,7 +10,7 @@ from collections import OrderedDict
 from typing import Any
 
 from joserfc import jwt
-from joserfc.errors import JoseError
+from joserfc.errors import InvalidKeyIdError, JoseError
 from joserfc.jwk import ECKey, KeySet
 
 from foramen.kernel.access_context import AccessContext, parse_scopes
@@ -20,6 +20,9 @@ ALGORITHM = "ES256"
 TOKEN_TYPE = "at+jwt"  # noqa: S105  RFC 9068 §2.1 media type
 _MAX_TOKEN_BYTES = 8192
 _CACHE_SIZE = 4096
+_CLOCK_SKEW_S = 60
+_KNOWN_HEADERS = frozenset(("alg", "typ", "kid"))
+"""Anything else (jku, jwk, x5u, x5c, crit…) is none of ours, whoever signed it (RFC 8725 §3.10)."""
 
 
 def _refuse(text: str, issue_code: str = "login") -> NotAuthenticatedError:
@@ -39,6 +42,14 @@ class TokenVerifier:
         self._audience = audience
         self._verified: OrderedDict[str, tuple[float, AccessContext]] = OrderedDict()
 
+    def set_keys(self, keys: KeySet | ECKey) -> None:
+        """Verify with other keys from now on; what was verified with the old ones is verified again."""
+        self._keys, self._verified = keys, OrderedDict()
+
+    def refresh_keys(self) -> bool:
+        """Look for keys made meanwhile, when a token names one that is not known; whether there are any."""
+        return False
+
     def verify(self, token: str) -> AccessContext:
         """Turn a token into its access context.
 
@@ -54,7 +65,7 @@ class TokenVerifier:
         if len(token) > _MAX_TOKEN_BYTES:
             raise _refuse("The token is too long")
         try:
-            decoded = jwt.decode(token, self._keys, algorithms=[ALGORITHM])
+            decoded = self._decode(token)
         except (JoseError, ValueError) as exc:
             raise _refuse("The token is not valid") from exc
         context, expires = self._context(decoded.header, decoded.claims, now)
@@ -63,13 +74,27 @@ class TokenVerifier:
             self._verified.popitem(last=False)
         return context
 
+    def _decode(self, token: str) -> jwt.Token:
+        try:
+            return jwt.decode(token, self._keys, algorithms=[ALGORITHM])
+        except InvalidKeyIdError:
+            if not self.refresh_keys():
+                raise
+            return jwt.decode(token, self._keys, algorithms=[ALGORITHM])
+
     def _context(self, header: dict[str, Any], claims: dict[str, Any], now: float) -> tuple[AccessContext, float]:
         expires, audience = claims.get("exp"), claims.get("aud")
         audiences = audience if isinstance(audience, list) else [audience]
+        if not _KNOWN_HEADERS.issuperset(header):
+            raise _refuse("The token has a header of somebody else")
         if header.get("typ") != TOKEN_TYPE or claims.get("iss") != self._issuer or self._audience not in audiences:
             raise _refuse("The token was issued for something else")
         if not isinstance(expires, int | float) or expires <= now:
             raise _refuse("The token has expired", "expired")
+        for name in ("iat", "nbf"):
+            moment = claims.get(name, 0)
+            if not isinstance(moment, int | float) or moment > now + _CLOCK_SKEW_S:
+                raise _refuse("The token is not valid yet")
         if not isinstance(claims.get("sub"), str) or not isinstance(claims.get("client_id"), str):
             raise _refuse("The token lacks its subject or client")
         scope_text = str(claims.get("scope", ""))
@@ -84,6 +109,7 @@ class TokenVerifier:
                 fhir_user=claims.get("fhirUser"),
                 institution=claims.get("institution"),
                 token_id=str(claims.get("jti", "")),
+                lenders=tuple(one["sub"] for one in claims.get("delegated_by", ())),
             ),
             float(expires),
         )

@@ -11,9 +11,10 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from foramen.identity.authorization_flow import Progress, Step, begin, proceed
+from foramen.identity.authorization_flow import Progress, Step, proceed
 from foramen.identity.authorization_requests import find_request
 from foramen.identity.endpoints.current_session import current_session
+from foramen.identity.endpoints.par import begin_pushed
 from foramen.identity.environment import MOUNT, Environment
 from foramen.identity.pages import SECURITY_HEADERS, error_page
 from foramen.identity.parameters import client_address, form_parameters, query_parameters
@@ -25,7 +26,7 @@ async def authorize(env: Environment, request: Request) -> Response:
     address = client_address(request)
 
     def work(connection: Connection) -> Progress:
-        begun = begin(env, connection, parameters, address)
+        begun = begin_pushed(env, connection, parameters, address)
         if isinstance(begun, Progress):
             return begun
         return advance(env, connection, request, begun)
@@ -57,6 +58,8 @@ def to_response(env: Environment, request: Request, progress: Progress) -> Respo
     if progress.step is Step.ERROR:
         if not progress.detail:
             return error_page(env, request, 400, "expired")
+        if progress.detail.startswith("unauthorized_client"):
+            return error_page(env, request, 403, "client_not_approved")
         unknown = progress.detail.startswith("invalid_client") or "redirect_uri" in progress.detail
         return error_page(env, request, 400, "unknown_client" if unknown else "invalid_request", progress.detail)
     if progress.step is Step.REDIRECT:

@@ -12,6 +12,7 @@ from foramen.identity.cookies import CSRF, SESSION, read_cookie
 from foramen.identity.database import utc_now
 from foramen.identity.environment import Environment
 from foramen.identity.opaque_tokens import csrf_matches, digest
+from foramen.identity.second_factor import second_factor_roles
 from foramen.identity.sessions import Session, live_session
 
 
@@ -20,7 +21,13 @@ def current_session(env: Environment, connection: Connection, request: Request) 
     cookie = read_cookie(env, request, SESSION)
     if cookie is None:
         return None
-    return live_session(connection, digest(cookie), utc_now(), env.settings.session_idle_s)
+    return live_session(
+        connection,
+        digest(cookie),
+        utc_now(),
+        env.settings.session_idle_s,
+        two_factor_roles=second_factor_roles(env.settings),
+    )
 
 
 def form_is_ours(env: Environment, request: Request, form: dict[str, str]) -> bool:

@@ -1,6 +1,7 @@
 """Discovery: `/.well-known/openid-configuration` and `/fhir/.well-known/smart-configuration`.
 
-https://hl7.org/fhir/smart-app-launch/STU2.2/conformance.html; OpenID Connect Discovery 1.0; RFC 8414; RFC 9207
+https://hl7.org/fhir/smart-app-launch/STU2.2/conformance.html; OpenID Connect Discovery 1.0; RFC 8414; RFC 9126 §5;
+RFC 9207. Everything is read from what serves: the route table, the grants, the authentication methods, the scopes.
 """
 
 from __future__ import annotations
@@ -11,74 +12,103 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from foramen.identity.authentication_context import ACR_VALUES
+from foramen.identity.authorization_server import GRANT_TYPES
 from foramen.identity.client_assertion import ALGORITHMS
+from foramen.identity.clients import PRIVATE_KEY
 from foramen.identity.environment import MOUNT, Environment
+from foramen.identity.grants import CLIENT_AUTH_METHODS, RequiredCodeChallenge
+from foramen.identity.introspection import IntrospectionEndpoint
+from foramen.identity.revocation import RevocationEndpoint
+from foramen.identity.routes import ENDPOINTS
 from foramen.identity.scopes import PLAIN_SCOPES
-from foramen.kernel.tokens import ALGORITHM
+from foramen.identity.signing import ID_TOKEN_ALGORITHMS
+from foramen.kernel.access_context import ADMINISTRATOR
 
 Document = Callable[[Environment, Request], Awaitable[Response]]
-_AUTH_METHODS = ["client_secret_basic", "private_key_jwt", "none"]
-_SCOPES = [*PLAIN_SCOPES, "patient/*.rs", "user/*.rs", "user/*.cruds", "system/*.rs", "system/*.cruds"]
-CAPABILITIES = [
-    "launch-ehr",
-    "launch-standalone",
-    "authorize-post",
-    "client-public",
-    "client-confidential-symmetric",
-    "client-confidential-asymmetric",
-    "sso-openid-connect",
-    "context-banner",
-    "context-ehr-patient",
-    "context-ehr-encounter",
-    "context-standalone-patient",
-    "permission-offline",
-    "permission-online",
-    "permission-patient",
-    "permission-user",
-    "permission-v1",
-    "permission-v2",
-]
+_RESOURCE_SCOPES = ("patient/*.rs", "user/*.rs", "user/*.cruds", "system/*.rs", "system/*.cruds")
+_OPENID_ONLY = ("userinfo_endpoint", "end_session_endpoint")
 _HEADERS = {"Cache-Control": "public, max-age=60"}
+
+
+def capabilities() -> list[str]:
+    """Return SMART's capabilities as far as something here serves them."""
+    paths = {endpoint.path: endpoint for endpoint in ENDPOINTS}
+    known = {
+        "launch-ehr": "launch" in PLAIN_SCOPES,
+        "launch-standalone": "launch/patient" in PLAIN_SCOPES,
+        "authorize-post": "POST" in paths["/authorize"].methods,
+        "client-public": "none" in CLIENT_AUTH_METHODS,
+        "client-confidential-symmetric": "client_secret_basic" in CLIENT_AUTH_METHODS,
+        "client-confidential-asymmetric": PRIVATE_KEY in CLIENT_AUTH_METHODS,
+        "sso-openid-connect": {"openid", "fhirUser"} <= set(PLAIN_SCOPES),
+        "context-banner": "/launch" in paths,
+        "context-ehr-patient": "/launch" in paths,
+        "context-ehr-encounter": "/launch" in paths,
+        "context-standalone-patient": "/patient" in paths,
+        "context-standalone-encounter": "/encounter" in paths and "launch/encounter" in PLAIN_SCOPES,
+        "permission-offline": "offline_access" in PLAIN_SCOPES,
+        "permission-online": "online_access" in PLAIN_SCOPES,
+        "permission-patient": True,
+        "permission-user": True,
+        "permission-v1": True,
+        "permission-v2": True,
+    }
+    return [name for name, served in known.items() if served]
+
+
+def _with_algorithms(endpoint: str, methods: list[str]) -> dict[str, Any]:
+    described: dict[str, Any] = {f"{endpoint}_auth_methods_supported": methods}
+    if PRIVATE_KEY in methods:
+        described[f"{endpoint}_auth_signing_alg_values_supported"] = ALGORITHMS
+    return described
 
 
 def _shared(env: Environment) -> dict[str, Any]:
     base = f"{env.settings.origin}{MOUNT}"
+    registers = env.settings.client_registration
     return {
         "issuer": env.settings.issuer,
-        "jwks_uri": f"{base}/jwks",
-        "authorization_endpoint": f"{base}/authorize",
-        "token_endpoint": f"{base}/token",
-        "revocation_endpoint": f"{base}/revoke",
-        "introspection_endpoint": f"{base}/introspect",
-        "token_endpoint_auth_methods_supported": _AUTH_METHODS,
-        "token_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
-        "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials"],
+        **{
+            endpoint.metadata: f"{base}{endpoint.path}"
+            for endpoint in ENDPOINTS
+            if endpoint.metadata
+            and endpoint.metadata not in _OPENID_ONLY
+            and (registers or endpoint.metadata != "registration_endpoint")
+        },
+        **_with_algorithms("token_endpoint", CLIENT_AUTH_METHODS),
+        **_with_algorithms("introspection_endpoint", IntrospectionEndpoint.CLIENT_AUTH_METHODS),
+        **_with_algorithms("revocation_endpoint", RevocationEndpoint.CLIENT_AUTH_METHODS),
+        "grant_types_supported": list(GRANT_TYPES),
         "response_types_supported": ["code"],
-        "scopes_supported": _SCOPES,
-        "code_challenge_methods_supported": ["S256"],
+        "response_modes_supported": ["query"],
+        "scopes_supported": [*PLAIN_SCOPES, *_RESOURCE_SCOPES, ADMINISTRATOR],
+        "code_challenge_methods_supported": RequiredCodeChallenge.SUPPORTED_CODE_CHALLENGE_METHOD,
         "authorization_response_iss_parameter_supported": True,
+        "require_pushed_authorization_requests": False,
     }
 
 
 async def smart_configuration(env: Environment, request: Request) -> Response:
     """Describe the server to SMART apps."""
-    content = {**_shared(env), "capabilities": CAPABILITIES}
+    content = {**_shared(env), "capabilities": capabilities()}
     return JSONResponse(content, headers=_HEADERS)
 
 
 async def openid_configuration(env: Environment, request: Request) -> Response:
     """Describe the server to OpenID Connect clients."""
     base = f"{env.settings.origin}{MOUNT}"
+    claims = ["sub", "iss", "aud", "exp", "iat", "at_hash", "auth_time", "acr", "amr", "nonce"]
     content = {
         **_shared(env),
-        "userinfo_endpoint": f"{base}/userinfo",
-        "end_session_endpoint": f"{base}/logout",
-        "response_modes_supported": ["query"],
+        **{endpoint.metadata: f"{base}{endpoint.path}" for endpoint in ENDPOINTS if endpoint.metadata in _OPENID_ONLY},
         "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": [ALGORITHM],
-        "claims_supported": ["sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "fhirUser", "preferred_username"],
+        "id_token_signing_alg_values_supported": list(ID_TOKEN_ALGORITHMS),
+        "acr_values_supported": list(ACR_VALUES),
+        "claims_supported": [*claims, "fhirUser", "preferred_username"],
         "prompt_values_supported": ["none", "login", "consent"],
         "ui_locales_supported": ["zh-CN", "en"],
+        "claims_parameter_supported": False,
         "request_parameter_supported": False,
         "request_uri_parameter_supported": False,
     }

@@ -20,6 +20,7 @@ from foramen.identity.clients import find_client
 from foramen.identity.endpoints.current_session import current_session
 from foramen.identity.endpoints.token import NO_STORE
 from foramen.identity.environment import Environment
+from foramen.identity.launch_parameters import checked_context, checked_style_url
 from foramen.identity.launches import LAUNCH_LIFETIME, Launch, create_launch
 from foramen.identity.parameters import client_address
 from foramen.identity.security_event import SUCCESS, SecurityEvent
@@ -120,4 +121,12 @@ async def _body(request: Request) -> dict[str, Any]:
         if not isinstance(intent, str) or not intent.isprintable() or len(intent) > 256:
             raise InvalidRequestError("intent is a short text")
         body["intent"] = intent
-    return body
+    banner = content.get("need_patient_banner", True)
+    if not isinstance(banner, bool):
+        raise InvalidRequestError("need_patient_banner is true or false")
+    style, further = content.get("smart_style_url"), content.get("fhirContext")
+    return body | {
+        "need_patient_banner": banner,
+        "smart_style_url": None if style is None else checked_style_url(style),
+        "fhir_context": None if further is None else checked_context(further),
+    }

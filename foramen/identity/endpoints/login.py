@@ -1,4 +1,4 @@
-"""`/auth/login`: the sign-in page. One form, no script; the same answer for every reason of failure.
+"""`/auth/login`: the sign-in page. One form, no script; the same answer and the same work for every reason of failure.
 
 OWASP Authentication and Session Management Cheat Sheets
 """
@@ -6,88 +6,117 @@ OWASP Authentication and Session Management Cheat Sheets
 from __future__ import annotations
 
 import asyncio
-from urllib.parse import urlencode
+from dataclasses import dataclass
 
 from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from foramen.identity.accounts import Account, SignInAttempt, begin_sign_in, sign_in_succeeded
-from foramen.identity.audit_outbox import record
-from foramen.identity.authorization_requests import find_request
-from foramen.identity.clients import Client, find_client
-from foramen.identity.cookies import CSRF, SESSION, clear_cookie, read_cookie, set_cookie
+from foramen.identity.accounts import SignInAttempt, begin_sign_in, sign_in_succeeded
+from foramen.identity.cookies import SIGN_IN as PARTIAL
+from foramen.identity.cookies import read_cookie, set_cookie
 from foramen.identity.database import utc_now
 from foramen.identity.endpoints.authorize import redirect
 from foramen.identity.endpoints.current_session import form_is_ours
-from foramen.identity.environment import MOUNT, Environment
-from foramen.identity.pages import app_name, error_page, page_language, render
+from foramen.identity.endpoints.sign_in_steps import (
+    Destination,
+    complete,
+    destination,
+    failed,
+    page_values,
+    signed_in,
+    throttled,
+)
+from foramen.identity.environment import Environment
+from foramen.identity.pages import error_page, render
 from foramen.identity.parameters import client_address, form_parameters, query_parameters
+from foramen.identity.partial_sign_in import LIFETIME, begin_partial, end_partial
+from foramen.identity.passkeys import rp_id
 from foramen.identity.passwords import password_matches
-from foramen.identity.security_event import FAILED, SIGN_IN, SUCCESS, SecurityEvent
-from foramen.identity.sessions import start_session
+from foramen.identity.second_factor import enrolled, second_factor_roles
+from foramen.identity.security_event import SIGN_IN
+from foramen.identity.sessions import PASSWORD
+from foramen.identity.throttling import wait_s
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """How the password step ended: one of a session, a sign-in that needs its second factor, a wait; else failed."""
+
+    session: str = ""
+    partial: str = ""
+    next_page: str = ""
+    wait_s: int = 0
 
 
 async def login_page(env: Environment, request: Request) -> Response:
     """Show the form."""
-    return await _page(env, request, query_parameters(request).get("request", ""))
+    return await _page(env, request, destination(query_parameters(request)))
 
 
 async def login(env: Environment, request: Request) -> Response:
-    """Check name and password, and start a session."""
+    """Check name and password; start a session, or ask for the second factor."""
     form = await form_parameters(request)
     if not form_is_ours(env, request, form):
         return error_page(env, request, 403, "csrf")
-    request_id = form.get("request", "")
-    name, password = form.get("username", "")[:64], form.get("password", "")
-    attempt = await env.database.run(lambda connection: begin_sign_in(connection, name, utc_now()))
+    to, name, password = destination(form), form.get("username", "")[:64], form.get("password", "")
+
+    def begin(connection: Connection) -> SignInAttempt | int:
+        now = utc_now()
+        return wait_s(connection, client_address(request), now) or begin_sign_in(connection, name, now)
+
+    attempt = await env.database.run(begin)
+    if isinstance(attempt, int):
+        return throttled(env, request, attempt)
     async with env.password_checks:
         matches = await asyncio.to_thread(password_matches, attempt.password_hash, password)
-    cookie = await env.database.run(lambda connection: _settle(env, connection, request, name, attempt, matches))
+    settled = await env.database.run(lambda connection: _settle(env, connection, request, name, attempt, matches))
     env.audit.wake()
-    if cookie is None:
-        return await _page(env, request, request_id, failed=True)
-    response = redirect(f"{MOUNT}/continue?{urlencode({'request': request_id})}" if request_id else "/")
-    set_cookie(env, response, SESSION, cookie)
-    clear_cookie(env, response, CSRF)
-    return response
+    if settled.wait_s:
+        return throttled(env, request, settled.wait_s)
+    if settled.session:
+        return signed_in(env, request, to, settled.session)
+    if settled.partial:
+        response = redirect(to.page(settled.next_page))
+        set_cookie(env, response, PARTIAL, settled.partial, int(LIFETIME.total_seconds()))
+        return response
+    return await _page(env, request, to, failed=True)
 
 
 def _settle(
     env: Environment, connection: Connection, request: Request, name: str, attempt: SignInAttempt, matches: bool
-) -> str | None:
-    """Start the session, or note the failure; returns the session cookie."""
-    account: Account | None = sign_in_succeeded(connection, name) if matches else None
-    event = SecurityEvent(
-        what=SIGN_IN,
-        outcome=SUCCESS if account else FAILED,
-        account=name if attempt.known else None,
-        fhir_user=account.fhir_user if account else None,
-        address=client_address(request),
-    )
-    record(connection, event)
+) -> _Settled:
+    """Decide what comes next, or note the failure.
+
+    The budget is looked at again: of many attempts sent at once, those past it learn nothing about their password.
+    """
+    now = utc_now()
+    wait = wait_s(connection, client_address(request), now)
+    if wait:
+        return _Settled(wait_s=wait)
+    account = sign_in_succeeded(connection, name) if matches else None
     if account is None:
-        return None
-    return start_session(connection, account.name, read_cookie(env, request, SESSION), utc_now())
+        failed(env, connection, request, SIGN_IN, name if attempt.known else None)
+        return _Settled()
+    have = enrolled(connection, account.name)
+    if not have.number and account.role not in second_factor_roles(env.settings):
+        return _Settled(session=complete(env, connection, request, account, (PASSWORD,)))
+    end_partial(connection, read_cookie(env, request, PARTIAL))
+    return _Settled(
+        partial=begin_partial(connection, account.name, now), next_page="second-factor" if have.number else "enrol"
+    )
 
 
-async def _page(env: Environment, request: Request, request_id: str, *, failed: bool = False) -> Response:
-    def work(connection: Connection) -> tuple[Client | None, dict[str, str]]:
-        pending = find_request(connection, request_id) if request_id else None
-        return (find_client(connection, pending.client_id), pending.parameters) if pending else (None, {})
-
-    client, parameters = await env.database.run(work)
-    if request_id and client is None:
+async def _page(env: Environment, request: Request, to: Destination, *, failed: bool = False) -> Response:
+    values = await env.database.run(lambda connection: page_values(env, connection, request, to))
+    if values is None:
         return error_page(env, request, 400, "expired")
-    ui_locales = parameters.get("ui_locales", "")
     return render(
         env,
         request,
         "login.html",
         status=403 if failed else 200,
-        redirect_uri=parameters.get("redirect_uri"),
-        ui_locales=ui_locales,
-        app=app_name(client, page_language(env, request, ui_locales)) if client else "",
-        request_id=request_id,
         failed=failed,
+        passkey_page=to.page("passkey") if rp_id(env.settings) else "",
+        **values,
     )

@@ -16,15 +16,17 @@ from starlette.responses import Response
 from foramen.identity.audit_outbox import record
 from foramen.identity.clients import find_client
 from foramen.identity.cookies import SESSION, clear_cookie, read_cookie
+from foramen.identity.cookies import SIGN_IN as PARTIAL
 from foramen.identity.endpoints.authorize import redirect
 from foramen.identity.endpoints.current_session import current_session, form_is_ours
 from foramen.identity.environment import Environment
 from foramen.identity.opaque_tokens import digest
 from foramen.identity.pages import error_page, render
 from foramen.identity.parameters import client_address, form_parameters, query_parameters
+from foramen.identity.partial_sign_in import end_partial
 from foramen.identity.security_event import SIGN_OUT, SUCCESS, SecurityEvent
 from foramen.identity.sessions import end_session
-from foramen.kernel.tokens import ALGORITHM
+from foramen.identity.signing import ID_TOKEN_ALGORITHMS
 
 
 async def logout_page(env: Environment, request: Request) -> Response:
@@ -57,6 +59,7 @@ async def _end(env: Environment, request: Request, target: str | None, state: st
     cookie = read_cookie(env, request, SESSION)
 
     def work(connection: Connection) -> None:
+        end_partial(connection, read_cookie(env, request, PARTIAL))
         account = end_session(connection, digest(cookie)) if cookie else None
         if account is not None:
             event = SecurityEvent(SIGN_OUT, SUCCESS, account=account, address=client_address(request))
@@ -70,6 +73,8 @@ async def _end(env: Environment, request: Request, target: str | None, state: st
     else:
         response = render(env, request, "logout.html", done=True)
     clear_cookie(env, response, SESSION)
+    if read_cookie(env, request, PARTIAL):
+        clear_cookie(env, response, PARTIAL)
     return response
 
 
@@ -78,7 +83,7 @@ def _hint(env: Environment, id_token: str) -> tuple[str, str] | None:
     if not id_token:
         return None
     try:
-        token = jwt.decode(id_token, env.signer.key_set(), algorithms=[ALGORITHM])
+        token = jwt.decode(id_token, env.signer.key_set(), algorithms=ID_TOKEN_ALGORITHMS)
     except (JoseError, ValueError):
         return None
     claims = token.claims

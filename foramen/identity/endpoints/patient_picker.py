@@ -6,30 +6,22 @@ https://hl7.org/fhir/smart-app-launch/STU2.2/scopes-and-launch-context.html#laun
 from __future__ import annotations
 
 import re
-from typing import Any
 
-import httpx
 from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from foramen.identity.accounts import Account
 from foramen.identity.authorization_flow import Progress, Step, proceed
 from foramen.identity.authorization_requests import PendingRequest, find_request, settle_patient
-from foramen.identity.database import utc_now
 from foramen.identity.endpoints.authorize import advance, to_response
 from foramen.identity.endpoints.current_session import current_session, form_is_ours
+from foramen.identity.endpoints.record_reading import fhir_of, patient_line
 from foramen.identity.environment import Environment
 from foramen.identity.pages import app_name, error_page, page_language, render
 from foramen.identity.parameters import client_address, form_parameters, query_parameters
-from foramen.identity.roles import role_scopes
-from foramen.identity.scopes import grant
 from foramen.identity.sessions import Session
 from foramen.kernel.errors import NotFoundError, UpstreamError
-from foramen.kernel.fhir_client import FhirClient
 
-_CLIENT_ID = "foramen-identity"
-_SCOPE = "user/Patient.rs"
 _PAGE = 50
 _LOGICAL_ID = re.compile(r"^[A-Za-z0-9\-.]{1,64}$")
 
@@ -53,7 +45,7 @@ async def patient(env: Environment, request: Request) -> Response:
     try:
         if not _LOGICAL_ID.match(chosen):
             raise NotFoundError("No such patient")
-        async with _fhir(env, session.account) as fhir:
+        async with fhir_of(env, session.account) as fhir:
             await fhir.read(f"Patient/{chosen}")
     except NotFoundError:
         return await _page(env, request, request_id, "")
@@ -83,24 +75,6 @@ async def _state(
     return await env.database.run(work)
 
 
-def _fhir(env: Environment, account: Account) -> FhirClient:
-    """Return a client that reads patients as this person may."""
-    scope = grant(_SCOPE, _SCOPE, role_scopes(account.role), ("user",))
-    token = env.signer.access_token(
-        subject=account.name,
-        client_id=_CLIENT_ID,
-        scope=scope,
-        now=utc_now(),
-        lifetime_s=60,
-        fhir_user=account.fhir_user,
-        institution=account.institution,
-    )
-    http = httpx.AsyncClient(
-        headers={"Authorization": f"Bearer {token.text}"}, timeout=10, transport=env.transport, trust_env=False
-    )
-    return FhirClient(f"{env.settings.internal_origin}/fhir", http)
-
-
 async def _page(env: Environment, request: Request, request_id: str, name: str) -> Response:
     progress, pending, session = await _state(env, request, request_id)
     if progress.step is not Step.PATIENT or pending is None or session is None:
@@ -108,9 +82,9 @@ async def _page(env: Environment, request: Request, request_id: str, name: str) 
     parameters = [("_count", str(_PAGE)), *([("name", name)] if name else [])]
     patients = []
     try:
-        async with _fhir(env, session.account) as fhir:
+        async with fhir_of(env, session.account) as fhir:
             async for resource in fhir.search_pages("Patient", parameters):
-                patients.append(_line(resource))
+                patients.append(patient_line(resource))
                 if len(patients) == _PAGE:
                     break
     except UpstreamError:
@@ -127,16 +101,3 @@ async def _page(env: Environment, request: Request, request_id: str, name: str) 
         name=name,
         request_id=request_id,
     )
-
-
-def _line(resource: dict[str, Any]) -> dict[str, Any]:
-    """What one line of the picker shows of a Patient."""
-    name = (resource.get("name") or [{}])[0]
-    shown = name.get("text") or " ".join([name.get("family", ""), *name.get("given", [])]).strip()
-    tags = [tag.get("code") for tag in resource.get("meta", {}).get("tag", [])]
-    return {
-        "id": resource["id"],
-        "name": shown,
-        "birth_date": resource.get("birthDate", ""),
-        "synthetic": "SYNTHETIC" in tags,
-    }

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from foramen.identity.authorization_server import Answer, FormRequest, SmartAuthorizationServer
 from foramen.identity.environment import Environment
 from foramen.identity.parameters import client_address, form_parameters
+from foramen.identity.remote_keys import KeysNeeded
 
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache", "X-Content-Type-Options": "nosniff"}
 _KEYS_AGE_S = 300
@@ -22,17 +23,17 @@ _KEYS_AGE_S = 300
 
 async def token(env: Environment, request: Request) -> Response:
     """Exchange a code, a refresh token or a client's own credentials for tokens."""
-    return await _answer(env, request, lambda server, form: server.create_token_response(form))
+    return await answer(env, request, lambda server, form: server.create_token_response(form))
 
 
 async def revoke(env: Environment, request: Request) -> Response:
     """Revoke a token."""
-    return await _answer(env, request, lambda server, form: server.create_endpoint_response("revocation", form))
+    return await answer(env, request, lambda server, form: server.create_endpoint_response("revocation", form))
 
 
 async def introspect(env: Environment, request: Request) -> Response:
     """Describe a token."""
-    return await _answer(env, request, lambda server, form: server.create_endpoint_response("introspection", form))
+    return await answer(env, request, lambda server, form: server.create_endpoint_response("introspection", form))
 
 
 async def jwks(env: Environment, request: Request) -> Response:
@@ -40,10 +41,17 @@ async def jwks(env: Environment, request: Request) -> Response:
     return JSONResponse(env.signer.public_keys(), headers={"Cache-Control": f"public, max-age={_KEYS_AGE_S}"})
 
 
-async def _answer(
-    env: Environment, request: Request, act: Callable[[SmartAuthorizationServer, FormRequest], Answer]
+async def answer(
+    env: Environment,
+    request: Request,
+    act: Callable[[SmartAuthorizationServer, FormRequest], Answer],
+    endpoint: str = "token",
 ) -> Response:
-    form = FormRequest(await form_parameters(request), request.headers, "POST", client_address(request))
+    """Do what a client asks for in one transaction, and answer in JSON (RFC 6749 §5).
+
+    Keys that a client publishes at a URL are fetched between two transactions, never inside one.
+    """
+    form = FormRequest(await form_parameters(request), request.headers, "POST", client_address(request), endpoint)
 
     def work(connection: Connection) -> Answer:
         server = env.server(connection)
@@ -55,10 +63,14 @@ async def _answer(
         except UnicodeDecodeError:  # Authlib decodes Basic credentials as UTF-8
             return server.handle_error_response(form, InvalidClientError(status_code=401))
 
-    answer = await env.database.run(work)
+    try:
+        done = await env.database.run(work)
+    except KeysNeeded as needed:
+        await env.remote_keys.refresh(needed.uri)
+        done = await env.database.run(work)
     env.audit.wake()
-    kept = {key: value for key, value in answer.headers.items() if key.lower() == "www-authenticate"}
-    return JSONResponse(answer.body, status_code=answer.status, headers={**NO_STORE, **kept})
+    kept = {key: value for key, value in done.headers.items() if key.lower() == "www-authenticate"}
+    return JSONResponse(done.body, status_code=done.status, headers={**NO_STORE, **kept})
 
 
 def _more_than_one_authentication(form: FormRequest) -> InvalidRequestError | None:

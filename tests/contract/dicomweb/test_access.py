@@ -9,6 +9,7 @@ import pytest
 from joserfc.jwk import ECKey
 from pydicom import Dataset
 
+from dicomweb.instance_header import OWN_MANUFACTURER
 from dicomweb.routes import ROUTES
 from tests.builders.dicom import MULTIPART, encoded, multipart, series
 from tests.builders.tokens import bearer
@@ -105,6 +106,49 @@ async def test_a_patient_scope_cannot_store_or_register(gateway: Gateway, two_pa
 
 async def test_a_patient_scope_without_a_patient_reaches_nothing(gateway: Gateway, two_patients):
     assert (await gateway.http.get("/studies", headers=bearer(PATIENT))).status_code == 403
+
+
+@pytest.mark.parametrize("context", ["patient", "user", "system"])
+@pytest.mark.parametrize("route", [route for route in ROUTES if route.handler != "register"], ids=lambda r: r.path)
+async def test_a_granular_scope_opens_no_images(gateway: Gateway, two_patients, route, context: str):
+    mine, _ = two_patients
+    token = bearer(f"{context}/ImagingStudy.cruds?modality=MR", patient="mine")
+    refused = await ask(gateway, route, mine, token)
+    assert (refused.status_code, refused.json()["issue"][0]["code"]) == (403, "forbidden")
+
+
+async def test_a_scope_without_a_query_counts_beside_a_granular_one(gateway: Gateway, two_patients):
+    token = bearer("patient/ImagingStudy.rs user/ImagingStudy.rs?modality=MR", patient="mine")
+    found = (await gateway.http.get("/studies", headers=token)).json()
+    assert [item["0020000D"]["Value"][0] for item in found] == [two_patients[0].StudyInstanceUID]
+
+
+async def test_what_this_installation_made_is_not_shown_to_a_patient(gateway: Gateway):
+    image = series(1, seed=43, patient_id="SYN-43")[0]
+    made = series(1, seed=44, patient_id="SYN-43", series_description="Segmentation SYNTHETIC")[0]
+    made.StudyInstanceUID, made.Modality, made.Manufacturer = image.StudyInstanceUID, "SEG", OWN_MANUFACTURER
+    await gateway.add_patient("SYN-43", "third")
+    for dataset in (image, made):
+        await gateway.store(dataset)
+    await gateway.register(image.StudyInstanceUID)
+    study, patient, surgeon = (
+        f"/studies/{image.StudyInstanceUID}",
+        bearer(PATIENT, patient="third", fhirUser="Patient/third"),
+        bearer(PATIENT, patient="third", fhirUser="Practitioner/surgeon"),
+    )
+    for token, shown in ((patient, 1), (surgeon, 2)):
+        for path in ("/series", f"{study}/series", "/instances", f"{study}/instances", f"{study}/metadata"):
+            assert len((await gateway.http.get(path, headers=token)).json()) == shown, path
+        (found,) = (await gateway.http.get("/studies", headers=token)).json()
+        assert found["00201206"]["Value"] == found["00201208"]["Value"] == [shown]
+        assert found["00080061"]["Value"] == ["MR", "SEG"][:shown]
+        by_modality = await gateway.http.get("/studies?ModalitiesInStudy=SEG", headers=token)
+        assert len(by_modality.json()) == shown - 1
+        body = await gateway.http.get(study, headers=token)
+        assert body.content.count(b"Content-Type: application/dicom") == shown
+        of_series = f"{study}/series/{made.SeriesInstanceUID}"
+        for path in (of_series, f"{of_series}/instances/{made.SOPInstanceUID}", f"{of_series}/metadata"):
+            assert (await gateway.http.get(path, headers=token)).status_code == (404 if shown == 1 else 200)
 
 
 async def test_every_call_and_refusal_leaves_an_audit_event(gateway: Gateway, two_patients):

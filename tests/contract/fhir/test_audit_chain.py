@@ -15,6 +15,7 @@ from typing import Any
 
 import asyncpg
 import httpx
+import orjson
 import pytest
 import pytest_asyncio
 from pydantic import ValidationError
@@ -323,6 +324,41 @@ async def test_events_that_others_post_are_sealed_too(database_url: str, tmp_pat
             assert (await Api(client).post("/fhir/AuditEvent", event)).status_code == 201
             await _sealed(service)
         assert (await verified(database_url, tmp_path)).events == 2
+
+
+async def test_imported_events_are_sealed_too_and_none_is_replaced(database_url: str, tmp_path: Path):
+    event = {
+        "resourceType": "AuditEvent",
+        "id": "imported",
+        "type": {"system": "http://terminology.hl7.org/CodeSystem/audit-event-type", "code": "rest"},
+        "recorded": "2026-11-22T08:00:00Z",
+        "agent": [{"requestor": True}],
+        "source": {"observer": {"display": "SYNTHETIC"}},
+    }
+    lines = [event, {**patient_resource(), "id": "p"}, {**event, "action": "E"}]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FORAMEN_HOME", str(tmp_path))
+        patch.setenv("FORAMEN_FHIR_JOB_POLL_S", "0.1")
+        async with running(database_url) as (service, client):
+            admin = Api(client, _ADMIN)
+            body = b"".join(orjson.dumps(line) + b"\n" for line in lines)
+            answer = await admin.post("/fhir/$import", body, content_type="application/fhir+ndjson")
+            assert answer.status_code == 202, answer.text
+            for _ in range(200):
+                found = await admin.get(answer.headers["content-location"])
+                if found.status_code != 202:
+                    break
+                await asyncio.sleep(0.3)
+            counts = {item["type"]: (item["created"], item["updated"]) for item in found.json()["output"]}
+            assert counts == {"AuditEvent": (1, 0), "Patient": (1, 0)}
+            assert "action" not in (await admin.get("/fhir/AuditEvent/imported")).json()
+            await _sealed(service)
+        await verified(database_url, tmp_path)
+        async with _transaction(database_url) as connection:
+            row = await connection.fetchval(
+                "SELECT row FROM fhir.resource WHERE type = 'AuditEvent' AND id = 'imported'"
+            )
+            assert await connection.fetchval("SELECT count(*) FROM fhir.audit_block WHERE $1 = ANY(rows)", row) == 1
 
 
 async def test_four_writers_and_two_servers_make_one_chain(database_url: str, tmp_path: Path):

@@ -21,10 +21,13 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
+from typer.testing import CliRunner
 
+from foramen import cli
 from foramen.identity.accounts import ensure_user
+from foramen.identity.institutions import ensure_institution
 from foramen.identity.operator_token import operator_token
-from foramen.kernel.settings import Settings
+from foramen.kernel.settings import Settings, get_settings
 from tests.contract.fhir.server_process import free_port
 
 _SECRETS = ("Geheimname", "SYNTHETIC-Vorname", "1951-03-17", "SYN-110101195103170011", "13800001111", "Geheimstrasse")
@@ -59,6 +62,19 @@ class Installation:
         base = f"http://127.0.0.1:{self.port}/fhir"
         return httpx.Client(base_url=base, headers={"Authorization": f"Bearer {token}"}, timeout=30)
 
+    def report(self, *arguments: str) -> str:
+        """What `foramen audit report` prints, without the seconds a process needs to start."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            get_settings.cache_clear()
+            try:
+                done = CliRunner().invoke(cli.app, ["audit", "report", *arguments])
+            finally:
+                get_settings.cache_clear()
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
     def audit(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "foramen", "audit", *arguments]
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
@@ -85,6 +101,7 @@ def installation(module_database_url: str, tmp_path_factory: pytest.TempPathFact
     made = Installation(home, module_database_url, port, log, process)
     try:
         _wait(made)
+        ensure_institution(module_database_url, "north")
         ensure_user(module_database_url, "dr-chen", "a long SYNTHETIC password 7", "physician", "chen", "north")
         _work(made)
         yield made
@@ -195,21 +212,18 @@ def test_verify_checkpoint_and_what_they_say_after_tampering(installation: Insta
 
 def test_report_counts_by_institution_role_app_and_action(installation: Installation):
     today = datetime.now(UTC).date().isoformat()
-    answer = installation.audit("report", "--from", today, "--to", today, "--json")
-    assert answer.returncode == 0, answer.stderr
-    rows = json.loads(answer.stdout)["rows"]
+    rows = json.loads(installation.report("--from", today, "--to", today, "--json"))["rows"]
     found = {(r["institution"], r["role"], r["action"], r["outcome"]): r["count"] for r in rows}
     assert found["north", "physician", "search", "success"] >= 4
     assert found["north", "physician", "write", "refused"] == 1
     assert found["", "service", "write", "success"] == 1
     assert found["", "not signed in", "read", "refused"] >= 1
-    as_csv = installation.audit("report", "--from", today, "--to", today, "--institution", "north", "--csv")
-    table = list(csv.DictReader(io.StringIO(as_csv.stdout)))
+    as_csv = installation.report("--from", today, "--to", today, "--institution", "north", "--csv")
+    table = list(csv.DictReader(io.StringIO(as_csv)))
     assert {line["institution"] for line in table} == {"north"}
     assert sum(int(line["count"]) for line in table) == sum(r["count"] for r in rows if r["institution"] == "north")
     before = (datetime.now(UTC) - timedelta(days=3)).date().isoformat()
-    nothing = installation.audit("report", "--from", before, "--to", before)
-    assert json.loads(nothing.stdout)["rows"] == []
+    assert json.loads(installation.report("--from", before, "--to", before))["rows"] == []
 
 
 def test_verify_without_the_secret_says_so(installation: Installation, tmp_path: Path):

@@ -79,9 +79,7 @@ async def test_elements_and_summaries(api: Api) -> None:
     bundle = (await api.get("/fhir/Observation?patient=p3&_elements=code")).json()
     assert bundle["total"] == 3
     assert all("subject" not in e["resource"] and "code" in e["resource"] for e in bundle["entry"])
-    assert {e["fullUrl"] for e in bundle["entry"]} == {
-        f"{ORIGIN}/fhir/Observation/o3-{n}" for n in range(3)
-    }
+    assert {e["fullUrl"] for e in bundle["entry"]} == {f"{ORIGIN}/fhir/Observation/o3-{n}" for n in range(3)}
 
 
 async def test_who_fails_fails_alone(database_url: str) -> None:

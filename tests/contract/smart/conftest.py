@@ -27,6 +27,7 @@ from starlette.routing import Mount, Route
 from foramen.identity.app import IdentityService, bootstrap, ensure_user, migrate
 from foramen.identity.clients import PRIVATE_KEY, PUBLIC, SECRET, Client, save_client
 from foramen.identity.database import transaction
+from foramen.identity.institutions import ensure_institution
 from foramen.identity.passwords import hash_client_secret
 from foramen.kernel.access_context import AccessContext
 from foramen.kernel.errors import InteropError
@@ -40,6 +41,13 @@ PASSWORD = "correct horse battery"
 APP = "https://app.example.org/callback"
 CLIENT_SECRET = "s3cret-of-the-symmetric-client"
 PATIENTS = ("p1", "p2")
+
+
+def encounter_of(patient: str) -> dict[str, Any]:
+    """The one encounter that each patient has; only p1's is listed."""
+    found = {"resourceType": "Encounter", "id": f"e-{patient}", "status": "finished"}
+    subject = {"reference": f"Patient/{patient}"}
+    return {**found, "subject": subject, "type": [{"text": "SYN 门诊"}], "period": {"start": "2026-01-05"}}
 
 
 @dataclass
@@ -74,6 +82,23 @@ class FhirEnd:
         known = request.path_params["id"] in PATIENTS
         return JSONResponse({"resourceType": "Patient"}, 200 if known else 404)
 
+    async def encounters(self, request: Request) -> Response:
+        try:
+            self._access(request, "Encounter", "s")
+        except InteropError as error:
+            return outcome_response(error)
+        patient = request.query_params["patient"]
+        entries = [{"resource": encounter_of(patient)}] if patient == "p1" else []
+        return JSONResponse({"resourceType": "Bundle", "entry": entries}, 503 if self.down else 200)
+
+    async def encounter(self, request: Request) -> Response:
+        try:
+            self._access(request, "Encounter", "r")
+        except InteropError as error:
+            return outcome_response(error)
+        patient = request.path_params["id"].removeprefix("e-")
+        return JSONResponse(encounter_of(patient), 200 if patient in PATIENTS else 404)
+
     async def audit(self, request: Request) -> Response:
         try:
             self._access(request, "AuditEvent", "c")
@@ -89,6 +114,8 @@ class FhirEnd:
             routes=[
                 Route("/fhir/Patient", self.patients),
                 Route("/fhir/Patient/{id}", self.patient),
+                Route("/fhir/Encounter", self.encounters),
+                Route("/fhir/Encounter/{id}", self.encounter),
                 Route("/fhir/AuditEvent", self.audit, methods=["POST"]),
             ]
         )
@@ -189,6 +216,7 @@ async def smart(module_database_url: str, tmp_path_factory: pytest.TempPathFacto
     settings = Settings(home=home, public_url=ORIGIN, session_idle_s=600)
     migrate(module_database_url)
     bootstrap(settings, module_database_url)
+    ensure_institution(module_database_url, "inst1")
     ensure_user(module_database_url, "surgeon", PASSWORD, "physician", "dr1", "inst1")
     ensure_user(module_database_url, "other", PASSWORD, "physician", "dr2")
     ensure_user(module_database_url, "research", PASSWORD, "researcher")

@@ -43,6 +43,7 @@ async def live_server(database_url: str, home: Path) -> AsyncIterator[tuple[Sett
     bootstrap(settings, database_url)
     ensure_user(database_url, "surgeon", PASSWORD, "physician", "dr1")
     scope = "launch launch/patient openid fhirUser profile online_access offline_access patient/*.rs user/*.rs"
+    scope += " launch/encounter user/Observation.u user/CarePlan.cu"
     with transaction(database_url) as connection:
         foreign = Client("foreign", PUBLIC, scope, (callback,), callback, "康复随访", "Rehab follow-up")
         save_client(connection, foreign)
@@ -80,13 +81,17 @@ async def live_server(database_url: str, home: Path) -> AsyncIterator[tuple[Sett
 
 
 async def _load_patients(settings: Settings, database_url: str) -> None:
-    token = operator_token(settings, database_url, "system/Patient.cruds")
+    token = operator_token(settings, database_url, "system/Patient.cruds system/Encounter.cruds")
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/fhir+json"}
     async with httpx.AsyncClient(base_url=settings.fhir_base, headers=headers) as http:
         for patient in PATIENTS:
             resource = {"resourceType": "Patient", "id": patient, "name": [{"text": f"SYN {patient}"}]}
             response = await http.put(f"/Patient/{patient}", json=resource)
             assert response.status_code in (200, 201), response.text
+        visit = {"resourceType": "Encounter", "id": "visit", "status": "finished", "class": {"code": "AMB"}}
+        visit |= {"type": [{"text": "SYN 脊柱外科门诊"}], "period": {"start": "2026-11-20", "end": "2026-11-20"}}
+        response = await http.put("/Encounter/visit", json=visit | {"subject": {"reference": "Patient/p2"}})
+        assert response.status_code in (200, 201), response.text
 
 
 async def _callback(request: Request) -> Response:

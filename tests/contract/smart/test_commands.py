@@ -10,7 +10,7 @@ import typer
 from joserfc.jwk import ECKey
 from typer.testing import CliRunner
 
-from foramen.commands import client, launch, token, user
+from foramen.commands import client, institution, launch, token, user
 from foramen.identity.app import IdentityService, bootstrap, migrate
 from foramen.identity.database import transaction
 from foramen.identity.launches import find_launch
@@ -19,6 +19,7 @@ from foramen.kernel.settings import get_settings
 cli = typer.Typer()
 cli.add_typer(client.app, name="client")
 cli.add_typer(user.app, name="user")
+cli.add_typer(institution.app, name="institution")
 cli.command("token")(token.token)
 cli.command("launch")(launch.launch)
 
@@ -35,6 +36,8 @@ def run(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def add_surgeon(run) -> None:
+    named = ("--name-zh", "第一医院 SYNTHETIC", "--name-en", "First hospital SYNTHETIC")
+    assert run("institution", "add", "i1", *named).exit_code == 0
     result = run(
         *("user", "add", "surgeon", "--role", "physician", "--practitioner", "dr1", "--institution", "i1"),
         "--password-stdin",

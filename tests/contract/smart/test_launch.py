@@ -106,7 +106,7 @@ async def test_standalone_launch_asks_for_the_patient_and_for_consent(smart: Sma
 
 async def test_consent_denied_goes_back_to_the_app(smart: Smart, growth: App):
     browser = smart.browser()
-    await sign_in(browser, growth)
+    await sign_in(browser, growth, prompt="consent")
     await browser.submit(1, patient="p1")
     await browser.submit(decision="deny")
     assert browser.answer["error"] == "access_denied"
@@ -260,3 +260,55 @@ async def test_sign_out_by_an_app_with_its_id_token_needs_no_question(smart: Sma
     assert browser.redirected_to == f"{ORIGIN}/?state=s"
     await browser.open(portal.url(prompt="none"))
     assert browser.answer["error"] == "login_required"
+
+
+@pytest.mark.requirement(f"{SMART}#launch-context")
+async def test_a_launch_carries_style_banner_and_further_resources(smart: Smart, portal: App, review: App):
+    browser = smart.browser()
+    further = [{"reference": "ImagingStudy/i1"}, {"reference": "Encounter/e2", "role": "urn:example:earlier"}]
+    style = "https://style.example.org/hospital.json"
+    launched = await portal_launch(
+        browser,
+        portal,
+        "result-review",
+        patient="p1",
+        smart_style_url=style,
+        need_patient_banner=False,
+        fhirContext=further,
+    )
+    await browser.open(review.url(launch=launched["launch"]))
+    body = (await review.exchange(browser.answer["code"])).json()
+    assert body["smart_style_url"] == style
+    assert body["need_patient_banner"] is False
+    assert body["fhirContext"] == further
+    assert "encounter" not in body
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"smart_style_url": "http://style.example.org/a.json"},
+        {"smart_style_url": "https://user:secret@style.example.org/a.json"},
+        {"smart_style_url": "javascript:alert(1)"},
+        {"smart_style_url": 5},
+        {"smart_style_url": "https://style.example.org/\r\nx"},
+        {"fhirContext": {"reference": "ImagingStudy/i1"}},
+        {"fhirContext": [{"reference": "https://elsewhere.example/ImagingStudy/i1"}]},
+        {"fhirContext": [{"reference": "Patient/p2"}]},
+        {"fhirContext": [{"reference": "ImagingStudy/i1", "role": "any words"}]},
+        {"fhirContext": [{"reference": f"ImagingStudy/{number}"} for number in range(21)]},
+        {"need_patient_banner": "no"},
+    ],
+)
+async def test_a_launch_that_carries_something_else_is_refused(smart: Smart, portal: App, wrong: dict):
+    browser = smart.browser()
+    await sign_in(browser, portal)
+    token = (await portal.exchange(browser.answer["code"])).json()["access_token"]
+    before = smart.execute("SELECT count(*) FROM identity.launch")
+    answer = await browser.http.post(
+        "/auth/launch",
+        json={"client_id": "result-review", "patient": "p1", **wrong},
+        headers={"Authorization": f"Bearer {token}"},
+    )
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+    assert smart.execute("SELECT count(*) FROM identity.launch") == before

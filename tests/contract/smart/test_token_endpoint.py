@@ -204,7 +204,7 @@ async def test_bad_token_requests_get_oauth_errors(smart: Smart, options, status
 
 async def test_refresh_rotates_and_keeps_the_launch_context(smart: Smart, growth: App):
     browser = smart.browser()
-    await sign_in(browser, growth)
+    await sign_in(browser, growth, prompt="consent")
     await browser.submit(1, patient="p2")
     await browser.submit(decision="allow")
     first = (await growth.exchange(browser.answer["code"])).json()
@@ -264,7 +264,7 @@ async def test_offline_access_outlives_the_session_online_access_does_not(smart:
     browser = smart.browser()
     await sign_in(browser, portal)
     online = (await portal.exchange(browser.answer["code"])).json()
-    await browser.open(growth.url())
+    await browser.open(growth.url(prompt="consent"))
     await browser.submit(1, patient="p1")
     await browser.submit(decision="allow")
     offline = (await growth.exchange(browser.answer["code"])).json()
@@ -354,7 +354,6 @@ async def test_discovery_names_endpoints_that_exist(smart: Smart):
                     assert answer.status_code != 404, name
     required = {"launch-ehr", "client-public", "client-confidential-asymmetric", "permission-v2", "sso-openid-connect"}
     assert required <= set(described["capabilities"])
-    assert "context-standalone-encounter" not in described["capabilities"]
 
 
 @pytest.mark.parametrize(

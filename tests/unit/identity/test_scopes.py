@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from foramen.identity.roles import PATIENT, PHYSICIAN, ROLES, role_scopes
 from foramen.identity.scopes import grant, narrowed, unknown_scopes
-from foramen.kernel.access_context import parse_scopes
+from foramen.kernel.access_context import Scope, parse_scopes
 
 APP = "launch openid fhirUser patient/*.rs user/*.rs user/Observation.u user/Task.rus"
 PERSON = ("patient", "user")
@@ -28,7 +30,11 @@ PERSON = ("patient", "user")
         ("user/Observation.d", ""),
         ("system/*.rs", ""),
         ("patient/*.rs patient/*.rs", "patient/*.rs"),
-        ("patient/Observation.rs?category=laboratory", ""),
+        ("patient/Observation.rs?category=laboratory", "patient/Observation.rs?category=laboratory"),
+        ("user/Observation.cruds?category=a", "user/Observation.rus?category=a"),
+        ("patient/Observation.read?category=laboratory", ""),
+        ("patient/Observation.rs?", ""),
+        ("patient/Observation.rs?subject.name=x", ""),
         ("user/observation.rs nonsense user/*.sr", ""),
         ("launch/patient", ""),
     ],
@@ -60,10 +66,13 @@ def test_nobody_else_reads_identified_data(role: str):
 
 
 _scope = st.builds(
-    lambda context, kind, actions: f"{context}/{kind}.{''.join(a for a in 'cruds' if a in actions)}",
+    lambda context, kind, actions, query: (
+        f"{context}/{kind}.{''.join(a for a in 'cruds' if a in actions)}" + (f"?{query}" if query else "")
+    ),
     st.sampled_from(["patient", "user", "system"]),
     st.sampled_from(["*", "Patient", "Observation", "Task"]),
     st.sets(st.sampled_from("cruds"), min_size=1),
+    st.sampled_from(["", "", "a=1", "b=2", "a=1&b=2"]),
 )
 _scopes = st.lists(_scope, max_size=4).map(" ".join)
 
@@ -72,12 +81,62 @@ _scopes = st.lists(_scope, max_size=4).map(" ".join)
 def test_granted_is_exactly_what_all_three_cover(requested: str, registered: str, permitted: str):
     granted = parse_scopes(grant(requested, registered, parse_scopes(permitted), ("patient", "user", "system")))
     sides = [parse_scopes(text) for text in (requested, registered, permitted)]
-    for context in ("patient", "user", "system"):
-        for kind in ("Patient", "Observation", "Task", "Device"):
-            for action in "cruds":
-                expected = all(any(s.context == context and s.covers(kind, action) for s in side) for side in sides)
-                got = any(s.context == context and s.covers(kind, action) for s in granted)
-                assert got == expected, (context, kind, action)
+    resources = [(), ("a=1",), ("b=2",), ("a=1", "b=2")]
+    questions = product(("patient", "user", "system"), ("Patient", "Observation", "Task", "Device"), "cruds", resources)
+    for context, kind, action, fulfilled in questions:
+        expected, got = (
+            all(any(_grants(scope, context, kind, action, fulfilled) for scope in side) for side in compared)
+            for compared in (sides, [granted])
+        )
+        assert got == expected, (context, kind, action, fulfilled)
+
+
+def _grants(scope: Scope, context: str, kind: str, action: str, fulfilled: tuple[str, ...]) -> bool:
+    asked = set(scope.query.split("&")) - {""}
+    return scope.context == context and scope.covers(kind, action) and asked <= set(fulfilled)
+
+
+@given(_scopes, _scopes)
+def test_what_a_refresh_narrows_to_was_granted_before(requested: str, original: str):
+    kept = narrowed(requested, original)
+    if kept is None:
+        return
+    before, after = parse_scopes(original), parse_scopes(kept)
+    for scope in after:
+        for action in scope.actions:
+            fulfilled = tuple(scope.query.split("&"))
+            assert any(_grants(item, scope.context, scope.resource_type, action, fulfilled) for item in before)
+
+
+@pytest.mark.parametrize(
+    ("requested", "registered", "granted"),
+    [
+        ("patient/Observation.rs?category=a", "patient/*.rs", "patient/Observation.rs?category=a"),
+        ("patient/Observation.rs", "patient/Observation.rs?category=a", "patient/Observation.rs?category=a"),
+        ("patient/*.rs", "patient/Observation.r?category=a", "patient/Observation.r?category=a"),
+        ("patient/Observation.rs?b=2&a=1", "patient/Observation.rs?a=1", "patient/Observation.rs?b=2&a=1"),
+        ("patient/Observation.rs?a=2", "patient/Observation.rs?a=1", "patient/Observation.rs?a=1&a=2"),
+        ("patient/Observation.rs?a=1", "patient/Observation.rs?a=1&b=2", "patient/Observation.rs?a=1&b=2"),
+    ],
+)
+def test_a_query_narrows_and_is_never_lost(requested: str, registered: str, granted: str):
+    assert grant(requested, registered, parse_scopes("patient/*.cruds"), PERSON) == granted
+
+
+def test_a_refresh_may_add_a_query_and_never_drop_one():
+    whole, narrow = "patient/Observation.rs", "patient/Observation.rs?category=a"
+    assert narrowed(narrow, whole) == narrow
+    assert narrowed(whole, narrow) is None
+    assert narrowed("patient/Observation.rs?category=b", narrow) is None
+    assert narrowed("patient/Observation.rs?category=a,b", narrow) is None
+    assert narrowed(f"{narrow}&code=x", narrow) == f"{narrow}&code=x"
+
+
+def test_the_administrators_scope_needs_the_person_and_the_client():
+    both, permitted = "openid foramen/admin", role_scopes("system-administrator")
+    assert grant(both, both, permitted, PERSON) == "openid"
+    assert grant(both, "openid", permitted, PERSON, administrator=True) == "openid"
+    assert grant(both, both, permitted, PERSON, administrator=True) == both
 
 
 def test_refresh_only_narrows():

@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
+import psycopg
+
 from foramen.kernel.embedded_postgres import postgres_pid, stop_postgres
 
 
@@ -29,3 +32,11 @@ def test_a_broken_pid_file_names_nobody(tmp_path: Path) -> None:
 def test_the_running_server_is_found(postgres_url: str) -> None:
     folder = Path(postgres_url.split("host=")[1])
     assert postgres_pid(folder) is not None
+
+
+def test_a_new_server_keeps_an_eighth_of_the_memory_for_pages(postgres_url: str) -> None:
+    with psycopg.connect(postgres_url) as connection:
+        row = connection.execute("SELECT pg_size_bytes(current_setting('shared_buffers'))").fetchone()
+    assert row is not None
+    expected = max(128 << 20, min(psutil.virtual_memory().total // 8, 4 << 30))
+    assert abs(row[0] - expected) < 2 << 20

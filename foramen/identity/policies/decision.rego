@@ -1,0 +1,95 @@
+# May this account do this to this resource type? Every rule is named in the answer, with what decided it.
+#
+# input: role, granted, lent, withdrawn (names of permissions); scopes (those of the token, version 2 spelling);
+# patient (launch context, or null); type, action (one of c r u d s); subject (the Patient asked about, or null);
+# verified (false: made by a model and no clinician has verified it); consent ("permit", "deny", or null where no
+# Consent is asked). The FHIR API applies the same rules as a condition inside each query.
+package foramen.decision
+
+import data.foramen.permissions
+
+covers(scope, type, action) if {
+	bare := split(scope, "?")
+	halves := split(bare[0], ".")
+	named := split(halves[0], "/")
+	named[1] in {"*", type}
+	contains(halves[1], action)
+}
+
+# Permissions are written for context `user/`; `patient/` reaches less.
+within(scope, allowed) if {
+	split(scope, "/")[0] == split(allowed, "/")[0]
+}
+
+within(scope, allowed) if {
+	startswith(scope, "patient/")
+	startswith(allowed, "user/")
+}
+
+covering contains scope if {
+	some scope in input.scopes
+	covers(scope, input.type, input.action)
+}
+
+permitting contains name if {
+	some name in permissions.effective
+	some allowed in permissions.permissions[name].scopes
+	covers(allowed, input.type, input.action)
+	some scope in covering
+	within(scope, allowed)
+}
+
+whole_record if {
+	some scope in covering
+	not startswith(scope, "patient/")
+}
+
+default role_known := false
+
+role_known if permissions.roles[input.role]
+
+default compartment := false
+
+compartment if whole_record
+
+compartment if {
+	count(covering) > 0
+	input.patient != null
+	input.subject == null
+}
+
+compartment if {
+	count(covering) > 0
+	input.patient != null
+	input.subject == input.patient
+}
+
+default released := true
+
+released := false if {
+	input.role == "patient"
+	input.verified == false
+}
+
+default consented := true
+
+consented := false if input.consent == "deny"
+
+rules := [
+	{"rule": "role", "holds": role_known, "by": []},
+	{"rule": "scope", "holds": count(covering) > 0, "by": sort(covering)},
+	{"rule": "permission", "holds": count(permitting) > 0, "by": sort(permitting)},
+	{"rule": "compartment", "holds": compartment, "by": []},
+	{"rule": "release", "holds": released, "by": []},
+	{"rule": "consent", "holds": consented, "by": []},
+]
+
+default allow := false
+
+allow if {
+	every one in rules {
+		one.holds
+	}
+}
+
+answer := {"allow": allow, "rules": rules}

@@ -1,0 +1,90 @@
+"""One entry for each route of the DICOMweb gateway: the requests by which another patient's study could be asked for.
+
+`test_leaks.py` asks them; a route without an entry fails there. `{study}`, `{series}` and `{instance}` are UIDs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_STUDY = "/studies/{study}"
+_SERIES = _STUDY + "/series/{series}"
+_INSTANCE = _SERIES + "/instances/{instance}"
+_FRAMES = _INSTANCE + "/frames/{frames}"
+_PARENTS = (_STUDY, _SERIES, _INSTANCE)
+_SPEAKING = ("ModalitiesInStudy=MR", "PatientID={patient}", "PatientName=SYNTHETIC*", "limit=1")
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One request.
+
+    Parameters
+    ----------
+    accept : media types; empty: none is named
+    stores : the body is the instance of another patient's study, to be stored
+    open_to_patients : whether a token of one patient's record gets something else for its own study
+    """
+
+    method: str
+    path: str
+    accept: str = ""
+    stores: bool = False
+    open_to_patients: bool = True
+
+    @property
+    def lists(self) -> bool:
+        """Whether it names no study and no patient: it lists what the asker may see."""
+        return "{" not in self.path and not self.stores
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}" + (f" {self.accept}" if self.accept else "")
+
+
+def gets(path: str, *queries: str, accept: tuple[str, ...] = ("",)) -> tuple[Probe, ...]:
+    """The path, alone and with each query, in each form."""
+    asked = [path, *(f"{path}?{query}" for query in queries)]
+    return tuple(Probe("GET", item, form) for item in asked for form in accept)
+
+
+def _searches() -> dict[str, tuple[Probe, ...]]:
+    named = {
+        "/studies": ("StudyInstanceUID={study}",),
+        "/series": ("StudyInstanceUID={study}", "SeriesInstanceUID={series}"),
+        "/instances": ("SeriesInstanceUID={series}", "SOPInstanceUID={instance}"),
+        _STUDY + "/series": ("SeriesInstanceUID={series}",),
+        _STUDY + "/instances": ("SOPInstanceUID={instance}",),
+        _SERIES + "/instances": ("SOPInstanceUID={instance}",),
+    }
+    found = {f"GET {path}": gets(path, *own, *_SPEAKING) for path, own in named.items()}
+    found["GET /studies"] += gets("/studies?limit=1&offset=1")
+    return found
+
+
+_NOT_OFFERED = "text/plain"
+PROBES: dict[str, tuple[Probe, ...]] = {
+    **_searches(),
+    **{f"POST {path}": (Probe("POST", path, stores=True, open_to_patients=False),) for path in ("/studies", _STUDY)},
+    f"POST {_STUDY}/register": (Probe("POST", f"{_STUDY}/register", open_to_patients=False),),
+    **{
+        f"GET {path}": gets(
+            path, accept=("", 'multipart/related; type="application/dicom"; transfer-syntax=*', _NOT_OFFERED)
+        )
+        for path in _PARENTS
+    },
+    **{f"GET {path}/metadata": gets(f"{path}/metadata", accept=("", "application/dicom+json")) for path in _PARENTS},
+    **{
+        f"GET {path}/{kind}": gets(f"{path.replace('{frames}', '1')}/{kind}", "viewport=8,8", accept=("", "image/png"))
+        for path in (*_PARENTS, _FRAMES)
+        for kind in ("rendered", "thumbnail")
+    },
+    f"GET {_FRAMES}": (
+        *gets(f"{_INSTANCE}/frames/1", accept=("", "application/octet-stream", _NOT_OFFERED)),
+        *gets(f"{_INSTANCE}/frames/9"),
+        *gets(f"{_INSTANCE}/frames/none"),
+    ),
+    f"GET {_INSTANCE}/bulkdata/{{path:path}}": (
+        *gets(f"{_INSTANCE}/bulkdata/7FE00010", accept=("", "application/octet-stream", _NOT_OFFERED)),
+        *gets(f"{_INSTANCE}/bulkdata/00420011"),
+    ),
+}

@@ -1,0 +1,70 @@
+"""`foramen client approve|reject|disable|enable|list` on a real database."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from foramen.commands import client
+from foramen.identity.app import bootstrap, migrate
+from foramen.identity.clients import PENDING, PUBLIC, Client, find_client, save_client
+from foramen.identity.database import transaction
+from foramen.kernel.settings import get_settings
+
+CALLBACK = "https://app.example.org/cb"
+
+
+@pytest.fixture
+def run(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FORAMEN_HOME", str(tmp_path))
+    monkeypatch.setenv("FORAMEN_DATABASE_URL", database_url)
+    get_settings.cache_clear()
+    migrate(database_url)
+    bootstrap(get_settings(), database_url)
+    yield lambda *arguments: CliRunner().invoke(client.app, list(arguments))
+    get_settings.cache_clear()
+
+
+def may_act(database_url: str, client_id: str) -> bool:
+    with transaction(database_url) as connection:
+        return find_client(connection, client_id) is not None
+
+
+def test_an_administrator_decides_at_the_command_line(run, database_url: str):
+    with transaction(database_url) as connection:
+        save_client(connection, Client("new", PUBLIC, "openid user/*.rs", (CALLBACK,), status=PENDING))
+    assert [one["client_id"] for one in json.loads(run("list", "--status", "pending").stdout)] == ["new"]
+    assert not may_act(database_url, "new")
+    assert run("approve", "new", "--scopes", "openid  user/Patient.rs").exit_code == 0
+    assert may_act(database_url, "new")
+    listed = {one["client_id"]: one for one in json.loads(run("list").stdout)}
+    assert (listed["new"]["status"], listed["new"]["scope"]) == ("approved", "openid user/Patient.rs")
+    assert run("approve", "new", "--scopes", "everything").exit_code != 0
+    assert run("reject", "new").exit_code == 0
+    assert not may_act(database_url, "new")
+    for command in ("approve", "reject", "disable", "enable"):
+        assert run(command, "nobody").exit_code != 0
+
+
+def test_a_disabled_client_of_ours_stays_disabled_when_everything_starts_again(run, database_url: str):
+    assert run("disable", "portal").exit_code == 0
+    bootstrap(get_settings(), database_url)
+    assert not may_act(database_url, "portal")
+    listed = {one["client_id"]: one for one in json.loads(run("list").stdout)}
+    assert listed["portal"]["disabled"]
+    assert run("enable", "portal").exit_code == 0
+    assert may_act(database_url, "portal")
+
+
+def test_a_client_with_keys_at_a_url_and_one_that_has_to_push(run):
+    added = run("add", "lab", "--jwks-uri", "https://lab.example.org/keys", "--scopes", "system/Patient.rs")
+    assert added.exit_code == 0, added.output
+    assert run("add", "bad", "--jwks-uri", "http://lab.example.org/keys", "--scopes", "system/*.rs").exit_code != 0
+    arguments = ("add", "push", "--public", "--require-par", "--redirect-uri", CALLBACK, "--scopes", "openid")
+    assert run(*arguments).exit_code == 0
+    listed = {one["client_id"]: one for one in json.loads(run("list").stdout)}
+    assert listed["lab"]["jwks_uri"] == "https://lab.example.org/keys"
+    assert listed["push"]["require_pushed_authorization_requests"] is True
