@@ -7,7 +7,7 @@ https://hl7.org/fhir/smart-app-launch/STU2.2/scopes-and-launch-context.html
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from fhir_server.access.consent import ConsentPolicy
@@ -18,11 +18,17 @@ from fhir_server.access.security_context import BINARY, UNKNOWN, indexed_type, m
 from fhir_server.search.conditions import AllOf, AnyOf, AnyPosting, Condition
 from fhir_server.search.hashing import resource_key
 from fhir_server.search.parameters import patient_base, resource_types
-from foramen.kernel.access_context import AccessContext, Reach
+from foramen.kernel.access_context import AccessContext, Reach, Scope
 from foramen.kernel.errors import ForbiddenError
 
 if TYPE_CHECKING:
     from fhir_server.store.changes import Change, Stored
+
+
+@lru_cache(maxsize=4096)
+def _granted_whole(scopes: tuple[Scope, ...], patient: str | None, resource_type: str, action: str) -> Granted:
+    """Return what scopes without queries grant: the same for every request of a token."""
+    return Granted(AccessContext("", "", scopes, patient=patient), resource_type, action, "")
 
 
 class Access:
@@ -48,9 +54,15 @@ class Access:
         """
         found = self._granted.get((resource_type, action))
         if found is None:
-            found = Granted(self.context, resource_type, action, self._own_url)
+            found = self._grant(resource_type, action)
             self._granted[resource_type, action] = found
         return found
+
+    def _grant(self, resource_type: str, action: str) -> Granted:
+        context = self.context
+        if any(scope.query for scope in context.scopes):  # Its meaning follows the search parameters in force.
+            return Granted(context, resource_type, action, self._own_url)
+        return _granted_whole(context.scopes, context.patient, resource_type, action)
 
     def compartment_key(self, resource_type: str, action: str) -> int | None:
         """Return the key of the Patient whose record bounds this interaction, or None when none does.

@@ -21,6 +21,7 @@ from foramen.identity.database import utc_now
 from foramen.identity.opaque_tokens import new_opaque_token
 from foramen.identity.permissions import rights_of
 from foramen.identity.scopes import grant, narrowed, resource_scopes
+from foramen.identity.second_factor import second_factor_roles
 from foramen.identity.security_event import SUCCESS, SecurityEvent
 from foramen.identity.sessions import live_session, two_factors
 from foramen.identity.token_families import Family
@@ -180,6 +181,7 @@ class RefreshTokenGrant(_Issuing, grants.RefreshTokenGrant):  # type: ignore[mis
             utc_now(),
             self.server.settings.session_idle_s,
             seen=False,
+            two_factor_roles=second_factor_roles(self.server.settings),
         )
         return found if alive is not None else None
 

@@ -284,6 +284,16 @@ async def test_withdrawn_role_takes_effect_at_the_next_refresh(smart: Smart, por
     assert "user/" not in body["scope"]
 
 
+async def test_a_password_alone_is_not_refreshed_when_the_role_comes_to_need_a_second_factor(smart: Smart, portal: App):
+    first = await signed_in(smart, portal)
+    smart.execute("UPDATE identity.account SET role = 'system-administrator' WHERE name = 'surgeon'")
+    try:
+        answer = await portal.refresh(first["refresh_token"])
+    finally:
+        smart.execute("UPDATE identity.account SET role = 'physician' WHERE name = 'surgeon'")
+    assert answer.json()["error"] == "invalid_grant"
+
+
 @pytest.mark.requirement("rfc7009")
 async def test_revoked_tokens_stop_and_the_verifier_learns_it_within_seconds(smart: Smart, portal: App):
     tokens = await signed_in(smart, portal)
