@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def records(draw: st.DrawFn) -> tuple[list[dict[str, Any]], set[str]]:
     name, given, street, city, note, organisation = (draw(secrets) + str(n) for n in range(6))
     phone, number, issuer_number, postal = draw(numbers), draw(numbers) + "1", draw(numbers) + "2", draw(numbers) + "3"
     birth = draw(birth_dates)
-    effective = draw(st.dates().map(lambda d: d.replace(year=2010 + d.year % 15).isoformat()))
+    effective = draw(st.dates(date(2010, 1, 1), date(2024, 12, 31)).map(date.isoformat))
     hidden = {name, given, street, city, note, organisation, phone, number, issuer_number, postal, birth, effective}
     hidden |= {patient_id, observation_id, study_id}
     reference = draw(st.sampled_from([f"Patient/{patient_id}", f"{OWN}/Patient/{patient_id}"]))
