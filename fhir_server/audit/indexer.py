@@ -16,7 +16,7 @@ import msgspec
 
 from fhir_server.audit.record import AuditRecord, decode, event_change, touched
 from fhir_server.audit.seal import BrokenSealError
-from fhir_server.search.hashing import hash64
+from fhir_server.search.hashing import hash64, resource_key
 from fhir_server.store import audit_log
 from fhir_server.store.connections import Connections
 from fhir_server.store.rows import RowNumbers
@@ -107,11 +107,19 @@ class AuditIndexer:
                 except (msgspec.DecodeError, BrokenSealError):
                     get_log().error("audit records cannot be read and were set aside", count=1)
                     await audit_log.set_aside(connection, group)
+            count = len(records)
+            records = await self._unknown(connection, records)
             if records:
                 patients = await self._patients(connection, records)
                 changes = [event_change(r, self._own_url, found) for r, found in zip(records, patients, strict=True)]
                 await write_changes(connection, self._rows, changes, self._own_url)
-        return len(records)
+        return count
+
+    async def _unknown(self, connection: Any, records: list[AuditRecord]) -> list[AuditRecord]:
+        """Leave out what is an AuditEvent already: a group whose acknowledgement was lost is in the log twice."""
+        once = {resource_key("AuditEvent", record.logical_id): record for record in records}
+        known = await audit_log.present(connection, list(once))
+        return [record for key, record in once.items() if key not in known]
 
     async def _patients(self, connection: Any, records: list[AuditRecord]) -> list[set[str]]:
         """Name the patients in whose records lies what each call showed."""

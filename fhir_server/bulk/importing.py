@@ -172,7 +172,10 @@ class Import:
                     await self._server.registry.refresh(max_age_s=0.0)  # Other search parameters may be in force.
             except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError):
                 # Something in one line that the database cannot hold: find out in which.
-                self._progress, one_by_one = before, True
+                self._progress = before
+                if one_by_one or attempt == ATTEMPTS - 1:
+                    raise
+                one_by_one = True
 
     async def _commit(self, prepared: Prepared, name: str, *, one_by_one: bool) -> None:
         progress = self._progress

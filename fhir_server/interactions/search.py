@@ -99,7 +99,7 @@ async def _search(call: Call, pairs: Pairs) -> Response:
     asked = search_explain.without(pairs) if mode else pairs
     request = call.parser().parse(call.resource_type, asked, strict=call.strict)
     primary = bool(mode) or shows_audit(call, pairs)
-    simple = not request.includes and request.total == "none" and request.summary != "count"
+    simple = request.count > 0 and not request.includes and request.total == "none" and request.summary != "count"
     question = searching.simple_page(request) if simple else None
     if question is not None and not mode:
         records = await call.server.pages.read(question, primary=primary)

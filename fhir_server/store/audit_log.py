@@ -78,3 +78,9 @@ async def patients_of(connection: Any, keys: list[int]) -> dict[int, list[str]]:
         for record in await connection.fetch(_PATIENTS, keys):
             found.setdefault(record["key"], []).append(record["name"])
     return found
+
+
+async def present(connection: Any, keys: list[int]) -> set[int]:
+    """Return which of these keys some resource has."""
+    records = await connection.fetch("SELECT key FROM fhir.resource WHERE key = ANY($1)", keys)
+    return {record["key"] for record in records}

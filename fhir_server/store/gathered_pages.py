@@ -13,8 +13,11 @@ from typing import Any
 
 from fhir_server.store.page_shapes import GatheredPages, PageQuestion
 from fhir_server.store.replicas import Searches
+from foramen.kernel.errors import UpstreamError
 
 _GROUP = 32
+_MATCHES = 2000
+"""Matches that the pages of one statement may come to, beyond the first."""
 _AT_ONCE = 2
 """Statements of one shape under way at once: the next group gathers while they run."""
 _SLOW_S = 0.05
@@ -33,6 +36,24 @@ class _Shape:
         self.waiting: list[Waiting] = []
         self.running = 0
         self.seconds = 0.0
+
+
+def _together(shape: _Shape) -> int:
+    """How many of those who wait go together: a statement holds all their pages at once."""
+    if shape.seconds > _SLOW_S:
+        return 1
+    count, matches = 0, 0
+    for question, _ in shape.waiting[:_GROUP]:
+        matches += question.most
+        if count and matches > _MATCHES:
+            break
+        count += 1
+    return count
+
+
+def _is_away(exc: Exception) -> bool:
+    """Whether the database cannot be asked now, by anybody."""
+    return isinstance(exc, UpstreamError) and exc.issue_code != "timeout"
 
 
 class GatheredPageReader:
@@ -82,7 +103,7 @@ class GatheredPageReader:
     async def _run(self, key: tuple[GatheredPages, bool], shape: _Shape) -> None:
         try:
             while shape.waiting:
-                most = 1 if shape.seconds > _SLOW_S else _GROUP
+                most = _together(shape)
                 group, shape.waiting = shape.waiting[:most], shape.waiting[most:]
                 await self._answer(key, shape, group)
         finally:
@@ -92,11 +113,10 @@ class GatheredPageReader:
         try:
             pages = await self._ask(key, shape, [question for question, _ in group])
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is the answer to each who waits
-            if len(group) > 1:  # One of them may be the reason: each alone, so that no other suffers.
-                for waiting in group:
-                    await self._answer(key, shape, [waiting])
+            if len(group) > 1 and not _is_away(exc):  # One may be the reason: each alone, so that no other suffers.
+                await asyncio.gather(*(self._answer(key, shape, [waiting]) for waiting in group))
                 return
-            pages = [exc]
+            pages = [exc] * len(group)
         for (_, future), page in zip(group, pages, strict=True):
             if future.done():
                 continue

@@ -95,6 +95,11 @@ class PageQuestion:
     statement: GatheredPages
     values: tuple[int, ...]
 
+    @property
+    def most(self) -> int:
+        """Most matches of the page: the first value of every question."""
+        return self.values[0]
+
     def columns(self) -> list[Any]:
         """Return the arguments of the statement when it is asked for this search alone."""
         return [[self.values[slot]] for slot in self.statement.slots]

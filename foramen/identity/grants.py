@@ -210,6 +210,9 @@ class RefreshTokenGrant(_Issuing, grants.RefreshTokenGrant):  # type: ignore[mis
         account = find_account(self.server.connection, family.account or "")
         if account is None:
             raise InvalidGrantError("The account is not active")
+        needed = account.role in second_factor_roles(self.server.settings)
+        if needed and not two_factors(family.factors or ()):
+            raise InvalidGrantError("The account needs a second factor; sign in again")
         asked = self.request.payload.scope or family.scope
         rights = rights_of(self.server.connection, account)
         administrator = rights.maintains_record and two_factors(family.factors or ())

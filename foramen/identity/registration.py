@@ -215,6 +215,8 @@ class Configuration(ClientConfigurationEndpoint):  # type: ignore[misc]
         changed = client_of(client.client_id, client_metadata, secret_hash=secret_hash, status=client.status)
         if changed == client:
             return client
+        if client.status == PENDING:  # An approval is for what the administrator saw.
+            raise UnauthorizedClientError("What waits for approval cannot change; withdraw it and register anew")
         changed = replace(changed, status=PENDING)
         self._store(client, stored_values(changed))
         _audit(self._connection, client, request, "changed")

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from authlib.oauth2.rfc6749 import AuthorizationCodeMixin, TokenMixin
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, or_, select, update
 
 from foramen.identity import tables
 from foramen.identity.database import utc_now
@@ -235,8 +235,13 @@ def revoke_client(connection: Connection, client_id: str) -> None:
 
 def revoked_since(connection: Connection, moment: datetime) -> set[str]:
     """Return the ids of access tokens revoked since `moment` that have not run out."""
-    columns = tables.access_token.c
-    rows = connection.execute(select(columns.jti).where(columns.revoked_at >= moment, columns.expires_at > utc_now()))
+    token, family = tables.access_token.c, tables.token_family.c
+    # Of the family too: a token that was being issued while the family was revoked is not marked itself.
+    rows = connection.execute(
+        select(token.jti)
+        .join_from(tables.access_token, tables.token_family, token.family == family.family)
+        .where(or_(token.revoked_at >= moment, family.revoked_at >= moment), token.expires_at > utc_now())
+    )
     return set(rows.scalars())
 
 

@@ -533,3 +533,20 @@ def test_a_short_retention_is_refused_at_start(monkeypatch: pytest.MonkeyPatch, 
     with pytest.raises(ValidationError):
         Settings()
     assert os.environ["FORAMEN_AUDIT_RETENTION_DAYS"] == days
+
+
+async def test_a_group_that_is_in_the_log_twice_is_one_event(database_url: str):
+    """A connection that is lost between commit and answer has the writer append its group again."""
+    async with running(database_url) as (service, client):
+        api = Api(client)
+        await api.get("/fhir/Patient/none")
+        async with service._connections.lend() as connection:
+            (group,) = await connection.fetch("SELECT records, count FROM fhir.audit_log")
+            again = "INSERT INTO fhir.audit_log (records, count) VALUES ($1, $2)"
+            await connection.execute(again, *group)
+            assert (await api.get("/fhir/AuditEvent?subtype=read&_summary=count")).json()["total"] == 1
+            await connection.execute(again, *group)  # And once more when it is an event already.
+        assert (await api.get("/fhir/AuditEvent?subtype=read&_summary=count")).json()["total"] == 1
+        await _sealed(service)
+        async with service._connections.lend() as connection:
+            assert await connection.fetchval("SELECT count(*) FROM fhir.audit_log_damaged") == 0

@@ -259,6 +259,7 @@ async def test_totals(found: Api) -> None:
     assert (await found.get("/fhir/Observation?_count=2&_total=accurate")).json()["total"] == 5
     assert (await found.get("/fhir/Observation?_summary=count")).json().get("entry") is None
     assert (await found.get("/fhir/Observation?_count=0")).json()["total"] == 5
+    assert (await found.get("/fhir/Observation?_count=0&_summary=false")).status_code == 200
 
 
 async def test_post_search_is_the_same(found: Api) -> None:

@@ -280,6 +280,9 @@ async def test_the_client_reads_changes_and_withdraws_its_registration(smart: Sm
     changed = {**same, "redirect_uris": ["https://evil.example/cb"]}
     answer = await manage(smart, body, "PUT", json=changed)
     assert answer.json()["registration_status"] == "pending", "what was not approved must not act"
+    again = await manage(smart, body, "PUT", json={**same, "redirect_uris": ["https://evil.example/other"]})
+    assert again.json()["error"] == "unauthorized_client", "an approval is for what the administrator saw"
+    assert (await manage(smart, body)).json()["redirect_uris"] == ["https://evil.example/cb"]
     with transaction(smart.database_url) as connection:
         assert find_client(connection, body["client_id"]) is None
     assert (await app.refresh(tokens["refresh_token"])).status_code == 400

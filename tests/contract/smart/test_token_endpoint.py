@@ -294,6 +294,45 @@ async def test_a_password_alone_is_not_refreshed_when_the_role_comes_to_need_a_s
     assert answer.json()["error"] == "invalid_grant"
 
 
+async def test_offline_access_by_password_ends_when_the_role_comes_to_need_a_second_factor(
+    smart: Smart, portal: App, growth: App
+):
+    browser = smart.browser()
+    await sign_in(browser, portal)
+    await browser.open(growth.url(prompt="consent"))
+    await browser.submit(1, patient="p1")
+    await browser.submit(decision="allow")
+    first = (await growth.exchange(browser.answer["code"])).json()
+    smart.execute("UPDATE identity.account SET role = 'system-administrator' WHERE name = 'surgeon'")
+    try:
+        answer = await growth.refresh(first["refresh_token"])
+    finally:
+        smart.execute("UPDATE identity.account SET role = 'physician' WHERE name = 'surgeon'")
+    assert answer.json()["error"] == "invalid_grant"
+
+
+async def test_a_token_issued_while_its_family_was_revoked_is_refused_too(smart: Smart, portal: App):
+    tokens = await signed_in(smart, portal)
+    verifier = smart.service.verifier()
+    verifier.verify(tokens["access_token"])
+    # The transaction that issued it was not committed yet when the family was revoked: the token bears no mark.
+    smart.execute(
+        "UPDATE identity.token_family SET revoked_at = now() WHERE client_id = 'portal' AND revoked_at IS NULL"
+    )
+    watcher = asyncio.create_task(watch(verifier, smart.service._database, 3600, pause_s=0.1))
+    try:
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            try:
+                verifier.verify(tokens["access_token"])
+            except NotAuthenticatedError:
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError("the token still works")
+    finally:
+        watcher.cancel()
+
+
 @pytest.mark.requirement("rfc7009")
 async def test_revoked_tokens_stop_and_the_verifier_learns_it_within_seconds(smart: Smart, portal: App):
     tokens = await signed_in(smart, portal)
