@@ -56,6 +56,7 @@ class FhirEnd:
 
     service: IdentityService | None = None
     down: bool = False
+    refused: set[str] = field(default_factory=set)
     events: list[dict[str, Any]] = field(default_factory=list)
 
     def _access(self, request: Request, kind: str, action: str) -> AccessContext:
@@ -106,8 +107,12 @@ class FhirEnd:
             return outcome_response(error)
         if self.down:
             return JSONResponse({}, 503)
-        self.events.append(orjson.loads(await request.body()))
-        return JSONResponse({}, 201)
+        entries = orjson.loads(await request.body())["entry"]
+        assert all(entry["request"] == {"method": "POST", "url": "AuditEvent"} for entry in entries)
+        fine = [entry["resource"]["subtype"][0]["code"] not in self.refused for entry in entries]
+        self.events += [entry["resource"] for entry, taken in zip(entries, fine, strict=True) if taken]
+        answers = [{"response": {"status": "201" if taken else "422"}} for taken in fine]
+        return JSONResponse({"resourceType": "Bundle", "type": "batch-response", "entry": answers})
 
     def app(self) -> Starlette:
         return Starlette(
@@ -116,7 +121,7 @@ class FhirEnd:
                 Route("/fhir/Patient/{id}", self.patient),
                 Route("/fhir/Encounter", self.encounters),
                 Route("/fhir/Encounter/{id}", self.encounter),
-                Route("/fhir/AuditEvent", self.audit, methods=["POST"]),
+                Route("/fhir", self.audit, methods=["POST"]),
             ]
         )
 

@@ -93,3 +93,22 @@ async def test_background_task_delivers_by_itself(smart: Smart, portal: App):
     finally:
         task.cancel()
     assert smart.fhir.events
+
+
+async def test_one_refused_event_does_not_hold_up_the_others(smart: Smart, portal: App):
+    await deliver(smart)
+    smart.fhir.events.clear()
+    smart.fhir.refused = {"110122"}
+    try:
+        browser = smart.browser()
+        await browser.open(portal.url())
+        await browser.submit(username="surgeon", password=PASSWORD)
+        await portal.exchange(browser.answer["code"])
+        await deliver(smart)
+        assert [event["subtype"][0]["code"] for event in smart.fhir.events] == ["authorization_code"]
+        assert outbox(smart) == 1
+    finally:
+        smart.fhir.refused = set()
+    await deliver(smart)
+    assert outbox(smart) == 0
+    assert smart.fhir.events[-1]["subtype"][0]["code"] == "110122"
