@@ -35,7 +35,7 @@ def auth(
     seconds: Annotated[int, typer.Option(min=1, help="Seconds of one run of wrk.")] = 5,
     repeats: Annotated[int, typer.Option(min=1, help="Runs.")] = 3,
 ) -> None:
-    """Code-flow sign-ins per second without password hashing, and the cost of verifying a token."""
+    """Code-flow sign-ins per second without password hashing; what tokens, the policy and access rules cost."""
     from foramen.commands.bench_auth import run
 
     run(seconds, repeats)

@@ -1,4 +1,4 @@
-"""`foramen bench auth`: code-flow sign-ins per second without password hashing, and what verifying a token costs.
+"""`foramen bench auth`: code-flow sign-ins per second without password hashing; what tokens, policy and filters cost.
 
 A real web process, a real PostgreSQL, audit on and delivered to a FHIR process; wrk plays the browsers and the app,
 with sessions that exist already, PKCE and one of our own apps (no consent page). All of them share this machine's
@@ -29,14 +29,18 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from foramen.commands.bench_fhir import HISTORY, _await_ready
+from foramen.commands.bench_fhir import HISTORY, await_ready
+from foramen.commands.bench_filters import costs
 from foramen.kernel.embedded_postgres import start_postgres, stop_postgres
 from foramen.supervisor.ports import free_port
 
-GOALS = {"sign-ins/s": 300.0, "verification, µs": 50.0}
+GOALS = {
+    "sign-ins/s": 300.0, "verification, µs": 50.0, "policy cached, µs": 20.0, "policy cold, µs": 2000.0, "filter": 1.2,
+}  # fmt: skip
 _CONNECTIONS, _PEOPLE = 16, 50
 _VERIFIER = "SYNTHETIC-" + "v" * 54
 _VERIFICATIONS = 20_000
+_DECISIONS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ def _running(folder: Path) -> Iterator[tuple[int, psutil.Process]]:
             log = folder / f"{service}.log"
             with log.open("wb") as file:
                 started.append(subprocess.Popen(command, env=environment, stdout=file, stderr=file))
-            _await_ready(own_port, started[-1], log, first=True)
+            await_ready(own_port, started[-1], log, first=True)
         _write_requests(folder, url, port)
         yield port, psutil.Process(started[-1].pid)
     finally:
@@ -142,6 +146,26 @@ def verification_us(folder: Path) -> tuple[float, float]:
     return (time.process_time() - began) / _VERIFICATIONS * 1e6, first
 
 
+def decision_us() -> tuple[float, float]:
+    """CPU µs of a decision of the policy that was asked before, and of one that was not."""
+    from foramen.identity.policy import evaluate
+
+    def question(number: int) -> dict[str, object]:
+        return {
+            "role": "physician", "granted": [], "lent": [], "withdrawn": [], "scopes": ["user/*.rs"], "patient": None,
+            "type": "Observation", "action": "r", "subject": f"SYNTHETIC-{number}", "verified": True, "consent": None,
+        }  # fmt: skip
+
+    evaluate("decision.answer", question(-1))
+    spent = []
+    for _ in ("cold", "cached"):
+        began = time.process_time()
+        for number in range(_DECISIONS):
+            evaluate("decision.answer", question(number))
+        spent.append((time.process_time() - began) / _DECISIONS * 1e6)
+    return spent[1], spent[0]
+
+
 def run(seconds: int, repeats: int) -> None:
     """Measure, print a table, and add a line to the history."""
     if shutil.which("wrk") is None:
@@ -153,6 +177,10 @@ def run(seconds: int, repeats: int) -> None:
             _sign_ins(folder, port, process, 2)
             runs = [_sign_ins(folder, port, process, seconds) for _ in range(repeats)]
         known_us, first_us = verification_us(folder)
+        cached_us, cold_us = decision_us()
+    with tempfile.TemporaryDirectory(prefix="foramen-bench-", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o755)
+        filters = costs(Path(name), seconds, repeats)
     rate = statistics.median(one.rate for one in runs)
     cpu_us = statistics.median(one.cpu_us for one in runs)
     p99_ms = statistics.median(one.p99_ms for one in runs)
@@ -165,12 +193,20 @@ def run(seconds: int, repeats: int) -> None:
     goal = GOALS["verification, µs"]
     table.add_row("verification on the hot path, µs", f"{known_us:.2f}", f"≤ {goal:.0f}", f"{known_us / goal:.2f}")
     table.add_row("verification of a token not seen before, µs", f"{first_us:.1f}", "", "")
+    for what, spent in (("cached", cached_us), ("cold", cold_us)):
+        goal = GOALS[f"policy {what}, µs"]
+        table.add_row(f"decision of the policy, {what}, µs", f"{spent:.1f}", f"≤ {goal:.0f}", f"{spent / goal:.2f}")
+    goal = GOALS["filter"]
+    for what, ratio in filters.items():
+        table.add_row(f"search with {what} ÷ without", f"{ratio:.2f}", f"≤ {goal}", f"{ratio / goal:.2f}")
     Console(width=120).print(table)
     entry = {
         "bench": "auth", "at": datetime.now(UTC).isoformat(timespec="seconds"), "cores": os.cpu_count(),
         "python": platform.python_version(), "connections": _CONNECTIONS, "sign_ins_per_second": round(rate),
         "sign_in_cpu_us": round(cpu_us), "p99_ms": round(p99_ms, 1), "verification_us": round(known_us, 2),
-        "verification_first_us": round(first_us, 1), "goals": GOALS,
+        "verification_first_us": round(first_us, 1), "policy_cached_us": round(cached_us, 1),
+        "policy_cold_us": round(cold_us, 1), "filters": {key: round(value, 2) for key, value in filters.items()},
+        "goals": GOALS,
     }  # fmt: skip
     HISTORY.parent.mkdir(parents=True, exist_ok=True)
     with HISTORY.open("a", encoding="utf-8") as file:

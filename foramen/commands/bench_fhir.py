@@ -162,7 +162,7 @@ class Bench:
 
 
 @contextmanager
-def _running(folder: Path, seconds: int, repeats: int, processes: int) -> Iterator[Bench]:
+def running(folder: Path, seconds: int, repeats: int, processes: int) -> Iterator[Bench]:
     """Web processes on an empty record of their own."""
     from foramen.identity.operator_token import operator_token
     from foramen.kernel.settings import Settings
@@ -179,7 +179,7 @@ def _running(folder: Path, seconds: int, repeats: int, processes: int) -> Iterat
         for number in range(processes):
             with (folder / f"web{number}.log").open("wb") as log:
                 started.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
-            _await_ready(port, started[-1], folder / f"web{number}.log", first=number == 0)
+            await_ready(port, started[-1], folder / f"web{number}.log", first=number == 0)
         token = operator_token(Settings(home=folder, port=port), None, _SCOPES, expires_in_s=86_400)
         (folder / "token").write_text(token, encoding="utf-8")
         yield Bench(folder, url, port, token, [psutil.Process(p.pid) for p in started], seconds, repeats)
@@ -191,7 +191,8 @@ def _running(folder: Path, seconds: int, repeats: int, processes: int) -> Iterat
         stop_postgres(folder / "postgres")
 
 
-def _await_ready(port: int, process: subprocess.Popen[bytes], log: Path, *, first: bool) -> None:
+def await_ready(port: int, process: subprocess.Popen[bytes], log: Path, *, first: bool) -> None:
+    """Wait until a web process answers; one that has ended tells why."""
     for _ in range(600):
         if process.poll() is not None:
             raise RuntimeError(log.read_text(encoding="utf-8")[-2000:])
@@ -215,7 +216,7 @@ def run(sizes: list[int], seconds: int, repeats: int, processes: int) -> None:
     with tempfile.TemporaryDirectory(prefix="foramen-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)
-        with _running(folder, seconds, repeats, processes) as bench:
+        with running(folder, seconds, repeats, processes) as bench:
             for size in sorted(sizes):
                 console.print(f"growing to {size} Observations …")
                 bench.grow(size)
