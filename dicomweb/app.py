@@ -22,6 +22,7 @@ from starlette.routing import Route
 from dicomweb.archive import Archive
 from dicomweb.audit import AuditTrail
 from dicomweb.database import Database
+from dicomweb.institutions import Institutions
 from dicomweb.intake import Intake
 from dicomweb.migrations import migrate
 from dicomweb.qido import Qido
@@ -92,14 +93,16 @@ class DicomWebService:
         settings = self._settings
         await asyncio.to_thread(migrate, self._database_url)
         self._database = Database(self._database_url)
-        self._index = StudyIndex(self._database)
         password = read_or_create_secret(settings.home, "orthanc")
         self._archive = Archive(settings.archive_url, settings.orthanc_username, password)
         self._fhir = self._fhir_given or fhir_client(settings)
+        wall = settings.institutions
+        self._institutions = Institutions(self._database, self._fhir, wall, settings.fhir_base)
+        self._index = StudyIndex(self._database, self._institutions)
         issuer = settings.default_patient_id_issuer
-        self.intake = Intake(self._database, self._index, self._archive, self._fhir, issuer)
+        self.intake = Intake(self._database, self._index, self._archive, self._fhir, issuer, settings.fhir_base)
         self._audit = AuditTrail(self._database, self._fhir)
-        self._qido = Qido(settings, self._database)
+        self._qido = Qido(settings, self._database, self._institutions)
         self._wado = Wado(settings, self._archive, self._index)
         self._stow = Stow(settings, self._archive, self._index)
         self._tasks = [
@@ -117,6 +120,7 @@ class DicomWebService:
             _, pending = await asyncio.wait(pending, timeout=1.0)
             rounds -= 1
         self._tasks = []
+        await self._institutions.stop()
         await self._archive.close()
         if self._fhir_given is None:
             await self._fhir.__aexit__()
@@ -201,7 +205,7 @@ class DicomWebService:
         if context.reach("Task", "u") is not Reach.EVERYTHING:
             raise ForbiddenError("A patient scope cannot register studies")
         study = request.path_params["study"]
-        await self._index.require_study(study)
+        await self._index.require_study(context, study)
         await self._index.arrived(study, trace_id)
         self.intake.wake()
         return Response(

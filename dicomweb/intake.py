@@ -58,10 +58,11 @@ class Intake:
         archive: Archive,
         fhir: FhirClient,
         default_issuer: str | None,
+        fhir_base: str,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database, self._index, self._archive, self._fhir = database, index, archive, fhir
-        self._default_issuer, self._clock = default_issuer, clock
+        self._default_issuer, self._fhir_base, self._clock = default_issuer, fhir_base, clock
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
@@ -184,7 +185,7 @@ class Intake:
     async def _match(self, study: IndexedStudy) -> PatientMatch:
         if study.patient_conflict:
             return PatientMatch(reason=codes.REGISTRATION_REASONS["conflicting-patient-id"])
-        return await match_patient(self._fhir, study.attributes, self._default_issuer)
+        return await match_patient(self._fhir, study.attributes, self._default_issuer, self._fhir_base)
 
     async def _index_new_instances(self, study_instance_uid: str) -> None:
         stored = await self._archive.study_instances(study_instance_uid)

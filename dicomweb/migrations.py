@@ -59,6 +59,12 @@ _STEPS = (
         attempts integer NOT NULL DEFAULT 0
     );
     """,
+    """
+    CREATE TABLE dicomweb.institutions_read (
+        one   boolean PRIMARY KEY DEFAULT true CHECK (one),
+        since timestamptz NOT NULL
+    );
+    """,
 )
 
 

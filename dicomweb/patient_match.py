@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from dicomweb.instance_header import tag_of, text_values
+from dicomweb.institutions import organization_of
 from foramen.kernel.fhir_client import FhirClient
 from terminology import codes, systems
 
@@ -28,13 +29,16 @@ def identifier_system(issuer: str) -> str:
     return f"{systems.IDENTIFIER_PATIENT}/{quote(issuer, safe='')}"
 
 
-async def match_patient(fhir: FhirClient, attributes: dict[str, Any], default_issuer: str | None) -> PatientMatch:
+async def match_patient(
+    fhir: FhirClient, attributes: dict[str, Any], default_issuer: str | None, fhir_base: str = ""
+) -> PatientMatch:
     """Find the one Patient a study belongs to.
 
     Parameters
     ----------
     attributes : study level of the index, DICOM JSON model
     default_issuer : issuer assumed when (0010,0021) is absent
+    fhir_base : of the record's own absolute references
 
     Raises
     ------
@@ -54,7 +58,7 @@ async def match_patient(fhir: FhirClient, attributes: dict[str, Any], default_is
         return PatientMatch(reason=codes.REGISTRATION_REASONS["no-patient-match"])
     if len(patients) > 1:
         return PatientMatch(reason=codes.REGISTRATION_REASONS["ambiguous-patient-match"])
-    institution = patients[0].get("managingOrganization", {}).get("reference")
+    institution = organization_of(patients[0], fhir_base)
     return PatientMatch(reference=f"Patient/{patients[0]['id']}", institution=institution)
 
 

@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from dicomweb.database import Database
 from dicomweb.instance_header import INSTANCE_KEYWORDS, SERIES_KEYWORDS, STUDY_KEYWORDS, tag_of
+from dicomweb.institutions import Bounds, Institutions
 from dicomweb.media_types import require
 from dicomweb.study_index import patient_limit, shows_own_output
 from foramen.kernel.access_context import AccessContext
@@ -93,12 +94,18 @@ class Query:
         self.values.append(value)
         self.conditions.append(template.format(f"${len(self.values)}"))
 
+    def bound(self, bounds: Bounds) -> None:
+        """Leave out the studies of other institutions."""
+        self.values += [bounds.organization, list(bounds.patients)]
+        places = len(self.values)
+        self.conditions.append(f"(s.institution = ${places - 1}::text OR s.patient_ref = ANY(${places}::text[]))")
+
 
 class Qido:
     """The Search transaction."""
 
-    def __init__(self, settings: Settings, database: Database) -> None:
-        self._settings, self._database = settings, database
+    def __init__(self, settings: Settings, database: Database, institutions: Institutions) -> None:
+        self._settings, self._database, self._institutions = settings, database, institutions
 
     async def search(self, request: Request, context: AccessContext) -> Response:
         """GET /studies, /series, /instances and their nested forms."""
@@ -108,6 +115,8 @@ class Qido:
         query = parse_query(level, request.query_params, request.path_params, all_series=all_series)
         if patient is not None:
             query.add("s.patient_ref = {}", patient)
+        if (bounds := await self._institutions.bounds(context)) is not None:
+            query.bound(bounds)
         where = " AND ".join(query.conditions) or "true"
         query.values += [query.limit + 1, query.offset]
         page = f"${len(query.values) - 1} OFFSET ${len(query.values)}"

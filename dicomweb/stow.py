@@ -21,6 +21,7 @@ from dicomweb.archive import Archive
 from dicomweb.dicom_json import dicom_json
 from dicomweb.instance_check import FailureReason, RejectedInstanceError, parse_instance
 from dicomweb.instance_header import InstanceHeader, header_of
+from dicomweb.institutions import bounds_of
 from dicomweb.multipart import Part, boundary_of, close_parts, read_parts
 from dicomweb.study_index import StudyIndex, same_patient
 from foramen.kernel.access_context import AccessContext, Reach
@@ -64,6 +65,9 @@ class Stow:
         """POST /studies and POST /studies/{study}."""
         if context.reach("ImagingStudy", "c") is not Reach.EVERYTHING:
             raise ForbiddenError("A patient scope cannot store images")
+        if bounds_of(context, self._settings.institutions) is not None:
+            # Whose they are is known after they were stored; a refusal for some would tell of patients elsewhere.
+            raise ForbiddenError("Where institutions are separate, images are stored by services")
         parts = await self._receive(request)
         try:
             if not parts:

@@ -10,6 +10,7 @@ import asyncpg
 
 from dicomweb.database import Database
 from dicomweb.instance_header import InstanceHeader, match_keys, tag_of, text_values
+from dicomweb.institutions import Bounds, Institutions
 from foramen.kernel.access_context import AccessContext, Reach
 from foramen.kernel.errors import NotFoundError
 
@@ -34,6 +35,8 @@ _ARRIVED = """
     ON CONFLICT (study_instance_uid) DO UPDATE SET
         revision = dicomweb.arrival.revision + 1, due_at = EXCLUDED.due_at, attempts = 0
 """
+_INSIDE = "(${}::boolean OR s.institution = ${}::text OR s.patient_ref = ANY(${}::text[]))"
+"""A study without a patient, or whose patient nobody manages, is inside for those only whom nothing bounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,11 @@ def patient_limit(context: AccessContext, action: str) -> str | None:
     return None if context.reach("ImagingStudy", action) is Reach.EVERYTHING else f"Patient/{context.patient}"
 
 
+def places_of(bounds: Bounds | None) -> tuple[bool, str | None, list[str]]:
+    """Return the values of `_INSIDE`: whether nothing bounds the caller, else the Organization and the patients."""
+    return (True, None, []) if bounds is None else (False, bounds.organization, list(bounds.patients))
+
+
 def shows_own_output(context: AccessContext) -> bool:
     """Whether the series that this installation made itself (segmentations, reports) are shown.
 
@@ -94,8 +102,8 @@ def shows_own_output(context: AccessContext) -> bool:
 class StudyIndex:
     """Reads and writes of schema `dicomweb`."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, institutions: Institutions) -> None:
+        self._database, self._institutions = database, institutions
 
     async def add(
         self, instances: Iterable[tuple[InstanceHeader, str]], *, trace_id: str | None = None, due_in_s: float = 0.0
@@ -183,11 +191,12 @@ class StudyIndex:
             )
         return found
 
-    async def require_study(self, study_instance_uid: str) -> None:
-        """Raise `NotFoundError` unless the index holds the study."""
+    async def require_study(self, context: AccessContext, study_instance_uid: str) -> None:
+        """Raise `NotFoundError` unless the index holds the study and it is of the token's institution."""
+        bounds = await self._institutions.bounds(context)
         async with self._database.connection() as connection:
-            query = "SELECT 1 FROM dicomweb.study WHERE study_instance_uid = $1"
-            if await connection.fetchval(query, study_instance_uid) is None:
+            query = f"SELECT 1 FROM dicomweb.study s WHERE study_instance_uid = $1 AND {_INSIDE.format(2, 3, 4)}"  # noqa: S608  three places
+            if await connection.fetchval(query, study_instance_uid, *places_of(bounds)) is None:
                 raise NotFoundError("No such study, series or instance")
 
     async def instances(
@@ -229,12 +238,13 @@ class StudyIndex:
             WHERE i.study_instance_uid = $1 AND ($2::text IS NULL OR i.series_instance_uid = $2)
               AND ($5 OR NOT e.own_output)
               AND ($3::text IS NULL OR i.sop_instance_uid = $3) AND ($4::text IS NULL OR s.patient_ref = $4)
+              AND {_INSIDE.format(6, 7, 8)}
             ORDER BY i.series_instance_uid, i.instance_number NULLS LAST, i.sop_instance_uid
         """  # noqa: S608  `column` is one of two literals above
-        limit = patient_limit(context, "r")
+        limit, inside = patient_limit(context, "r"), places_of(await self._institutions.bounds(context))
         async with self._database.connection() as connection:
             shown = shows_own_output(context)
-            rows: list[asyncpg.Record] = await connection.fetch(query, study, series, instance, limit, shown)
+            rows: list[asyncpg.Record] = await connection.fetch(query, study, series, instance, limit, shown, *inside)
         if not rows:
             raise NotFoundError("No such study, series or instance")
         return rows

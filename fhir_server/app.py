@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import partial
 
 from fhir_server.access.consents import Consents
+from fhir_server.access.restriction import Restrictions
 from fhir_server.audit.indexer import AuditIndexer
 from fhir_server.audit.seal import install as install_seal
 from fhir_server.audit.sealer import AuditSealer
@@ -31,6 +32,7 @@ from fhir_server.store.registry import RegistryWatch
 from fhir_server.store.replicas import Searches
 from fhir_server.store.rows import RowNumbers
 from fhir_server.store.schema import migrate as migrate_schema
+from fhir_server.subject_rights import register as subject_rights
 from fhir_server.terminology_source import StoredTerminology
 from foramen.kernel.errors import UpstreamError
 from foramen.kernel.settings import Settings
@@ -52,7 +54,10 @@ class FhirService:
         limits = FhirSettings()
         timeout_s, wait_s = limits.statement_timeout_s, limits.connection_wait_s
         self._connections = Connections(database_url, limits.connections, timeout_s, wait_s=wait_s)
-        self._audit_connections = Connections(database_url, 2, timeout_s, wait_s=wait_s)
+        # Each its own: every request waits for the writer, which must wait for neither of the others.
+        self._audit_connections = Connections(database_url, 1, timeout_s, wait_s=wait_s)
+        self._audit_index_connections = Connections(database_url, 2, timeout_s, wait_s=wait_s)
+        self._audit_seal_connections = Connections(database_url, 1, timeout_s)
         # Its own connection: a profile may be looked up while the write that needs it holds one of the others.
         self._package_connections = Connections(database_url, 1, timeout_s, wait_s=wait_s)
         stored = StoredDefinitions(self._package_connections, limits, settings.fhir_base)
@@ -65,12 +70,12 @@ class FhirService:
         )
         rows = RowNumbers()
         seal = install_seal(settings.home, settings.digest)
-        self._sealer = AuditSealer(self._audit_connections, seal, settings.home, settings.fhir_base)
+        self._sealer = AuditSealer(self._audit_seal_connections, seal, settings.home, settings.fhir_base)
         self._registry = RegistryWatch(self._connections)
         self._audit = AuditWriter(self._audit_connections)
         refresh = partial(self._registry.refresh, max_age_s=0.0)
         delay_s = limits.audit_index_delay_s
-        self._indexer = AuditIndexer(self._audit_connections, rows, settings.fhir_base, delay_s, refresh)
+        self._indexer = AuditIndexer(self._audit_index_connections, rows, settings.fhir_base, delay_s, refresh)
         self._jobs = JobRunner(database_url, limits)
         self._consents = Consents(self._connections, database_url, settings.fhir_base) if limits.consent else None
         urls = [url.strip() for url in limits.replica_urls.split(",") if url.strip()]
@@ -98,6 +103,7 @@ class FhirService:
             bulk=Bulk(settings.home, limits, settings.fhir_base, self._jobs, self._consents, self._indexer),
             packages=self._packages,
             lookups=self._lookup_connections,
+            restrictions=Restrictions(self._connections),
             terminology=Terminology(
                 self._lookup_connections,
                 StoredOrPackaged(
@@ -106,16 +112,20 @@ class FhirService:
                 max_expansion=limits.max_value_set_codes,
             ),
             consents=self._consents,
+            institutions=settings.institutions,
         )
         self._server.group_commit.serve(self._server)
         self._server.bulk.serve(self._server)
         asynchronous.register(self._server)
+        subject_rights.register(self._server)
         self.app = Edge(self._server, verifier)
 
     async def start(self) -> None:
         """Open connections, bring the index up to the registry's version, start the audit writer."""
         await self._connections.start()
         await self._audit_connections.start()
+        await self._audit_index_connections.start()
+        await self._audit_seal_connections.start()
         await self._group_connections.start()
         await self._package_connections.start()
         await self._lookup_connections.start()
@@ -141,6 +151,8 @@ class FhirService:
         await self._registry.stop()
         await self._searches.stop()
         await self._audit_connections.stop()
+        await self._audit_index_connections.stop()
+        await self._audit_seal_connections.stop()
         await self._group_connections.stop()
         await self._package_connections.stop()
         await self._full_text.stop()

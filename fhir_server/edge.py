@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from fhir_server.access.institutions import wall_of
 from fhir_server.access.policy import Access
 from fhir_server.audit.record import audit_record
 from fhir_server.formats.negotiation import PLAIN, Format, negotiate, render
@@ -58,7 +59,9 @@ class Edge:
             target = find(parts, request.method)
             consents = self._server.consents
             consent = await consents.policy(context) if consents is not None and context is not _NOBODY else None
-            call = self._call(request, target, Access(context, consent, self._server.own_url), trace_id)
+            closed = None if target.route.anonymous else await self._server.restrictions.policy(context)
+            wall = wall_of(context, self._server.institutions, self._server.own_url)
+            call = self._call(request, target, Access(context, consent, self._server.own_url, closed, wall), trace_id)
             audit_code = call.audit_code
             wanted = negotiate(request)
             if len(request.scope["query_string"]) > _MAX_QUERY:

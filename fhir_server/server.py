@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from fhir_server.access.consents import Consents
 from fhir_server.access.policy import Access
+from fhir_server.access.restriction import Restrictions
 from fhir_server.audit.indexer import AuditIndexer
 from fhir_server.audit.sealer import AuditSealer
 from fhir_server.audit.writer import AuditWriter
@@ -57,7 +58,10 @@ class Server:
     terminology: Terminology
     packages: Catalogue
     lookups: Connections
+    restrictions: Restrictions
     consents: Consents | None = None
+    institutions: str = "separate"
+    """Whether institutions divide the record; who forgets to say it gets walls."""
 
 
 @dataclass(slots=True)

@@ -64,6 +64,22 @@ class FhirSettings(BaseSettings):
         ge=100,
         description="Most versions that a page of a history looks at for a granular scope or a patient.",
     )
+    retention_outpatient_years: int = Field(
+        default=15,
+        ge=0,
+        description="Years for which an outpatient record is kept after the last visit; $erase then only closes it.",
+    )
+    retention_inpatient_years: int = Field(
+        default=30,
+        ge=0,
+        description="Years for which a record with an inpatient stay, or an unknown one, is kept after the last visit.",
+    )
+    erasure_record_years: int = Field(
+        default=3, ge=3, description="Years for which a request to erase, and what became of it, is kept; 3 or more."
+    )
+    subject_summary_rows: int = Field(
+        default=500, ge=1, description="Most rows of one kind on the page that $subject-export makes for people."
+    )
     max_meta_scan: int = Field(default=100_000, ge=1, description="Most resources that $meta reads for their labels.")
     max_expunge: int = Field(default=10_000, ge=1, description="Most versions that one $expunge removes.")
     reindex_at_start: int = Field(

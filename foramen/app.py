@@ -19,10 +19,12 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from foramen.admin.app import admin_routes
 from foramen.identity.app import IdentityService
 from foramen.kernel.database_url import database_url as resolve_database_url
 from foramen.kernel.log import configure_log, get_log
 from foramen.kernel.settings import Settings, get_settings
+from foramen.launcher.app import launcher_routes
 
 SERVICES = ("identity", "fhir", "dicomweb", "apps")
 
@@ -147,6 +149,8 @@ def _build_services(
             Route("/.well-known/openid-configuration", _endpoint(identity.openid_configuration)),
             Route("/fhir/.well-known/smart-configuration", _endpoint(identity.smart_configuration)),
             Mount("/auth", identity.app),
+            *admin_routes(identity, settings),
+            *launcher_routes(identity, settings),
         ]
     if wanted("fhir"):
         from fhir_server.app import FhirService

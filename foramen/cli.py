@@ -13,10 +13,12 @@ from foramen import __version__
 from foramen.commands import (
     audit,
     bench,
+    break_glass,
     client,
     demo,
     doctor,
     export,
+    identity_provider,
     import_,
     ingest,
     institution,
@@ -27,6 +29,7 @@ from foramen.commands import (
     permission,
     policy,
     project,
+    subject,
     terminology,
     token,
     user,
@@ -40,14 +43,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(audit.app, name="audit", help="Audit trail: verify, checkpoint, report.")
+app.add_typer(break_glass.app, name="break-glass", help="Emergency access: list, review, end.")
 app.add_typer(client.app, name="client", help="OAuth clients.")
 app.add_typer(keys.app, name="keys", help="Keys that sign tokens.")
 app.add_typer(user.app, name="user", help="Accounts.")
+app.add_typer(identity_provider.app, name="identity-provider", help="Outside providers that people sign in through.")
 app.add_typer(institution.app, name="institution", help="Institutions that accounts belong to.")
 app.add_typer(policy.app, name="policy", help="Access policy: test it, ask why.")
 for name, command in permission.COMMANDS.items():
     user.app.command(name)(command)
 app.add_typer(project.app, name="project", help="Projects that pseudonymised data is exported for.")
+app.add_typer(subject.app, name="subject", help="Rights of a person: a copy of their data, erasure, legal holds.")
 app.add_typer(terminology.app, name="terminology", help="Licensed code systems, from your own files.")
 app.add_typer(bench.app, name="bench", help="Benchmarks: figures with ratios, history kept.")
 app.add_typer(package.app, name="package", help="Implementation guides (FHIR packages).")

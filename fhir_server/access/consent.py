@@ -15,7 +15,7 @@ from fhir_server.search.dates import BEGINNING, END, period_range
 from fhir_server.search.hashing import hash64
 from fhir_server.search.parameters import patient_base, type_parameters
 from fhir_server.search.values import token_hashes
-from foramen.kernel.access_context import AccessContext
+from foramen.kernel.access_context import ADMINISTRATOR, AccessContext
 
 if TYPE_CHECKING:
     from fhir_server.store.changes import Stored
@@ -109,19 +109,40 @@ def names_of(context: AccessContext) -> frozenset[str]:
     return frozenset(names - {""})
 
 
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A caller as Consents see it: the same for all whom they treat alike.
+
+    `opened`: the one Patient (`Patient/id`) whose Consents emergency access lifts. `audits`: an administrator of the
+    record, whose scopes may let AuditEvents be read; a patient's refusal of everybody must not hide from who answers
+    for it what was done in spite of it. Who treats cannot become one by asking for fewer scopes.
+    """
+
+    names: frozenset[str]
+    opened: str | None = None
+    audits: bool = False
+
+
+def caller_of(context: AccessContext) -> Caller:
+    """Return the caller behind a token."""
+    opened = f"Patient/{context.break_glass.patient}" if context.break_glass is not None else None
+    return Caller(names_of(context), opened, context.has_scope(ADMINISTRATOR))
+
+
 class DenialPolicy:
     """The denials that concern one caller, as conditions."""
 
-    def __init__(self, denials: Iterable[Denial], names: frozenset[str], now: float) -> None:
+    def __init__(self, denials: Iterable[Denial], caller: Caller, now: float) -> None:
+        names, beside = caller.names, frozenset({"AuditEvent"} if caller.audits else ())
         self._rules: list[tuple[int, frozenset[str], frozenset[str], frozenset[tuple[str, str]]]] = []
         for denial in denials:
             limits = denial.limits
-            if denial.patient in names or not _concerns(limits, names, now):
-                continue  # Nobody is shut out of their own record.
+            if denial.patient in names or denial.patient == caller.opened or not _concerns(limits, names, now):
+                continue  # Nobody is shut out of their own record; nor is who breaks the glass, out of that one.
             permits = [permit for permit in denial.permits if _concerns(permit, names, now) and not permit.labels]
             if any(not permit.types for permit in permits):
                 continue
-            lifted = frozenset(name for permit in permits for name in permit.types)
+            lifted = beside | frozenset(name for permit in permits for name in permit.types)
             self._rules.append((hash64(denial.patient), limits.types, lifted, limits.labels))
 
     def __bool__(self) -> bool:

@@ -12,7 +12,7 @@ from collections import OrderedDict
 
 import asyncpg
 
-from fhir_server.access.consent import ConsentPolicy, Denial, DenialPolicy, denials_of, names_of
+from fhir_server.access.consent import Caller, ConsentPolicy, Denial, DenialPolicy, caller_of, denials_of
 from fhir_server.store import consents
 from fhir_server.store.connections import Connections
 from foramen.kernel.access_context import AccessContext
@@ -31,7 +31,7 @@ class Consents:
         self._url = url
         self._own_url = own_url
         self._denials: list[Denial] | None = None
-        self._policies: OrderedDict[frozenset[str], DenialPolicy] = OrderedDict()
+        self._policies: OrderedDict[Caller, DenialPolicy] = OrderedDict()
         self._generation = 0
         self._read_at = 0.0
         self._listener: asyncpg.Connection | None = None
@@ -54,12 +54,12 @@ class Consents:
         denials = await self._current()
         if not denials:
             return None
-        names = names_of(context)
-        found = self._policies.get(names)
+        caller = caller_of(context)
+        found = self._policies.get(caller)
         if found is None:
-            found = DenialPolicy(denials, names, time.time() * 1e6)
+            found = DenialPolicy(denials, caller, time.time() * 1e6)
             if denials is self._denials:
-                self._policies[names] = found
+                self._policies[caller] = found
                 if len(self._policies) > _CALLERS:
                     self._policies.popitem(last=False)
         return found or None

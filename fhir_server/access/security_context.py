@@ -8,8 +8,6 @@ refused.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +18,6 @@ BINARY = "Binary"
 UNKNOWN = ""
 """Stands for the type of a context that is not here: on another server, contained, or named by an identifier only."""
 _NOWHERE = "/"
-_NAMED = re.compile(r"(?:^|/)(([A-Z][A-Za-z]+)/[A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?(?:#.*)?$")
 
 
 def security_context(binary: dict[str, Any], own_url: str, types: frozenset[str]) -> tuple[str, str] | None:
@@ -41,17 +38,6 @@ def security_context(binary: dict[str, Any], own_url: str, types: frozenset[str]
     if resource_type in types and logical_id and "/" not in logical_id:
         return resource_type, text
     return UNKNOWN, _NOWHERE
-
-
-def indexed_type(binary: dict[str, Any], keys: Collection[int]) -> str:
-    """Return the type of what a stored Binary names, `UNKNOWN` when that is not here.
-
-    Parameters
-    ----------
-    keys : what it was indexed under; a reference to another server is not among them
-    """
-    named = _NAMED.search((binary.get("securityContext") or {}).get("reference") or "")
-    return named.group(2) if named is not None and hash64(named.group(1)) in keys else UNKNOWN
 
 
 @lru_cache(maxsize=512)

@@ -29,7 +29,7 @@ _RECORDS = 100
 _WHILE_BUSY = 1000
 """Records of one look while the server is busy."""
 _LOOK_S = 0.5
-_ATTEMPTS = 3
+_ATTEMPTS = 4
 _QUIET = 100
 """Calls between two looks below which the server counts as quiet."""
 
@@ -74,7 +74,7 @@ class AuditIndexer:
         Raises
         ------
         UpstreamError
-            The database is away.
+            The database is away, or others keep crossing the work.
         """
         async with self._connections.lend() as connection:
             bound = await audit_log.newest(connection)
@@ -87,13 +87,21 @@ class AuditIndexer:
                 return
 
     async def _index(self, up_to: int, *, wait: bool) -> int:
-        """Index the oldest groups in one transaction; returns how many records they held."""
+        """Index the oldest groups in one transaction; returns how many records they held.
+
+        Raises
+        ------
+        UpstreamError
+            Others crossed it again and again; the records stay where they are.
+        """
         for _ in range(_ATTEMPTS):
             try:
                 return await self._attempt(up_to, wait=wait)
             except asyncpg.SerializationError:  # Other search parameters came into force meanwhile.
                 await self._refresh()
-        return await self._attempt(up_to, wait=wait)
+            except asyncpg.DeadlockDetectedError:
+                continue
+        raise UpstreamError("Audit events are being indexed; try again", headers={"Retry-After": "1"})
 
     async def _attempt(self, up_to: int, *, wait: bool) -> int:
         async with self._connections.lend() as connection, connection.transaction():

@@ -21,7 +21,7 @@ from fhir_server.search.hashing import hash64, resource_key
 from fhir_server.search.index import extractor
 from fhir_server.search.values import IndexValues
 from fhir_server.store.changes import Change, old_values, registry_version
-from foramen.kernel.access_context import AccessContext
+from foramen.kernel.access_context import AccessContext, BreakGlass
 from foramen.kernel.audit_event import audit_event
 from foramen.kernel.identifiers import new_logical_id
 
@@ -60,6 +60,7 @@ class AuditRecord(msgspec.Struct, array_like=True, frozen=True):
     institution: str | None = None
     shown: list[str] = []
     lenders: list[str] = []
+    break_glass: str | None = None
 
 
 _REFERENCE = re.compile(rf"[A-Z][A-Za-z]+/(?:{LOGICAL_ID.pattern})")
@@ -111,6 +112,7 @@ def audit_record(
         context.institution if context else None,
         shown or [],
         list(context.lenders) if context else [],
+        context.break_glass.id if context and context.break_glass else None,
     )
 
 
@@ -207,6 +209,7 @@ def event_change(record: AuditRecord, own_url: str, patients: Iterable[str] = ()
             fhir_user=record.fhir_user,
             institution=record.institution,
             lenders=tuple(record.lenders),
+            break_glass=BreakGlass(record.break_glass, "") if record.break_glass else None,
         )
     event = audit_event(
         interaction=record.interaction,

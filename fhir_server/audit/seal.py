@@ -26,6 +26,11 @@ class BrokenSealError(Exception):
     """A code does not fit what it stands for: this was not written by a server that holds the key."""
 
 
+def knows(algorithm: str) -> bool:
+    """Whether this version can compute digests of this name; a block or list names its own."""
+    return algorithm in _MARKS
+
+
 def micros(moment: datetime) -> int:
     """Microseconds since 1970."""
     delta = moment - _EPOCH
@@ -83,8 +88,18 @@ class Seal:
         return records
 
     def code(self, purpose: str, algorithm: str, data: bytes) -> bytes:
-        """Return the code of a list that waits ("batch") or of a block's digest ("block")."""
+        """Return the code of a list that waits ("batch") or of a block's digest ("block").
+
+        Raises
+        ------
+        ValueError
+            The algorithm is unknown here (`knows`).
+        """
         return digest_algorithm(algorithm).mac(self._keys[algorithm, purpose], data)
+
+    def fits(self, purpose: str, algorithm: str, data: bytes, code: bytes) -> bool:
+        """Whether a code is the one that a holder of the secret made; never by an algorithm that is unknown."""
+        return knows(algorithm) and same(self.code(purpose, algorithm, data), code)
 
 
 _installed: list[Seal] = []

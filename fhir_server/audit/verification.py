@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from fhir_server.audit.checkpoint import checkpoint_key, read_checkpoint
+from fhir_server.audit.head_file import HEAD_FILE, kept_head
 from fhir_server.audit.seal import SECRET, Seal
-from fhir_server.audit.sealer import HEAD_FILE
 from fhir_server.audit.verify import Kept, TamperedError, kept_of
 from fhir_server.store import audit_chain
 from foramen.kernel.crypto import SignatureError
@@ -61,9 +59,9 @@ def kept_by_this_machine(home: Path) -> list[Kept]:
     head = home / "audit" / HEAD_FILE
     if head.is_file():
         try:
-            data = orjson.loads(head.read_bytes())
-            found.append(Kept(HEAD_FILE, int(data["block"]), str(data["digest"])))
-        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as exc:
+            kept = kept_head(head.read_bytes())
+            found.append(Kept(HEAD_FILE, kept.block, kept.digest))
+        except ValueError as exc:
             raise TamperedError(f"{HEAD_FILE} cannot be read") from exc
     return found
 

@@ -1,6 +1,6 @@
 """Verify the audit trail: every block, every event's bytes, what waits, and the heads kept outside the database.
 
-ADR 0022 tells which tampering is found, and by what.
+ADR 0022 tells which tampering is found, and by what; ADR 0029 what a break is.
 """
 
 from __future__ import annotations
@@ -10,11 +10,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from fhir_server.audit.chain import GENESIS, REMOVAL, START, Block, block_digest, list_digest, removal_of
+from fhir_server.audit.chain import (
+    ACKNOWLEDGED,
+    BREAK,
+    GENESIS,
+    REMOVAL,
+    START,
+    Block,
+    acknowledgement_of,
+    block_digest,
+    break_of,
+    list_digest,
+    removal_of,
+)
 from fhir_server.audit.checkpoint import Checkpoint
-from fhir_server.audit.seal import SIZE, BrokenSealError, Seal, leaf, packed
+from fhir_server.audit.seal import SIZE, BrokenSealError, Seal, knows, leaf, packed
 from fhir_server.store import audit_chain
-from foramen.kernel.crypto import same
 
 _BLOCKS = 5
 
@@ -52,6 +63,8 @@ class Verified:
     removed: int = 0
     waiting_lists: int = 0
     waiting_groups: int = 0
+    breaks: int = 0
+    """Breaks that were acknowledged."""
 
 
 def kept_of(checkpoint: Checkpoint, name: str) -> Kept:
@@ -97,6 +110,7 @@ class _Walk:
         self._seal, self._kept = seal, kept
         self._digest = START
         self._stripped: dict[int, Block] = {}
+        self._breaks: list[Block] = []
         self._sealed = 0
         self.number = 0
         self.verified = Verified()
@@ -108,13 +122,19 @@ class _Walk:
             raise TamperedError("This is not how a chain begins", block=block.number, at=block.at)
         if block.previous != self._digest:
             raise TamperedError("The block does not follow the one before it", block=block.number, at=block.at)
+        if not knows(block.algorithm):
+            raise TamperedError("The block names an unknown digest algorithm", block=block.number, at=block.at)
         if block_digest(block) != block.digest:
             raise TamperedError("The block was changed", block=block.number, at=block.at)
-        if not same(self._seal.code("block", block.algorithm, block.digest), block.mac):
+        if not self._seal.fits("block", block.algorithm, block.digest, block.mac):
             raise TamperedError("The block was not sealed by this server", block=block.number, at=block.at)
         self._check_list(block)
         if block.kind == REMOVAL:
             self._take_removal(block)
+        elif block.kind == BREAK:
+            self._breaks.append(block)
+        elif block.kind == ACKNOWLEDGED:
+            self._acknowledge(acknowledgement_of(block.note).up_to)
         self.number, self._digest = block.number, block.digest
         self._sealed += block.count
         self.verified.blocks += 1
@@ -141,9 +161,22 @@ class _Walk:
             raise TamperedError(text, block=block.number, at=block.at)
         self.verified.removed += gone
 
+    def _acknowledge(self, up_to: int) -> None:
+        open_breaks = [block for block in self._breaks if block.number > up_to]
+        self.verified.breaks += len(self._breaks) - len(open_breaks)
+        self._breaks = open_breaks
+
     def check_end(self) -> None:
         if self.number == 0:
             raise TamperedError("There is no chain")
+        for block in self._breaks:
+            told = break_of(block.note)
+            text = (
+                f"The chain broke: block {told.block}, which was sealed, is not in it"
+                if told.reason == "lost"
+                else f"The chain broke: block {told.block} was made without the secret"
+            )
+            raise TamperedError(text, block=block.number, at=block.at)
         for block in self._stripped.values():
             text = "The block's list of events is gone and no removal tells of it"
             raise TamperedError(text, block=block.number, at=block.at)
@@ -170,9 +203,8 @@ async def _check_waiting(connection: Any, seal: Seal, verified: Verified) -> Non
     """Lists that are not sealed yet, and records that are not indexed yet."""
     for found in await audit_chain.unsealed(connection):
         rows, digests = found["rows"], found["digests"]
-        if len(digests) != SIZE * len(rows) or not same(
-            seal.code("batch", found["algorithm"], packed(rows, digests)), found["mac"]
-        ):
+        name = found["algorithm"]
+        if len(digests) != SIZE * len(rows) or not seal.fits("batch", name, packed(rows, digests), found["mac"]):
             raise TamperedError(
                 "A list that waits for its seal was not made by this server", row=next(iter(rows), None)
             )

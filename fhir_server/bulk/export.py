@@ -81,6 +81,7 @@ class Export:
     settle_audit : indexes AuditEvents that wait
     seen : returns, for a type, what leaves out the versions that the caller may not see; None: nothing has to
     pseudonymise : writes a resource under pseudonyms
+    noted : writes down whose records the lines of `seen` belong to, before they count as written
     deletions : whether to tell what was deleted since `request.since`
     """
 
@@ -95,6 +96,7 @@ class Export:
         settle_audit: Callable[[], Awaitable[None]],
         seen: Callable[[str], Change | None],
         pseudonymise: Change | None = None,
+        noted: Callable[[], None] | None = None,
         deletions: bool,
     ) -> None:
         self._job = job
@@ -104,6 +106,7 @@ class Export:
         self._settle_audit = settle_audit
         self._seen = seen
         self._pseudonymise = pseudonymise
+        self._noted = noted
         self._steps = [Step("main", item) for item in wanted]
         if deletions:
             self._steps += [Step("deleted", item) for item in wanted if not item.about]
@@ -197,6 +200,8 @@ class Export:
         return begin, bulk.before(last)
 
     async def _checkpoint(self, progress: Progress, files: NdjsonFiles) -> None:
+        if self._noted is not None:
+            await asyncio.to_thread(self._noted)
         await asyncio.to_thread(files.sync)
         await self._job.save(progress.write(files.records), self._told(progress, files.records))
 

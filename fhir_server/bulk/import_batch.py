@@ -134,13 +134,8 @@ def decide(
         old = current.get(line.name)
         try:
             _check(line, old, buried, access, provenances)
-        except InteropError as exc:
-            line.issues = exc.issues
-            decided.refused.append(line)
-            continue
-        assert line.resource is not None  # noqa: S101 - what could not be read is not among these
-        decided.changes.append(
-            save(
+            assert line.resource is not None  # noqa: S101 - what could not be read is not among these
+            change = save(
                 line.resource.body,
                 line.resource.data,
                 line.name[1],
@@ -149,7 +144,13 @@ def decide(
                 previous=old,
                 method=method_of(line),
             )
-        )
+            if access.restriction is not None:
+                access.restriction.check_write(change)
+        except InteropError as exc:
+            line.issues = exc.issues
+            decided.refused.append(line)
+            continue
+        decided.changes.append(change)
     return decided
 
 

@@ -180,6 +180,7 @@ class Import:
     async def _commit(self, prepared: Prepared, name: str, *, one_by_one: bool) -> None:
         progress = self._progress
         refused = list(prepared.refused)
+        self._access.restriction = await self._server.restrictions.policy(self._job.owner)
         async with self._job.connections.lend() as connection, connection.transaction():
             if not one_by_one and await self._write_packed(connection, prepared):
                 progress.created += prepared.counts
@@ -197,6 +198,8 @@ class Import:
         """Write what is packed, unless a resource of it is there already or is indexed otherwise by now."""
         if prepared.rows is None or prepared.record is None:
             return True
+        if self._access.restriction is not None:
+            return False  # Whether a line lies in a closed record is looked at one by one.
         if prepared.version != registry().version or await bulk_writing.exists(connection, prepared.keys):
             return False
         now = datetime.now(UTC)

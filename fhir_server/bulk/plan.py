@@ -85,7 +85,9 @@ def _wanted(
     filters = [Selection(name, (*conditions, *_parse(parser, name, query, request).conditions)) for query in queries]
     if not filters and more:
         filters = [Selection(name, (*conditions, *more))]
-    return Wanted(name, patients, members, request.level == "patient" and patients is None, tuple(filters))
+    in_any_record = request.level == "patient" and patients is None
+    wall = None if access.wall is None else access.wall.of_exported(name)
+    return Wanted(name, patients, members, in_any_record, tuple(filters), institution=wall)
 
 
 def _bounds(
@@ -126,7 +128,8 @@ def _provenance(found: list[Wanted], access: Access) -> Wanted:
         conditions = (*more, AnyPosting(tuple(patient_base("Provenance") ^ key for key in patients)))
     filters = (Selection("Provenance", conditions),) if conditions else ()
     links = type_parameters("Provenance").parameters["target"].bases()
-    return Wanted("Provenance", patients, None, filters=filters, about=targets, links=tuple(links))
+    wall = None if access.wall is None else access.wall.of_exported("Provenance")
+    return Wanted("Provenance", patients, None, filters=filters, about=targets, links=tuple(links), institution=wall)
 
 
 def elements_of(request: ExportRequest, name: str) -> tuple[str, ...]:

@@ -11,15 +11,16 @@ import hmac
 import shutil
 import time
 from datetime import UTC, datetime
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from fhir_server.access.consents import Consents
+from fhir_server.access.institutions import wall_of
 from fhir_server.access.policy import Access
 from fhir_server.audit.indexer import AuditIndexer
 from fhir_server.bulk.export import Export
+from fhir_server.bulk.exported_patients import ExportedPatients
 from fhir_server.bulk.importing import Import
 from fhir_server.bulk.plan import plan
 from fhir_server.bulk.projects import project_key
@@ -84,7 +85,12 @@ class Bulk:
         if request.project:
             change = Pseudonymiser(self.project_key(request.project), self.own_url, datetime.now(UTC).year)
         # Ids of deleted resources would link pseudonyms; what was hidden before its deletion cannot be told.
-        hidden = access.consent is not None or looks_inside(access, (item.resource_type for item in wanted))
+        hidden = (
+            access.consent is not None
+            or access.wall is not None
+            or looks_inside(access, (item.resource_type for item in wanted))
+        )
+        patients = ExportedPatients(self.folder(job.id), access.wall, self.own_url) if access.wall else None
         export = Export(
             job,
             request,
@@ -92,7 +98,8 @@ class Bulk:
             self.folder(job.id),
             self.limits,
             settle_audit=self._audit_indexer.settle,
-            seen=partial(seen, access),
+            seen=lambda name: patients.after(seen(access, name), name) if patients else seen(access, name),
+            noted=patients.sync if patients else None,
             pseudonymise=change,
             deletions=request.since is not None and not request.project and not hidden,
         )
@@ -119,7 +126,9 @@ class Bulk:
 
     async def _access(self, job: Job) -> Access:
         consent = await self._consents.policy(job.owner) if self._consents is not None else None
-        return Access(job.owner, consent, self.own_url)
+        closed = await self._serving().restrictions.policy(job.owner)
+        wall = wall_of(job.owner, self._serving().institutions, self.own_url)
+        return Access(job.owner, consent, self.own_url, closed, wall)
 
     async def _remove(self, job_id: str) -> None:
         await asyncio.to_thread(shutil.rmtree, self.folder(job_id), ignore_errors=True)

@@ -19,10 +19,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message
 
+from fhir_server.access.institutions import wall_of
 from fhir_server.access.policy import Access
 from fhir_server.audit.record import audit_record
 from fhir_server.interactions.body import json_body, raw_body
 from fhir_server.interactions.bundles import bundle, response_entry
+from fhir_server.interactions.put_off_answers import check_institutions
 from fhir_server.interactions.responses import MEDIA_TYPE, http_date
 from fhir_server.jobs.job import Job
 from fhir_server.route import Handler, Route
@@ -130,7 +132,13 @@ async def _run(server: Server, job: Job) -> None:
     call = Call(
         server,
         request,
-        Access(job.owner, consent, server.own_url),
+        Access(
+            job.owner,
+            consent,
+            server.own_url,
+            await server.restrictions.policy(job.owner),
+            wall_of(job.owner, server.institutions, server.own_url),
+        ),
         asked.get("trace_id") or new_trace_id(),
         target.route.action,
         target.route.audit,
@@ -190,6 +198,7 @@ async def status(call: Call) -> Response:
     content = job.state["content"].encode()
     said = f"{code.value} {code.phrase}"
     if code < HTTPStatus.BAD_REQUEST:
+        await check_institutions(call, content)
         entry = response_entry(status=said, content=content)
     else:
         entry = response_entry(status=said, outcome=content)

@@ -111,10 +111,12 @@ async def _write(connection: Any, units: list[UnitOfWork], server: Server) -> li
     records: list[AuditRecord] = []
     for unit in units:
         try:
+            await unit.learn(connection)
             if unit.has_patches:
                 await unit.apply_patches(is_shared=len(units) > 1)
             # To index much takes long; such a unit has no others beside it that would wait.
             decided, results = await run_in_threadpool(unit.decide) if unit.is_large else unit.decide()
+            await unit.check_institutions(connection, decided)
         except Exception as exc:  # noqa: BLE001 - it is this unit's answer, and no other's
             outcomes.append(exc)
             continue

@@ -90,6 +90,7 @@ async def history_bundle(
         found = await reading.read(connection, resource_type or "", logical_id)
         if found is None or (compartment is not None and compartment not in found.patients):
             raise NotFoundError(f"{resource_type} not found")
+        await call.access.learn(connection, found)
         if not call.access.hidden_patients(found.resource_type).isdisjoint(found.patients) or call.access.hides(found):
             raise NotFoundError(f"{resource_type} not found")
     more = len(versions) > count
@@ -119,7 +120,7 @@ async def _versions(
     action = "r" if logical_id else "s"
 
     async def fetch(before: Cursor | None, limit: int) -> list[Stored]:
-        return await reading.history(
+        found = await reading.history(
             connection,
             resource_type=resource_type,
             logical_id=logical_id,
@@ -132,9 +133,12 @@ async def _versions(
             types=types,
             hidden=_hidden(call, every),
             contexts=_contexts(call, resource_type, compartment),
+            institution=call.access.wall.of_versions(every) if call.access.wall is not None else None,
         )
+        await call.access.learn(connection, *found)
+        return found
 
-    if not any(call.access.looks_inside(name, action) for name in every):
+    if not any(call.access.looks_inside(name, action) or call.access.looks_outside(name) for name in every):
         return await fetch(_cursor(asked), wanted)
     return await visible_versions(
         fetch,
@@ -158,8 +162,8 @@ def _checked(call: Call, pairs: list[tuple[str, str]]) -> dict[str, str]:
 
 
 def _hidden(call: Call, types: list[str]) -> dict[str, list[int]]:
-    """Patients whose versions of a type the answer leaves out, as a Consent hides some of them."""
-    if call.access.consent is None:
+    """Patients whose versions of a type the answer leaves out, as a Consent or a restriction hides some of them."""
+    if call.access.consent is None and call.access.restriction is None:
         return {}
     return {name: sorted(keys) for name in types if (keys := call.access.hidden_patients(name))}
 

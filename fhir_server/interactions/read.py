@@ -17,6 +17,9 @@ async def read(call: Call) -> Response:
     """Return the current version; what lies outside the reader's compartment does not exist for them."""
     compartment = call.access.compartment_key(call.resource_type, "r")
     found = await call.server.current.read(call.resource_type, call.logical_id)
+    if call.access.wall is not None:
+        async with call.server.connections.lend() as connection:
+            await call.access.learn(connection, found)
     stored = visible(found, call.resource_type, compartment, call.access)
     note_patient(call, stored)
     if not_modified(call.request, stored.version, stored.updated):

@@ -47,9 +47,11 @@ async def retrieve(call: Call, connection: Any, entry: Entry) -> bytes:
             return _content(entry, await history_bundle(call, connection, resource_type, logical_id, pairs))
         case [resource_type, logical_id] if not logical_id.startswith(("$", "_")):
             found = await reading.read(connection, resource_type, logical_id)
+            await call.access.learn(connection, found)
             return _version(call, entry, resource_type, found, dict(pairs))
         case [resource_type, logical_id, "_history", version] if version.isdecimal() and len(version) < _MAX_DIGITS:
             found = await reading.vread(connection, resource_type, logical_id, int(version))
+            await call.access.learn(connection, found)
             return _version(call, entry, resource_type, found, dict(pairs))
     raise InvalidRequestError(
         "GET in an entry reads, searches or asks for a history; operations are not supported there",

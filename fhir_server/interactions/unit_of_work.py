@@ -163,6 +163,21 @@ class UnitOfWork:
                     self._found[place] = current[operation.name]
         self._buried = buried
 
+    async def learn(self, connection: Any) -> None:
+        """Look up whose institution the versions that are replaced belong to, now that they are locked."""
+        await self._call.access.learn(connection, *self._found.values())
+
+    async def check_institutions(self, connection: Any, changes: list[Change]) -> None:
+        """Refuse what would be written into records of other institutions.
+
+        Raises
+        ------
+        ForbiddenError
+            Nothing of this unit may be written.
+        """
+        if self._call.access.wall is not None:
+            await self._call.access.wall.check_writes(connection, changes)
+
     async def apply_patches(self, *, is_shared: bool) -> None:
         """Make the resources of all PATCHes out of the locked versions.
 
@@ -181,11 +196,15 @@ class UnitOfWork:
             if operation.patch is None:
                 continue
             with at(operation):
+                if operation.patch.asks:
+                    self._call.access.granted(operation.resource_type, "r")
                 old = self._visible(place, operation)
                 if old is None:
                     raise NotFoundError(f"{operation.resource_type} not found")
                 if old.is_deleted:
                     raise DeletedError(f"{operation.resource_type} was deleted")
+                if operation.patch.asks and not self._may_read(old):
+                    raise ForbiddenError("A patch with conditions needs the right to read the resource")
                 self._check_version(operation, old)
                 resource = await patched_resource(self._server, operation, old, is_shared=is_shared)
                 body = rewrite_references(resource.body, self._targets) if self._targets else resource.body
@@ -325,7 +344,7 @@ class UnitOfWork:
         old = self._found.get(place)
         compartment = self._compartment(operation)
         access = self._call.access
-        bounded = compartment is not None or access.is_restricted(operation.resource_type, operation.action)
+        bounded = compartment is not None or access.is_bounded(operation.resource_type, operation.action)
         inside = not bounded or (old is not None and (compartment is None or compartment in old.patients))
         inside = inside and not (old is not None and access.hides(old, operation.action))
         if operation.method != "POST" and not inside:
@@ -356,18 +375,18 @@ class UnitOfWork:
         self._call.access.check_write(change, operation.action)
         self._changes[place] = change
         status = 201 if old is None or old.is_deleted else 200
-        content = None if operation.patch is not None and not self._may_read(change) else change.content
+        content = None if operation.patch is not None and not self._may_read(change.stored()) else change.content
         self._results[place] = Result(
             status, change.resource_type, change.logical_id, change.version, change.updated, content
         )
 
-    def _may_read(self, change: Change) -> bool:
-        """Whether the caller may see what a patch made: unlike the body of an update it is not the caller's own."""
-        if not self._call.access.may(change.resource_type, "r"):
+    def _may_read(self, stored: Stored) -> bool:
+        """Whether the caller may see a version: what a patch made, unlike an update's body, is not the caller's own."""
+        if not self._call.access.may(stored.resource_type, "r"):
             return False
-        compartment = self._call.access.compartment_key(change.resource_type, "r")
-        inside = compartment is None or compartment in change.patient_keys
-        return inside and not self._call.access.hides(change.stored())
+        compartment = self._call.access.compartment_key(stored.resource_type, "r")
+        inside = compartment is None or compartment in stored.patients
+        return inside and not self._call.access.hides(stored)
 
     def _check_compartment(self, operation: Operation, change: Change, compartment: int) -> None:
         created_patient = operation.resource_type == "Patient" and change.previous is None

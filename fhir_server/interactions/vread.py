@@ -22,6 +22,7 @@ async def vread(call: Call) -> Response:
     if version.isascii() and version.isdecimal() and len(version) <= _MAX_DIGITS:
         async with call.server.connections.lend() as connection:
             found = await reading.vread(connection, call.resource_type, call.logical_id, int(version))
+            await call.access.learn(connection, found)
     stored = visible(found, call.resource_type, compartment, call.access)
     note_patient(call, stored)
     if not_modified(call.request, stored.version, stored.updated):

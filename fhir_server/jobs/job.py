@@ -99,7 +99,7 @@ class Job:
 def owner_bytes(context: AccessContext) -> bytes:
     """Write down who submitted a job, so that it runs later with exactly that access."""
     who = ("subject", "client_id", "fhir_user", "institution", "lenders")
-    names = (*who, "scope_text", "patient", "encounter", "token_id")
+    names = (*who, "scope_text", "patient", "encounter", "token_id", "every_institution")
     return orjson.dumps({name: getattr(context, name) for name in names} | {"scopes": [str(s) for s in context.scopes]})
 
 

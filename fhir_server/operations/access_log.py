@@ -5,7 +5,7 @@ PIPL art. 44-45 (right to know, access); https://hl7.org/fhir/R4/auditevent.html
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -26,7 +26,7 @@ from fhir_server.search.parse import SearchParser
 from fhir_server.server import Call
 from fhir_server.store import reading, searching
 from fhir_server.store.changes import Stored
-from foramen.kernel.access_context import ADMINISTRATOR, AccessContext, parse_scopes
+from foramen.kernel.access_context import ADMINISTRATOR, AccessContext, Scope, parse_scopes
 from foramen.kernel.audit_event import OPERATION_NAME
 from foramen.kernel.errors import ForbiddenError, NotFoundError
 
@@ -41,13 +41,13 @@ _INSIDE = Policy(AccessContext("foramen", "foramen", parse_scopes(f"system/{_EVE
 
 async def access_log(call: Call) -> Response:
     """Return accesses to one record, newest first, in pages."""
-    _check_reader(call)
+    scopes = _reader(call)
     parameters = await parameters_of(call)
     parameters.check_known((*_NAMES, "_cursor"))
-    request = _request(call, parameters)
+    request = _request(call, parameters, scopes)
     call.patient = f"Patient/{call.logical_id}"
     async with call.server.connections.lend() as connection:
-        if await reading.read(connection, "Patient", call.logical_id) is None:
+        if not await _sees_patient(call, connection, bounded=bool(scopes)):
             raise NotFoundError("Patient not found")
         page = await searching.page(connection, request)
         shown = _Shown(call, [stored.data() for stored in page.matches])
@@ -64,32 +64,61 @@ async def access_log(call: Call) -> Response:
     return Response(bundle("searchset", entries, links=links), media_type=MEDIA_TYPE)
 
 
-def _check_reader(call: Call) -> None:
-    """Let administrators pass, and patient scopes for their own patient.
+def _reader(call: Call) -> tuple[Scope, ...]:
+    """Let pass who may ask; returns the scopes that bound what an auditor sees, none of patients and administrators.
+
+    A patient scope is not enough: an app that a clinician opened for a patient has one too.
 
     Raises
     ------
     ForbiddenError
-        Neither; a user scope for AuditEvents is not enough, as the answer names people.
+        Neither the patient's own sign-in, nor an auditor or a service with a scope that names AuditEvents.
     NotFoundError
-        Another patient's record.
+        A patient asks for another's record.
     """
     context = call.access.context
+    if context.is_patient:
+        granted = [s for s in context.scopes if s.context == "patient" and s.covers(_EVENT, "s") and not s.query]
+        if not granted or context.patient is None:
+            raise ForbiddenError("This needs the scope patient/AuditEvent.s of the patient's own sign-in")
+        if context.patient != call.logical_id:
+            raise NotFoundError("Patient not found")
+        return ()
     if context.has_scope(ADMINISTRATOR):
-        return
-    granted = [s for s in context.scopes if s.context == "patient" and s.covers(_EVENT, "s") and not s.query]
-    if not granted or context.patient is None:
-        raise ForbiddenError("This needs the scope patient/AuditEvent.s of the patient, or an administrator")
-    if context.patient != call.logical_id:
-        raise NotFoundError("Patient not found")
+        return ()
+    scopes = tuple(scope for scope in context.scopes if _reads_audit(scope))
+    if not scopes:
+        raise ForbiddenError("This needs the patient's own sign-in, or a scope that names AuditEvent (user, system)")
+    return scopes
+
+
+def _reads_audit(scope: Scope) -> bool:
+    """Whether a scope was given for the audit itself: one for all types was given for the record."""
+    needed = {"user": "rs", "system": "s"}.get(scope.context)
+    return needed is not None and scope.resource_type == _EVENT and all(scope.covers(_EVENT, one) for one in needed)
+
+
+async def _sees_patient(call: Call, connection: Any, *, bounded: bool) -> bool:
+    """Whether there is such a Patient; an auditor needs no scope for it, but the wall of an institution holds.
+
+    Consents do not: they are about the use of a record, and who oversees the use has to look there all the more.
+    """
+    if not bounded:
+        return await reading.read(connection, "Patient", call.logical_id) is not None
+    access = call.access
+    context = replace(access.context, scopes=parse_scopes("user/Patient.rs"))
+    asked = Policy(context, None, access.own_url, access.restriction, access.wall)
+    parser = SearchParser(call.server.limits, call.server.own_url, asked)
+    found = await searching.page(connection, parser.parse("Patient", [("_id", call.logical_id)], strict=True))
+    return bool(found.matches)
 
 
 def _link(base: str, query: list[tuple[str, str]]) -> str:
     return f"{base}?{urlencode(query)}" if query else base
 
 
-def _request(call: Call, parameters: Parameters) -> SearchRequest:
-    """Parse dates, size and page with the parser of searches, and bind the selection to the patient."""
+def _request(call: Call, parameters: Parameters, scopes: tuple[Scope, ...]) -> SearchRequest:
+    """Parse dates, size and page with the parser of searches; bind the selection to the patient, and by the scopes."""
     pairs = [("_sort", "-date")]
     for name, prefix in (("start", "ge"), ("end", "le")):
         if parameters.period(name) is not None:
@@ -101,7 +130,10 @@ def _request(call: Call, parameters: Parameters) -> SearchRequest:
         pairs.append(("_cursor", cursor))
     request = SearchParser(call.server.limits, call.server.own_url, _INSIDE).parse(_EVENT, pairs, strict=True)
     bound = AnyOf((_naming(call.logical_id), _bulk_exports(call)))
-    request.selection = Selection(_EVENT, (bound, *request.selection.conditions))
+    granted = Policy(replace(call.access.context, scopes=scopes), None, call.server.own_url) if scopes else _INSIDE
+    query = granted.condition(_EVENT, "s")  # Of a granular scope, e.g. of an auditor of one institution.
+    bounds = (bound,) if query is None else (bound, query)
+    request.selection = Selection(_EVENT, (*bounds, *request.selection.conditions))
     return request
 
 

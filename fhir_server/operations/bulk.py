@@ -5,14 +5,17 @@ https://hl7.org/fhir/uv/bulkdata/STU2/export.html, https://hl7.org/fhir/R4/async
 
 from __future__ import annotations
 
+import asyncio
 import math
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import orjson
 from starlette.responses import Response
 
 from fhir_server.bulk.download import file_response
+from fhir_server.bulk.exported_patients import patients_of
 from fhir_server.bulk.manifests import import_manifest, manifest
 from fhir_server.bulk.plan import members_of, plan
 from fhir_server.bulk.request import ExportRequest, read_request
@@ -106,7 +109,9 @@ async def _group(call: Call, connection: Any, logical_id: str) -> list[str]:
     patients: dict[str, None] = {}
     waiting, seen = [logical_id], {logical_id}
     while waiting:
-        stored = visible(await reading.read(connection, "Group", waiting.pop()), "Group", compartment, call.access)
+        found = await reading.read(connection, "Group", waiting.pop())
+        await call.access.learn(connection, found)
+        stored = visible(found, "Group", compartment, call.access)
         own, groups = members_of(orjson.loads(stored.content or b"{}"), now)
         patients |= dict.fromkeys(own)
         waiting += [item for item in dict.fromkeys(groups) if item not in seen]
@@ -158,6 +163,24 @@ async def cancel(call: Call) -> Response:
     return Response(status_code=202)
 
 
+async def _check_institution(call: Call, folder: Path) -> None:
+    """Refuse files that hold records of patients whom the caller's institution does not manage now.
+
+    Raises
+    ------
+    NotFoundError
+        As if there were no such file.
+    """
+    if (wall := call.access.wall) is None:
+        return
+    lists = await asyncio.to_thread(patients_of, folder)
+    if lists is not None:
+        async with call.server.connections.lend() as connection:
+            await wall.learn(connection, {key for keys in lists for key in keys})
+    if lists is None or not all(map(wall.shows_one_of, lists)):
+        raise NotFoundError("There is no such file, or it has expired")
+
+
 async def file(call: Call) -> Response:
     """Send one file of a finished export to its owner."""
     job_id, place = _bulk(call).read_name(call.logical_id)
@@ -168,6 +191,7 @@ async def file(call: Call) -> Response:
     path = _bulk(call).path_of(job_id, record)
     if not path.is_file():
         raise NotFoundError("There is no such file, or it has expired")
+    await _check_institution(call, path.parent)
     headers = {"ETag": f'"{record["name"].removesuffix(".ndjson")}"', "Cache-Control": "no-store"}
     if job.expires is not None:
         headers["Expires"] = http_date(job.expires)

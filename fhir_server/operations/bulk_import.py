@@ -20,7 +20,12 @@ from fhir_server.operations.parameters import Parameters, parameters_of
 from fhir_server.route import Route
 from fhir_server.search.parameters import resource_types
 from fhir_server.server import Call
-from foramen.kernel.errors import InvalidRequestError, PayloadTooLargeError, UnsupportedMediaTypeError
+from foramen.kernel.errors import (
+    ForbiddenError,
+    InvalidRequestError,
+    PayloadTooLargeError,
+    UnsupportedMediaTypeError,
+)
 
 _NDJSON = {"application/fhir+ndjson", "application/ndjson", "application/x-ndjson", "application/jsonl"}
 _NAMES = ("inputFormat", "inputSource", "storageDetail", "input")
@@ -29,6 +34,8 @@ _WRITE_AT_ONCE = 1 << 20
 
 async def import_(call: Call) -> Response:
     """Take the input, or the list of inputs, and start the job."""
+    if call.access.wall is not None:
+        raise ForbiddenError("An import writes into the records of all institutions: a token without bounds is needed")
     media_type = call.request.headers.get("content-type", "").partition(";")[0].strip().lower()
     job_id = new_job_id()
     inputs = [await _upload(call, job_id)] if media_type in _NDJSON else _listed(call, await parameters_of(call))

@@ -58,6 +58,7 @@ async def everything(call: Call) -> Response:
     compartment = call.access.compartment_key(call.resource_type, "r")
     async with call.server.connections.lend() as connection:
         found = await reading.read(connection, call.resource_type, call.logical_id)
+        await call.access.learn(connection, found)
         stored = visible(found, call.resource_type, compartment, call.access)
         if call.resource_type == "Patient":
             call.patient = stored.reference

@@ -6,16 +6,19 @@ https://hapifhir.io/hapi-fhir/docs/server_jpa/schema.html (deleting data), opera
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.responses import Response
 
 from fhir_server.audit.record import audit_record, encode
-from fhir_server.operations.expunge_events import expunge_events
+from fhir_server.operations.expunge_events import expunge_events, unless_overtaken
 from fhir_server.operations.parameters import parameters_of, parameters_response
 from fhir_server.route import Route
 from fhir_server.search.hashing import resource_key
 from fhir_server.server import Call
 from fhir_server.store import expunging
 from fhir_server.store.audit_chain import EVENT
+from fhir_server.store.expunging import Removed
 from fhir_server.store.writing import write_changes
 from foramen.kernel.errors import InvalidRequestError, NotFoundError
 
@@ -36,7 +39,8 @@ async def expunge(call: Call) -> Response:
     most = call.server.limits.max_expunge
     limit = min(parameters.integer("limit", least=1) or _DEFAULT_LIMIT, most)
     key = resource_key(call.resource_type, call.logical_id) if call.logical_id else None
-    async with call.server.connections.lend() as connection, connection.transaction():
+
+    async def remove(connection: Any) -> Removed:
         if key is not None and not await expunging.exists(connection, key):
             raise NotFoundError(f"{call.resource_type} not found")
         removed = await expunging.expunge(
@@ -51,6 +55,9 @@ async def expunge(call: Call) -> Response:
             written=removed.references,
         )
         await write_changes(connection, call.server.rows, [], call.server.own_url, (encode([event]), 1))
+        return removed
+
+    removed = await unless_overtaken(call, remove)
     call.audited = True
     return parameters_response([{"name": "count", "valueInteger": removed.versions}])
 

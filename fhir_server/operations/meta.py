@@ -67,6 +67,7 @@ async def _stored(call: Call) -> Stored:
             found = await reading.vread(connection, call.resource_type, call.logical_id, int(version))
         else:
             found = None
+        await call.access.learn(connection, found)
     stored = visible(found, call.resource_type, compartment, call.access)
     note_patient(call, stored)
     return stored

@@ -225,6 +225,9 @@ async def _stored(call: Call) -> dict[str, Any] | None:
         return None
     compartment = call.access.compartment_key(call.resource_type, "r")
     found = await call.server.current.read(call.resource_type, call.logical_id)
+    if call.access.wall is not None:
+        async with call.server.connections.lend() as connection:
+            await call.access.learn(connection, found)
     resource: dict[str, Any] = visible(found, call.resource_type, compartment, call.access).data()
     return resource
 

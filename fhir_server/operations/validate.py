@@ -87,6 +87,7 @@ async def _stored(call: Call) -> Stored | None:
     compartment = call.access.compartment_key(call.resource_type, "r")
     async with call.server.connections.lend() as connection:
         found = await reading.read(connection, call.resource_type, call.logical_id)
+        await call.access.learn(connection, found)
     stored = visible(found, call.resource_type, compartment, call.access)
     note_patient(call, stored)
     return stored

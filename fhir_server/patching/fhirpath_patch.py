@@ -21,6 +21,7 @@ from fhir_server.patching.fhirpath_parameters import Step, parse_steps, rule_of,
 from fhir_server.patching.members import Primitive
 from foramen.kernel.errors import InteropError, PayloadTooLargeError
 
+_ELEMENTS = re.compile(r"\s*`?[A-Za-z]\w*`?(\s*\.\s*`?[A-Za-z]\w*`?|\s*\[\s*\d+\s*\])*\s*")
 _LAST_NAME = re.compile(r"(.+)\.\s*`?([A-Za-z]+)`?\s*")
 
 
@@ -29,6 +30,11 @@ class FhirPathPatch:
     """A parsed FHIRPath Patch."""
 
     steps: tuple[Step, ...]
+
+    @property
+    def asks(self) -> bool:
+        """Whether a path does more than name elements: ``where(…)`` and the like find, or not, by values."""
+        return any(_ELEMENTS.fullmatch(step.path.text) is None for step in self.steps)
 
     def apply(self, document: dict[str, Any], resource_type: str, max_bytes: int) -> Any:
         """Apply every operation in turn.

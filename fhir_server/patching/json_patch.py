@@ -42,6 +42,11 @@ class JsonPatch:
 
     steps: tuple[_Step, ...]
 
+    @property
+    def asks(self) -> bool:
+        """Whether it holds a `test`."""
+        return any(step.name == "test" for step in self.steps)
+
     def apply(self, document: dict[str, Any], resource_type: str, max_bytes: int) -> Any:
         """Apply every operation in turn; what comes back may be any JSON.
 

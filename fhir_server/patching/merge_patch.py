@@ -23,6 +23,11 @@ class MergePatch:
             raise InvalidRequestError("A merge patch is a JSON object", issue_code="structure")
         self._changes = changes
 
+    @property
+    def asks(self) -> bool:
+        """Whether it depends on values: it has no conditions."""
+        return False
+
     def apply(self, document: dict[str, Any], resource_type: str, max_bytes: int) -> Any:
         """Return the patched document."""
         return _merged(document, self._changes)

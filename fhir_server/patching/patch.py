@@ -17,6 +17,10 @@ JSON_PATCH = "application/json-patch+json"
 class Patch(Protocol):
     """A parsed patch."""
 
+    @property
+    def asks(self) -> bool:
+        """Whether its success depends on values of the resource: who may not read it could guess them one by one."""
+
     def apply(self, document: dict[str, Any], resource_type: str, max_bytes: int) -> Any:
         """Return the patched document."""
 

@@ -228,6 +228,23 @@ class InList:
 
 
 @dataclass(frozen=True, slots=True)
+class InInstitution:
+    """Lies in the record of a Patient with the posting `managed`, or of one of `patients` (keys), or in none at all.
+
+    Parameters
+    ----------
+    managed : posting of the institution's Patients, none or one
+    beyond : whether what lies in no patient's record fulfils it
+    asked : keys of Patients in whose records every match lies; when one of them is the institution's, that suffices
+    """
+
+    managed: tuple[int, ...]
+    patients: tuple[int, ...] = ()
+    beyond: bool = True
+    asked: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Nothing:
     """Matches no resource."""
 
@@ -269,6 +286,7 @@ Condition = (
     | Present
     | Keys
     | LastUpdated
+    | InInstitution
     | Chained
     | ReverseChained
     | Nothing

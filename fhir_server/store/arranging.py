@@ -25,6 +25,7 @@ from fhir_server.search.conditions import (
     AnyPosting,
     Chained,
     Condition,
+    InInstitution,
     Keys,
     LastUpdated,
     Not,
@@ -75,7 +76,7 @@ async def arrange(connection: Any, selection: Selection, *, in_order: bool = Fal
         await _resolve(connection, selection.resource_type, item) if isinstance(item, _NESTED) else item
         for item in opened(selection.conditions)
     ]
-    conditions = paired(selection.resource_type, conditions)
+    conditions = paired(selection.resource_type, about_one(conditions))
     conditions.sort(key=usual_rank)
     if needs_counts(conditions):
         conditions = await _by_count(connection, selection.resource_type, conditions, in_order=in_order)
@@ -89,7 +90,7 @@ def arranged_at_once(selection: Selection) -> Selection | None:
     conditions = list(opened(selection.conditions))
     if any(isinstance(item, _NESTED) for item in conditions):
         return None
-    conditions = paired(selection.resource_type, conditions)
+    conditions = paired(selection.resource_type, about_one(conditions))
     conditions.sort(key=usual_rank)
     if needs_counts(conditions):
         return None
@@ -189,6 +190,23 @@ async def _referred(connection: Any, chained: ReverseChained, source: Selection)
             if parsed is not None and parsed[0] == chained.own_type:
                 keys.add(resource_key(*parsed))
     return list(keys)
+
+
+# One patient
+
+
+def about_one(conditions: list[Condition]) -> list[Condition]:
+    """Tell the institution wall of the one patient whose record is searched: its institution is looked at once."""
+    if not any(isinstance(item, InInstitution) for item in conditions):
+        return conditions
+    named = [
+        item.hashes[0] ^ item.base
+        for item in conditions
+        if isinstance(item, AnyPosting) and item.role is Role.PATIENT and len(item.hashes) == 1 and not item.negated
+    ]
+    if not named:
+        return conditions
+    return [replace(item, asked=(named[0],)) if isinstance(item, InInstitution) else item for item in conditions]
 
 
 # Pairs

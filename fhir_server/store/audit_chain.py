@@ -8,11 +8,13 @@ from typing import Any
 
 from fhir_server.audit.chain import Block, Head
 from fhir_server.audit.seal import leaf, packed, seal
+from fhir_server.search.hashing import resource_key
 from fhir_server.store.changes import Change, Stored
 
 EVENT = "AuditEvent"
 _LOCK = 0x464F52_4143  # One process at a time adds a block.
 _FIELDS = "number, kind, at, algorithm, count, rows, digests, list_digest, note, previous, digest, mac"
+_HEADS = "SELECT number, digest, algorithm, mac FROM fhir.audit_block"
 _EVENT_FIELDS = "row, type, id, version, updated, method, content, patients"
 _LISTED = """SELECT unnest(rows) AS row FROM fhir.audit_block WHERE rows IS NOT NULL
 UNION ALL SELECT unnest(rows) FROM fhir.audit_unsealed"""
@@ -44,8 +46,39 @@ async def try_lock(connection: Any) -> bool:
 
 
 async def lock(connection: Any) -> None:
-    """Wait for the lock of the chain; it is held until the transaction ends."""
+    """Wait for the lock of the chain; it is held until the transaction ends.
+
+    However long that takes: while a chain begins, whoever makes it takes up all earlier events, with the lock in hand.
+    """
+    await connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
     await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+
+
+async def lock_within(connection: Any, wait_ms: int) -> None:
+    """Wait for the lock of the chain, but not long; it is held until the transaction ends.
+
+    Raises
+    ------
+    asyncpg.LockNotAvailableError
+        Another process kept it.
+    """
+    await connection.execute(f"SET LOCAL lock_timeout = {wait_ms:d}")
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+    await connection.execute("SET LOCAL lock_timeout = 0")
+
+
+async def sealed(connection: Any, logical_id: str) -> tuple[datetime, datetime | None] | None:
+    """Return when an AuditEvent was written and when it was sealed (None: not yet), or None: there is none.
+
+    It looks into the list of each block: for single questions.
+    """
+    found = await connection.fetchrow(
+        "SELECT updated, (SELECT max(at) FROM fhir.audit_block b WHERE r.row = ANY(b.rows)) FROM fhir.resource r"
+        " WHERE type = $1 AND key = $2",
+        EVENT,
+        resource_key(EVENT, logical_id),
+    )
+    return None if found is None else (found[0], found[1])
 
 
 async def unsealed(connection: Any, most: int | None = None) -> list[Any]:
@@ -71,8 +104,28 @@ async def forget_unsealed(connection: Any, numbers: list[int]) -> None:
 
 async def head(connection: Any) -> Head | None:
     """Return the newest block, or None."""
-    found = await connection.fetchrow("SELECT number, digest FROM fhir.audit_block ORDER BY number DESC LIMIT 1")
+    found = await connection.fetchrow(f"{_HEADS} ORDER BY number DESC LIMIT 1")
     return None if found is None else Head(*found)
+
+
+async def head_at(connection: Any, number: int) -> Head | None:
+    """Return the block of a number, or None."""
+    found = await connection.fetchrow(f"{_HEADS} WHERE number = $1", number)
+    return None if found is None else Head(*found)
+
+
+async def first_note(connection: Any) -> bytes:
+    """Return the note of the first block, which names the chain; empty when there is none."""
+    found: bytes | None = await connection.fetchval("SELECT note FROM fhir.audit_block WHERE number = 1")
+    return found or b""
+
+
+async def told_breaks(connection: Any) -> list[Block]:
+    """Return the blocks that tell of breaks and of their acknowledgements, in order."""
+    records = await connection.fetch(
+        f"SELECT {_FIELDS} FROM fhir.audit_block WHERE kind IN ('break', 'acknowledged') ORDER BY number"  # noqa: S608
+    )
+    return [Block(*record) for record in records]
 
 
 async def insert(connection: Any, block: Block) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 
 import asyncpg
 
-from fhir_server.search.conditions import Selection
+from fhir_server.search.conditions import InInstitution, Selection
+from fhir_server.store import institutions
 from fhir_server.store.query import SelectionQuery, Statement
 from foramen.kernel.errors import InvalidRequestError
 
@@ -39,6 +40,7 @@ class Wanted:
     members : the same as a selection, which finds the newest versions by the index
     in_any_record : only versions in the compartment of some Patient
     filters : only resources that one of these selections finds now (they hold `members` too); empty: all
+    institution : what the patients of an older version must fulfil; None: nothing. Of the newest the filters say it
     about : only resources that refer, by one of the paths of `links`, to one that these find
     """
 
@@ -49,6 +51,7 @@ class Wanted:
     filters: tuple[Selection, ...] = ()
     about: tuple[Wanted, ...] = ()
     links: tuple[int, ...] = ()
+    institution: InInstitution | None = None
 
 
 def micros(at: datetime) -> int:
@@ -114,6 +117,8 @@ class _Parts:
             clauses.append(f"cardinality({alias}.patients) > 0")
         if alias == "h" and wanted.patients is not None:
             clauses.append(self.in_records(alias))
+        if alias == "h" and wanted.institution is not None:
+            clauses.append(institutions.patients_clause(wanted.institution, "h.patients", self.statement.value, "_h"))
         selections = wanted.filters or ((wanted.members,) if alias == "r" and wanted.members is not None else ())
         if selections:
             clauses.append(f"r.row IN ({self._found(selections)})")

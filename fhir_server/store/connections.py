@@ -67,6 +67,11 @@ class Connections:
         self._wait_s = wait_s
 
     @property
+    def free(self) -> int:
+        """How many could be lent now."""
+        return len(self._free) if not self._waiting else 0
+
+    @property
     def waiting(self) -> int:
         """How many wait for a connection."""
         return len(self._waiting)

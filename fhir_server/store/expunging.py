@@ -6,14 +6,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-_DELETED = """
-SELECT row, type, id FROM fhir.resource
-WHERE type = $1 AND ($2::bigint IS NULL OR key = $2) AND content IS NULL ORDER BY updated, row LIMIT $3 FOR UPDATE
+from fhir_server.store import legal_holds
+from fhir_server.store.legal_holds import UNHELD
+
+_DELETED = f"""
+SELECT row, type, id FROM fhir.resource r
+WHERE type = $1 AND ($2::bigint IS NULL OR key = $2) AND content IS NULL AND {UNHELD}
+ORDER BY updated, row LIMIT $3 FOR UPDATE
 """
-_PREVIOUS = """
+_PREVIOUS = f"""
 DELETE FROM fhir.history h USING (
     SELECT h.row, h.version, h.type, h.id FROM fhir.history h JOIN fhir.resource r ON r.row = h.row
-    WHERE h.type = $1 AND ($2::bigint IS NULL OR r.key = $2)
+    WHERE h.type = $1 AND ($2::bigint IS NULL OR r.key = $2) AND {UNHELD}
     ORDER BY h.updated, h.row, h.version LIMIT $3 FOR UPDATE OF r
 ) o WHERE h.row = o.row AND h.version = o.version RETURNING o.type || '/' || o.id
 """
@@ -42,7 +46,16 @@ async def expunge(
     key : one resource, or None for all of the type
     deleted : resources whose current version is a deletion, with all their versions (each counts as it is removed)
     previous : versions that were replaced
+
+    Raises
+    ------
+    ConflictError
+        409: a legal hold keeps the one resource that is named. Of a type, what is held stays.
     """
+    await legal_holds.lock_removal(connection)
+    if key is not None:
+        patients = await connection.fetchval("SELECT patients FROM fhir.resource WHERE key = $1", key)
+        await legal_holds.check(connection, key, patients or ())
     versions, references = 0, set()
     if deleted:
         found = await connection.fetch(_DELETED, resource_type, key, limit)

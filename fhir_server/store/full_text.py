@@ -97,6 +97,11 @@ async def _step(connection: Any) -> int:
         return len(taken)
 
 
+async def hold(connection: Any) -> None:
+    """Let no batch be indexed until the transaction ends: what is removed in it is not written again."""
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+
+
 class FullTextIndexer:
     """Keeps the index up to date in the background."""
 

@@ -19,9 +19,12 @@ _GROUP = 32
 _MATCHES = 2000
 """Matches that the pages of one statement may come to, beyond the first."""
 _AT_ONCE = 2
-"""Statements of one shape under way at once: the next group gathers while they run."""
+"""Statements of a fast shape under way at once: the next group gathers while they run."""
 _SLOW_S = 0.05
-"""A search that takes longer than this is not gathered with others, until one of its shape was faster again."""
+"""A search that takes longer than this is not gathered with others, until one of its shape was faster again.
+
+Who has waited so long for those under way waits no longer: each free connection takes one (`_relieve`).
+"""
 _MOST_SHAPES = 1000
 
 Waiting = tuple[PageQuestion, "asyncio.Future[list[Any]]"]
@@ -30,17 +33,27 @@ Waiting = tuple[PageQuestion, "asyncio.Future[list[Any]]"]
 class _Shape:
     """What waits for one statement."""
 
-    __slots__ = ("running", "seconds", "waiting")
+    __slots__ = ("running", "seconds", "timer", "under_way", "waiting")
 
     def __init__(self) -> None:
         self.waiting: list[Waiting] = []
         self.running = 0
         self.seconds = 0.0
+        self.timer: asyncio.TimerHandle | None = None
+        self.under_way: list[float] = []
+        """By when each statement under way should be done if this shape is fast."""
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether it took long last time, or each statement under way takes longer than it should."""
+        now = time.monotonic()
+        late = bool(self.under_way) and max(self.under_way) < now
+        return late or self.seconds > _SLOW_S
 
 
 def _together(shape: _Shape) -> int:
     """How many of those who wait go together: a statement holds all their pages at once."""
-    if shape.seconds > _SLOW_S:
+    if shape.is_slow:
         return 1
     count, matches = 0, 0
     for question, _ in shape.waiting[:_GROUP]:
@@ -85,12 +98,32 @@ class GatheredPageReader:
         key = question.statement, primary
         shape = self._shape(key)
         shape.waiting.append((question, future))
-        if shape.running < _AT_ONCE or shape.seconds > _SLOW_S:
-            shape.running += 1
-            task = asyncio.create_task(self._run(key, shape), name="fhir-pages")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        if shape.running < _AT_ONCE:
+            self._begin(key, shape)
+        else:
+            self._relieve(key, shape)
         return await future
+
+    def _begin(self, key: tuple[GatheredPages, bool], shape: _Shape) -> None:
+        shape.running += 1
+        task = asyncio.create_task(self._run(key, shape), name="fhir-pages")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _relieve(self, key: tuple[GatheredPages, bool], shape: _Shape) -> None:
+        """Of a slow shape, let each free connection but one take one of those that wait; look again in a while."""
+        if shape.is_slow:
+            begun = max(0, shape.running - len(shape.under_way))
+            free = self._searches.free(primary=key[1]) - 1 - begun  # What is not of this shape finds one at once.
+            for _ in range(min(free, len(shape.waiting) - begun)):
+                self._begin(key, shape)
+        if shape.timer is None:
+            shape.timer = asyncio.get_running_loop().call_later(_SLOW_S, self._look_again, key, shape)
+
+    def _look_again(self, key: tuple[GatheredPages, bool], shape: _Shape) -> None:
+        shape.timer = None
+        if shape.waiting:
+            self._relieve(key, shape)
 
     def _shape(self, key: tuple[GatheredPages, bool]) -> _Shape:
         shape = self._shapes.get(key)
@@ -108,6 +141,9 @@ class GatheredPageReader:
                 await self._answer(key, shape, group)
         finally:
             shape.running -= 1
+            if shape.timer is not None and not shape.waiting:
+                shape.timer.cancel()
+                shape.timer = None
 
     async def _answer(self, key: tuple[GatheredPages, bool], shape: _Shape, group: list[Waiting]) -> None:
         try:
@@ -131,9 +167,12 @@ class GatheredPageReader:
 
         async def work(connection: Any) -> list[Any]:
             began = time.monotonic()
+            due = began + _SLOW_S * len(questions)
+            shape.under_way.append(due)
             try:
                 found: list[Any] = await connection.fetch(statement.text, *columns)
             finally:
+                shape.under_way.remove(due)
                 shape.seconds = (time.monotonic() - began) / len(questions)
             return found
 

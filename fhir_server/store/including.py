@@ -143,6 +143,7 @@ class _Steps:
             return stored
         (version,) = versions
         older = await reading.vread(self._connection, stored.resource_type, stored.logical_id, version)
+        await self._access.learn(self._connection, older)
         if older is None or older.is_deleted or not self._sees(older):
             return stored
         return older

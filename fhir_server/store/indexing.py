@@ -30,16 +30,26 @@ from terminology import ucum
 KIND = "reindex"
 SELF = AccessContext("foramen", "foramen", ())
 """Owner of jobs that the server gives itself; such a job reads stored bytes only and shows nobody anything."""
-_SOURCES = ("values.py", "index.py", "composites.py", "dates.py", "hashing.py", "custom.py", "text.py")
+_SOURCES = (
+    *("search/values.py", "search/index.py", "search/composites.py", "search/dates.py", "search/hashing.py"),
+    *("search/custom.py", "search/text.py", "search/remembering.py", "model/references.py"),
+    *("access/security_context.py", "access/compartments.py", "access/r4_compartments.json"),
+)
+"""What decides, beside the table of search parameters, which entries a resource has: files of this package."""
 _LOCK = 0x464F5249
+
+
+def sources() -> list[Path]:
+    """Return the files that say what an entry of the index means."""
+    package = Path(parameters.__file__).parent.parent
+    return [*(package / name for name in _SOURCES), Path(ucum.__file__)]
 
 
 @lru_cache(maxsize=8)
 def fingerprints(own_url: str) -> dict[str, str]:
     """Fingerprint, for each type, of everything that decides what its index holds."""
     folder = Path(parameters.__file__).parent
-    sources = [*(folder / name for name in _SOURCES), Path(ucum.__file__)]
-    code = "".join(path.read_text(encoding="utf-8") for path in sources)
+    code = "".join(path.read_text(encoding="utf-8") for path in sources())
     table = orjson.loads((folder / "r4_search_parameters.json").read_bytes())
     return {
         name: f"{hash64(f'{code} {own_url} {name} {orjson.dumps(table[name]).decode()}'):x}"

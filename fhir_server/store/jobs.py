@@ -151,3 +151,11 @@ async def now(connection: Any) -> datetime:
     """Return the database's clock."""
     found: datetime = await connection.fetchval("SELECT clock_timestamp()")
     return found
+
+
+async def of_kinds(connection: Any, kinds: tuple[str, ...]) -> list[Any]:
+    """Return id, kind, status, request and state of all jobs of some kinds."""
+    found: list[Any] = await connection.fetch(
+        "SELECT id, kind, status, request, state FROM fhir.job WHERE kind = ANY($1) ORDER BY submitted", list(kinds)
+    )
+    return found

@@ -15,6 +15,7 @@ from typing import Any
 from fhir_server.search.conditions import (
     AnyPosting,
     Condition,
+    InInstitution,
     Keys,
     MainDate,
     Nothing,
@@ -142,6 +143,9 @@ def slotted(condition: Condition, values: list[int]) -> Condition:
             return Keys(slots_for(keys, values), negated)
         case Pairs(pairs, checks):
             return Pairs(slots_for(pairs, values), slots_for(checks, values))
+        case InInstitution(managed, patients, beyond, asked):
+            found = [slots_for(item, values) for item in (managed, patients, asked)]
+            return InInstitution(found[0], found[1], beyond, found[2])
         case Present() | Nothing():
             return condition
     raise NoShapeError

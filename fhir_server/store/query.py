@@ -20,6 +20,7 @@ from fhir_server.search.conditions import (
     Condition,
     Deferred,
     FullText,
+    InInstitution,
     Keys,
     LastUpdated,
     MainDate,
@@ -38,6 +39,7 @@ from fhir_server.search.conditions import (
 )
 from fhir_server.search.dates import MISSING
 from fhir_server.search.parameters import type_base
+from fhir_server.store import institutions
 from fhir_server.store.comparisons import main_date_clause, moment_clause, uses
 from fhir_server.store.statement import Statement
 from fhir_server.store.value_tables import row_clause, row_sources
@@ -247,6 +249,8 @@ class SelectionQuery:
                 return f"NOT {found}" if negated else found
             case LastUpdated():
                 return last_updated_clause(condition, f"{self.need_resource()}.updated", statement)
+            case InInstitution():
+                return institutions.row_clause(condition, f"{driver}.row", statement.value, statement.alias("_"))
             case Chained(canonical=False):
                 return self._chained(condition)
             case ReverseChained(canonical=False):

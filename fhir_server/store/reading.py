@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from fhir_server.search.conditions import InInstitution
 from fhir_server.search.hashing import resource_key
+from fhir_server.store import institutions
 from fhir_server.store.changes import Stored
 
 _COLUMNS = "row, type, id, version, updated, method, content, patients"
@@ -76,6 +78,14 @@ async def vread(connection: Any, resource_type: str, logical_id: str, version: i
     return _stored(record)
 
 
+def grouped(bounds: Mapping[str, InInstitution]) -> dict[InInstitution, list[str]]:
+    """Return the types of each bound."""
+    found: dict[InInstitution, list[str]] = {}
+    for name, bound in bounds.items():
+        found.setdefault(bound, []).append(name)
+    return found
+
+
 async def history(
     connection: Any,
     *,
@@ -90,6 +100,7 @@ async def history(
     hidden: Mapping[str, list[int]] | None = None,
     current_from: datetime | None = None,
     contexts: list[str] | None = None,
+    institution: Mapping[str, InInstitution] | None = None,
 ) -> list[Stored]:
     """Return versions, newest first: of one resource, of a type, or of all.
 
@@ -101,6 +112,7 @@ async def history(
     types : for the system history of a reader whose scopes reach only some types
     hidden : type → keys of the patients of whose versions none is returned
     current_from : only versions that were still current at this moment, or written later
+    institution : type → what the patients of its versions must fulfil; other types are not bounded
     contexts : a Binary that names something in its securityContext only if that is of one of these types; None: all
     """
     arguments: list[Any] = []
@@ -130,6 +142,9 @@ async def history(
             "NOT (type = 'Binary' AND cardinality(v.patients) > 0 AND NOT EXISTS (SELECT FROM fhir.resource c"
             f" WHERE c.key = ANY(v.patients) AND c.type = ANY({value(contexts, 'text[]')})))"
         )
+    for bound, names in grouped(institution or {}).items():
+        inside = institutions.patients_clause(bound, "v.patients", value, f"_{len(arguments)}")
+        where.append(f"(type <> ALL({value(names, 'text[]')}) OR {inside})")
     if before is not None:
         moment, row, version = before
         where.append(

@@ -125,6 +125,12 @@ class Searches:
         for replica in self._replicas:
             await replica.connections.stop()
 
+    def free(self, *, primary: bool = False) -> int:
+        """How many connections are free where searches run: of the primary, or of all replicas that are used."""
+        now = time.monotonic()
+        usable = [] if primary else [item.connections for item in self._replicas if item.avoid_until <= now]
+        return sum(connections.free for connections in usable or [self._primary])
+
     async def run(self, work: Work[T], *, primary: bool = False) -> T:
         """Run reading work on a connection; it may be run a second time, on the primary.
 

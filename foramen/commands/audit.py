@@ -1,14 +1,17 @@
-"""`foramen audit verify|checkpoint|report`: the audit trail's chain, its signed heads, and usage by institution.
+"""`foramen audit verify|checkpoint|acknowledge|report`: the audit trail's chain, its heads, and usage by institution.
 
-docs/how-to/audit.md; ADR 0022
+docs/how-to/audit.md; ADR 0022, 0029
 """
 
 from __future__ import annotations
 
 import asyncio
 import csv
+import getpass
 import json
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +21,7 @@ import typer
 from foramen.kernel.settings import get_settings
 
 if TYPE_CHECKING:
+    from fhir_server.audit.sealer import AuditSealer
     from fhir_server.audit.verify import Kept, Verified
 
 app = typer.Typer(no_args_is_help=True)
@@ -44,6 +48,7 @@ def verify(
     typer.echo(
         f"good: {done.events} events in {done.blocks} blocks, {done.removed} removed by rule; "
         f"{done.waiting_lists} lists and {done.waiting_groups} groups wait"
+        + (f"; {done.breaks} break(s) acknowledged" if done.breaks else "")
     )
 
 
@@ -93,6 +98,34 @@ def checkpoint() -> None:
 
 
 async def _checkpoint() -> Path | None:
+    async with _sealing() as sealer:
+        await sealer.seal()
+        return await sealer.checkpoint()
+
+
+@app.command("acknowledge")
+def acknowledge(
+    reason: Annotated[str, typer.Option(help="How it came about (a restored backup, …); never names a patient.")],
+    by: Annotated[str, typer.Option(help="Who says so; default: the user of this machine.")] = "",
+) -> None:
+    """Say that the breaks of the chain that `verify` reports are known; the chain keeps them, and who said so."""
+    if not reason.strip():
+        raise typer.BadParameter("say how it came about")
+    breaks = asyncio.run(_acknowledge(by or getpass.getuser(), reason.strip()))
+    if not breaks:
+        typer.echo("no break waits to be acknowledged")
+    else:
+        typer.echo(f"{len(breaks)} break(s) acknowledged: block {', '.join(map(str, breaks))}")
+
+
+async def _acknowledge(by: str, reason: str) -> list[int]:
+    async with _sealing() as sealer:
+        return [block.number for block in await sealer.acknowledge(by, reason)]
+
+
+@asynccontextmanager
+async def _sealing() -> AsyncIterator[AuditSealer]:
+    """A sealer beside those of the servers, of a chain that has begun."""
     from fhir_server.audit.seal import install
     from fhir_server.audit.sealer import AuditSealer
     from fhir_server.store.connections import Connections
@@ -104,8 +137,7 @@ async def _checkpoint() -> Path | None:
     try:
         sealer = AuditSealer(connections, install(settings.home, settings.digest), settings.home, settings.fhir_base)
         await sealer.begin()
-        await sealer.seal()
-        return await sealer.checkpoint()
+        yield sealer
     finally:
         await connections.stop()
 

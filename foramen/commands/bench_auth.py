@@ -154,6 +154,7 @@ def decision_us() -> tuple[float, float]:
         return {
             "role": "physician", "granted": [], "lent": [], "withdrawn": [], "scopes": ["user/*.rs"], "patient": None,
             "type": "Observation", "action": "r", "subject": f"SYNTHETIC-{number}", "verified": True, "consent": None,
+            "institutions": "separate", "institution": "a", "managed_by": "a", "break_glass": None,
         }  # fmt: skip
 
     evaluate("decision.answer", question(-1))

@@ -23,13 +23,13 @@ _RETRIES = 5
 class BulkClient:
     """Speaks with the running server as an operator."""
 
-    def __init__(self, settings: Settings, scopes: str) -> None:
+    def __init__(self, settings: Settings, scopes: str, *, user: str | None = None) -> None:
         import httpx
 
         from foramen.identity.operator_token import operator_token
         from foramen.kernel.database_url import database_url
 
-        token = operator_token(settings, database_url(settings), scopes, expires_in_s=_DAY_S)
+        token = operator_token(settings, database_url(settings), scopes, expires_in_s=_DAY_S, user=user)
         self._public, self._base = settings.fhir_base, f"{settings.internal_origin}/fhir"
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/fhir+json"}
         self.http = httpx.Client(headers=headers, timeout=300)

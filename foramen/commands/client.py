@@ -1,4 +1,4 @@
-"""`foramen client add|list|approve|reject|disable|enable`: OAuth clients, and what becomes of their registrations.
+"""`foramen client add|list|show|approve|reject|disable|enable`: OAuth clients, and what becomes of their registrations.
 
 https://hl7.org/fhir/smart-app-launch/STU2.2/client-registration.html (registration by an administrator)
 """
@@ -34,8 +34,10 @@ def add(
 ) -> None:
     """Register a client, or replace its registration; prints JSON."""
     from foramen.identity import clients
+    from foramen.identity.audit_outbox import record
     from foramen.identity.database import transaction
     from foramen.identity.opaque_tokens import new_opaque_token
+    from foramen.identity.security_event import SUCCESS, SecurityEvent
     from foramen.kernel.database_url import database_url
 
     if [public, secret, jwks is not None, jwks_uri is not None].count(True) != 1:
@@ -56,6 +58,8 @@ def add(
     )
     with transaction(database_url(get_settings())) as connection:
         clients.save_client(connection, client)
+        said = "registered on the command line"
+        record(connection, SecurityEvent("client-registration", SUCCESS, client_id=client_id, reason=said))
     printed = {"client_id": client_id, **({"client_secret": client_secret} if client_secret else {})}
     typer.echo(json.dumps(printed))
 
@@ -76,9 +80,8 @@ def _read_jwks(path: Path) -> dict[str, Any]:
 def list_(
     status: Annotated[str | None, typer.Option(help="pending, approved, rejected or withdrawn.")] = None,
 ) -> None:
-    """Print clients as JSON, without secrets."""
-    from foramen.identity.client_approval import is_disabled
-    from foramen.identity.client_metadata import REQUIRE_PUSHED
+    """Print clients as JSON: where they send people, what they may do, their keys; without secrets."""
+    from foramen.identity.client_approval import described, is_disabled
     from foramen.identity.clients import list_clients
     from foramen.identity.database import transaction
     from foramen.kernel.database_url import database_url
@@ -86,33 +89,42 @@ def list_(
     with transaction(database_url(get_settings())) as connection:
         listed = [
             {
-                "client_id": client.client_id,
-                "client_name": client.name_en,
+                **described(client),
                 "status": client.status,
                 "disabled": is_disabled(connection, client.client_id),
-                "token_endpoint_auth_method": client.auth_method,
-                "scope": client.scope,
-                "redirect_uris": list(client.redirect_uris),
-                "launch_url": client.launch_url,
-                "jwks_uri": client.jwks_uri,
-                REQUIRE_PUSHED: client.require_pushed,
-                "first_party": client.first_party,
-                "metadata": client.metadata,
             }
             for client in list_clients(connection, status=status)
         ]
-    typer.echo(json.dumps(listed, indent=2, ensure_ascii=False))
+    _print(listed)
+
+
+@app.command("show")
+def show(client_id: Annotated[str, typer.Argument(help="Client id.")]) -> None:
+    """Print one registration as JSON, to look at before approving it; `digest` names what was shown."""
+    from foramen.identity.client_approval import find_described
+
+    _decide(lambda connection: _print(find_described(connection, client_id)))
 
 
 @app.command("approve")
 def approve(
     client_id: Annotated[str, typer.Argument(help="Client id.")],
     scopes: Annotated[str | None, typer.Option(help="Scopes in place of those the client asked for.")] = None,
+    digest: Annotated[
+        str | None, typer.Option(help="What `show` printed as digest: refuse if the registration has changed since.")
+    ] = None,
 ) -> None:
-    """Approve a registration: from now on the client may act."""
-    from foramen.identity.client_approval import approve_client
+    """Approve a registration: from now on the client may act. Prints what was approved as JSON."""
+    from foramen.identity.client_approval import approve_client, described
 
-    _decide(lambda connection: approve_client(connection, client_id, scope=scopes))
+    def act(connection: Any) -> None:
+        _print({**described(approve_client(connection, client_id, scope=scopes, seen=digest)), "status": "approved"})
+
+    _decide(act)
+
+
+def _print(shown: object) -> None:
+    typer.echo(json.dumps(shown, indent=2, ensure_ascii=False))
 
 
 @app.command("reject")

@@ -12,12 +12,12 @@ import typer
 
 from foramen.kernel.errors import InteropError
 from foramen.kernel.settings import Settings
+from foramen.launcher.demonstration import ACCOUNTS, PASSWORD, SURGEON
 
 if TYPE_CHECKING:
     from foramen.demo.studies import DemoStudy
 
-USERNAME = "surgeon"
-PASSWORD = "lumbar-demo-2026"  # noqa: S105  the demonstration's own, printed on the screen; no other mode has a default
+USERNAME = SURGEON.name
 
 
 def run(settings: Settings, *, check: bool) -> int:
@@ -27,6 +27,8 @@ def run(settings: Settings, *, check: bool) -> int:
     # The demonstration's own studies carry their issuer; real series that are dropped in do not.
     os.environ.setdefault("FORAMEN_DEFAULT_PATIENT_ID_ISSUER", "DEMO")
     settings = settings.model_copy(update={"default_patient_id_issuer": "DEMO"})
+    os.environ["FORAMEN_DEMO"] = "true"
+    os.environ.setdefault("FORAMEN_LAUNCHER", "on")
     supervisor = Supervisor(settings, typer.echo)
     supervisor.start()
     try:
@@ -34,6 +36,7 @@ def run(settings: Settings, *, check: bool) -> int:
         if check:
             return 0 if good else 1
         typer.echo(f"\nOpen {settings.origin} and sign in as  {USERNAME}  with password  {PASSWORD}")
+        typer.echo(f"Launcher (for integrators): {settings.origin}/apps/launcher/")
         typer.echo("Everything shown is SYNTHETIC. Not a registered medical device. Ctrl-C stops.\n")
         supervisor.watch()
         return 0
@@ -56,6 +59,8 @@ async def _fill(settings: Settings, *, check: bool) -> bool:
     await asyncio.to_thread(
         ensure_user, url, USERNAME, password, "physician", f"Practitioner/{PRACTITIONER}", ORGANIZATION
     )
+    if not check:
+        await asyncio.to_thread(_others, url)
     token = operator_token(settings, url, "system/*.cruds", expires_in_s=3600)
     study = main_study(settings.test_data, ISSUER)
     if check:
@@ -74,6 +79,25 @@ async def _fill(settings: Settings, *, check: bool) -> bool:
     for item in (study, second, unknown):
         await _send(settings, item)
     return True
+
+
+def _others(url: str) -> None:
+    """Make the accounts that try launches beside the surgeon, who may do so by a permission of her own."""
+    from foramen.identity.accounts import require_account
+    from foramen.identity.app import ensure_user
+    from foramen.identity.database import transaction
+    from foramen.identity.permissions import GRANT, change_permission, own_rights
+    from foramen.launcher.admission import PERMISSION
+
+    for account in ACCOUNTS:
+        if account != SURGEON:
+            ensure_user(url, account.name, PASSWORD, account.role)
+        with transaction(url) as connection:
+            known = require_account(connection, account.name)
+            if PERMISSION not in own_rights(connection, known).permissions:
+                change_permission(
+                    connection, known, PERMISSION, GRANT, reason="demonstration", decided_by="foramen demo"
+                )
 
 
 async def _load_cohort(settings: Settings, token: str, studies: list[DemoStudy]) -> None:

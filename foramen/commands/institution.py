@@ -19,10 +19,16 @@ def add(
     name_en: Annotated[str, typer.Option(help="English name.")],
 ) -> None:
     """Add an institution, or rename it."""
-    from foramen.identity.institutions import ensure_institution
+    from foramen.identity.audit_outbox import record
+    from foramen.identity.database import transaction
+    from foramen.identity.institutions import Institution, save_institution
+    from foramen.identity.security_event import SUCCESS, SecurityEvent
     from foramen.kernel.database_url import database_url
 
-    ensure_institution(database_url(get_settings()), logical_id, name_zh, name_en)
+    with transaction(database_url(get_settings())) as connection:
+        save_institution(connection, Institution(logical_id, name_zh, name_en))
+        said = f"{logical_id} added or renamed on the command line"
+        record(connection, SecurityEvent("institution", SUCCESS, reason=said))
     typer.echo(json.dumps({"id": logical_id}))
 
 

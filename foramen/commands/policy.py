@@ -45,6 +45,9 @@ def explain(
     scopes: Annotated[
         str | None, typer.Option(help="Scopes of a token; without them, all the account can get.")
     ] = None,
+    managed_by: Annotated[
+        str | None, typer.Option(help="Organization (id) that manages the patient, where institutions are separate.")
+    ] = None,
     app_patient: Annotated[str | None, typer.Option(help="Patient the app was opened for (id).")] = None,
 ) -> None:
     """Say why an account may, or may not, do this: each rule with its result. Exit code 0: allowed, 1: refused."""
@@ -56,7 +59,14 @@ def explain(
     with transaction(database_url(get_settings())) as connection:
         account = require_account(connection, user)
         answer = explained(
-            connection, account, resource_type, action, patient=patient, scopes=scopes, app_patient=app_patient
+            connection,
+            account,
+            resource_type,
+            action,
+            patient=patient,
+            scopes=scopes,
+            app_patient=app_patient,
+            managed_by=managed_by,
         )
     for line in answer.lines:
         typer.echo(f"{line.result:<10} {line.rule:<12} {line.reason}")

@@ -26,16 +26,29 @@ def add(
     practitioner: Annotated[str | None, typer.Option(help="Practitioner behind the account (id).")] = None,
     patient: Annotated[str | None, typer.Option(help="Patient behind an account of role patient (id).")] = None,
     password_stdin: Annotated[bool, typer.Option("--password-stdin", help="Read the password from stdin.")] = False,
+    new_holder: Annotated[
+        bool, typer.Option("--new-holder", help="The name passes to somebody else: factors, consents, grants end.")
+    ] = False,
 ) -> None:
-    """Create an account, or set its role and password (12 characters or more, not a common one)."""
-    from foramen.identity.accounts import ensure_user
+    """Create an account, or set its role and password (12 characters or more, not a common one).
+
+    An account that was disabled, or gets another Practitioner or Patient, has a new holder in any case.
+    """
+    from foramen.identity.accounts import any_account, save_account
+    from foramen.identity.audit_outbox import record
+    from foramen.identity.database import transaction
+    from foramen.identity.security_event import SUCCESS, SecurityEvent
     from foramen.kernel.database_url import database_url
 
     if not password_stdin:
         raise typer.BadParameter("the password is read from standard input", param_hint="--password-stdin")
     password = sys.stdin.readline().rstrip("\r\n")
-    url = database_url(get_settings())
-    ensure_user(url, name, password, role, practitioner, institution, patient=patient)
+    links = {"practitioner": practitioner, "patient": patient, "institution": institution}
+    with transaction(database_url(get_settings())) as connection:
+        done = "created" if any_account(connection, name) is None else "set"
+        save_account(connection, name, password, role, **links, new_holder=new_holder)
+        said = f"{done} as {role} on the command line"
+        record(connection, SecurityEvent("account", SUCCESS, concerns=name, reason=said))
     typer.echo(json.dumps({"name": name, "role": role}))
 
 

@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from sqlalchemy import Connection, case, delete, func, select, update
+from sqlalchemy import Connection, delete, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from foramen.identity import tables
+from foramen.identity.audit_outbox import record
 from foramen.identity.database import transaction, utc_now
 from foramen.identity.institutions import known_institution
+from foramen.identity.lockout import MAX_FAILED_ATTEMPTS, Lock, after_attempt
 from foramen.identity.password_policy import check_password
 from foramen.identity.passwords import hash_password
 from foramen.identity.roles import PATIENT, ROLES
+from foramen.identity.security_event import SUCCESS, SecurityEvent
 from foramen.kernel.errors import InvalidRequestError, NotFoundError
 
-MAX_FAILED_ATTEMPTS = 5
-LOCK_FOR = timedelta(minutes=15)
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")
-_LOGICAL_ID = re.compile(r"^[A-Za-z0-9\-.]{1,64}$")
+__all__ = ["MAX_FAILED_ATTEMPTS", "Account", "begin_sign_in", "find_account", "save_account"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_LOGICAL_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +91,12 @@ def list_accounts(connection: Connection) -> list[Account]:
     return [Account(*row) for row in connection.execute(select(*_COLUMNS).order_by(tables.account.c.name))]
 
 
-def _logical_id(reference: str | None, kind: str) -> str | None:
+def logical_id(reference: str | None, kind: str) -> str | None:
     """Take the logical id out of `id` or `Kind/id`."""
     if not reference:
         return None
     logical_id = reference.removeprefix(f"{kind}/")
-    if not _LOGICAL_ID.match(logical_id):
+    if not _LOGICAL_ID.fullmatch(logical_id):
         raise InvalidRequestError(f"{kind} is named by its logical id")
     return logical_id
 
@@ -107,41 +110,82 @@ def save_account(
     practitioner: str | None = None,
     patient: str | None = None,
     institution: str | None = None,
+    new_holder: bool = False,
+    password_hash: str | None = None,
 ) -> Account:
     """Create an account or overwrite it, with a new password; whatever access the account had ends.
 
-    Second factors stay: whoever sets a password is not for that the person who holds them.
+    Second factors stay: whoever sets a password is not for that the person who holds them. But when the account was
+    disabled, or comes to stand for another Practitioner or Patient, its name passes to somebody else: then what the
+    former holder left — factors, consents, single permissions, loans — goes.
+
+    Parameters
+    ----------
+    new_holder : the name passes to somebody else, whatever the above says
+    password_hash : made before, of a password nobody knows; then `password` is not looked at
 
     Raises
     ------
     InvalidRequestError
         Name, role, reference or password cannot be accepted.
     """
-    if not _NAME.match(name):
+    if not _NAME.fullmatch(name):
         raise InvalidRequestError("An account name has 1 to 64 letters, digits or ._@-")
     if role not in ROLES:
         raise InvalidRequestError(f"A role is one of {', '.join(ROLES)}")
     if role == PATIENT and not patient:
         raise InvalidRequestError("An account of role patient needs its Patient")
-    check_password(password, about=(name, institution))
+    if password_hash is None:  # else it was made before, of a password nobody knows
+        check_password(password, about=(name, institution))
+    now, person = utc_now(), (logical_id(practitioner, "Practitioner"), logical_id(patient, "Patient"))
+    former = connection.execute(select(*_COLUMNS).where(tables.account.c.name == name).with_for_update()).one_or_none()
+    passes_on = former is not None and (
+        new_holder or former.disabled or (former.practitioner, former.patient) != person
+    )
     values = {
-        "password_hash": hash_password(password),
-        "password_changed_at": utc_now(),
+        "password_hash": hash_password(password) if password_hash is None else password_hash,
+        "password_changed_at": now,
         "role": role,
-        "practitioner": _logical_id(practitioner, "Practitioner"),
-        "patient": _logical_id(patient, "Patient"),
+        "practitioner": person[0],
+        "patient": person[1],
         "institution": known_institution(connection, institution),
         "disabled": False,
         "failed_attempts": 0,
         "locked_until": None,
+        "locks": 0,
     }
-    statement = insert(tables.account).values(name=name, created_at=utc_now(), **values)
+    statement = insert(tables.account).values(name=name, created_at=now, **values)
     connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
+    if passes_on:
+        forget_holder(connection, name, now)
     end_access(connection, name)  # whoever knew the old password loses what it gave
     account = find_account(connection, name)
     if account is None:  # cannot be: it was written in this transaction
         raise NotFoundError("The account is gone")
     return account
+
+
+def forget_holder(connection: Connection, name: str, now: datetime) -> None:
+    """Take away what belongs to the person behind an account and not to its name."""
+    account, change, loan = tables.account.c, tables.permission_change.c, tables.delegation.c
+    for table in (
+        *(tables.totp_device, tables.passkey, tables.recovery_code, tables.passkey_challenge),
+        *(tables.consent, tables.known_device, tables.launch, tables.federated_account),
+        *(tables.federated_account, tables.password_link),
+    ):
+        connection.execute(delete(table).where(table.c.account == name))
+    connection.execute(
+        update(tables.permission_change).where(change.account == name, change.ended_at.is_(None)).values(ended_at=now)
+    )
+    connection.execute(
+        update(tables.delegation)
+        .where(or_(loan.lender == name, loan.borrower == name), loan.ended_at.is_(None))
+        .values(ended_at=now)
+    )
+    fresh = {"user_handle": None, "code_failures": 0, "codes_locked_until": None, "code_locks": 0}
+    connection.execute(update(tables.account).where(account.name == name).values(**fresh))
+    said = "the name passes to somebody else: factors, consents, single permissions and loans end"
+    record(connection, SecurityEvent("account", SUCCESS, concerns=name, reason=said))
 
 
 def ensure_user(
@@ -202,7 +246,9 @@ def unlock_account(connection: Connection, name: str) -> None:
     NotFoundError
         There is no such account.
     """
-    _change(connection, name, failed_attempts=0, locked_until=None, code_failures=0, codes_locked_until=None)
+    fresh = {"failed_attempts": 0, "locked_until": None, "locks": 0}
+    codes = {"code_failures": 0, "codes_locked_until": None, "code_locks": 0}
+    _change(connection, name, **fresh, **codes)
 
 
 def set_password_hash(connection: Connection, name: str, password_hash: str, kept_session: str | None) -> None:
@@ -211,6 +257,7 @@ def set_password_hash(connection: Connection, name: str, password_hash: str, kep
     The hash is made before: it takes long, and a transaction should not.
     """
     _change(connection, name, password_hash=password_hash, password_changed_at=utc_now())
+    connection.execute(delete(tables.known_device).where(tables.known_device.c.account == name))
     end_access(connection, name, kept_session)
 
 
@@ -251,30 +298,31 @@ class SignInAttempt:
 def begin_sign_in(connection: Connection, name: str, now: datetime) -> SignInAttempt:
     """Count one attempt before the password is looked at, so that attempts in parallel cannot pass the limit.
 
-    The fifth failure locks the account; when the lock has run out, counting starts again.
+    The fifth failure locks the account, longer each time (`lockout`). Known and unknown, disabled and locked names cost
+    the same statements.
     """
     column = tables.account.c
-    lock_over = column.locked_until.is_not(None) & (column.locked_until <= now)
-    attempts = case((lock_over, 1), else_=column.failed_attempts + 1)
-    locked_until = case((attempts >= MAX_FAILED_ATTEMPTS, now + LOCK_FOR), (lock_over, None), else_=column.locked_until)
     row = connection.execute(
-        update(tables.account)
-        .where(
-            column.name == name,
-            column.disabled.is_(False),
-            func.coalesce(column.locked_until, now) <= now,
-        )
-        .values(failed_attempts=attempts, locked_until=locked_until)
-        .returning(column.password_hash)
+        select(column.failed_attempts, column.locked_until, column.locks, column.password_hash, column.disabled)
+        .where(column.name == name)
+        .with_for_update(key_share=True)
     ).one_or_none()
-    # Asked for whatever the answer above, so that known and unknown names cost the same.
-    known = connection.execute(select(column.name).where(column.name == name)).one_or_none() is not None
-    return SignInAttempt(known, row.password_hash if row else None)
+    lock = Lock(row.failed_attempts, row.locked_until, row.locks) if row else Lock()
+    open_ = row is not None and not row.disabled and not lock.holds(now)
+    counted = after_attempt(lock, now) if open_ else lock
+    connection.execute(
+        update(tables.account)
+        .where(column.name == name)
+        .values(failed_attempts=counted.attempts, locked_until=counted.until, locks=counted.locks)
+    )
+    return SignInAttempt(row is not None, row.password_hash if row is not None and open_ else None)
 
 
 def sign_in_succeeded(connection: Connection, name: str) -> Account | None:
     """Forget the failed attempts and return the account, unless it was disabled meanwhile."""
     connection.execute(
-        update(tables.account).where(tables.account.c.name == name).values(failed_attempts=0, locked_until=None)
+        update(tables.account)
+        .where(tables.account.c.name == name)
+        .values(failed_attempts=0, locked_until=None, locks=0)
     )
     return find_account(connection, name)

@@ -1,4 +1,4 @@
-"""What administrators do with accounts; every step is asked of the policy (`policies/administration.rego`).
+"""What administrators may do; creating and disabling accounts; asked of the policy (`policies/administration.rego`).
 
 An account of another institution is answered like one that does not exist. Changes and their audit events are one
 transaction; a refusal rolls it back, so the edge records it in another one (`record_refusal`).
@@ -6,10 +6,11 @@ transaction; a refusal rolls it back, so the edge records it in another one (`re
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection, false, true
 
 from foramen.identity import accounts
 from foramen.identity.accounts import Account
@@ -21,6 +22,26 @@ from foramen.identity.security_event import REFUSED, SUCCESS, SecurityEvent
 from foramen.kernel.errors import ConflictError, ForbiddenError, NotFoundError
 
 MANAGE_ACCOUNTS, GRANT_PERMISSIONS = "manage-accounts", "grant-permissions"
+MANAGE_INSTITUTIONS = "manage-institutions"
+_ANYBODY = "physician"
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Whose accounts an administrator sees: everybody's, those of one institution, or nobody's."""
+
+    everywhere: bool
+    institution: str | None = None
+
+    def condition(self, institution: ColumnElement[Any]) -> ColumnElement[bool]:
+        """Bound a query before paging; `institution` is the column of the institution of the account listed."""
+        if self.everywhere:
+            return true()
+        return institution == self.institution if self.institution else false()
+
+    def covers(self, institution: str | None) -> bool:
+        """Whether an institution's accounts are within reach."""
+        return self.everywhere or (self.institution is not None and institution == self.institution)
 
 
 def decide(
@@ -54,9 +75,51 @@ def decide(
     return [] if answer["allow"] else [rule["rule"] for rule in answer["rules"] if not rule["holds"]]
 
 
-def _require(
+def reach(connection: Connection, administrator: Account, needs: str) -> Reach:
+    """Return whose accounts an administrator sees who has a permission; the policy is asked with probes.
+
+    Raises
+    ------
+    ForbiddenError
+        The account has not the permission.
+    """
+    nowhere = decide(connection, administrator, needs, Account("", _ANYBODY))
+    if "permission" in nowhere:
+        raise ForbiddenError(f"This needs the permission {needs}")
+    if "institution" not in nowhere:
+        return Reach(everywhere=True)
+    inside = Account("", _ANYBODY, institution=administrator.institution)
+    within = "institution" not in decide(connection, administrator, needs, inside)
+    return Reach(everywhere=False, institution=administrator.institution if within else None)
+
+
+def visible_account(connection: Connection, administrator: Account, needs: str, name: str) -> Account:
+    """Return an account that an administrator may see, also a disabled one and the own.
+
+    Raises
+    ------
+    ForbiddenError
+        The administrator has not the permission.
+    NotFoundError
+        There is no such account, or it is another institution's.
+    """
+    within = reach(connection, administrator, needs)
+    found = accounts.any_account(connection, name)
+    if found is None or not within.covers(found.institution):
+        raise NotFoundError("There is no such account")
+    return found
+
+
+def require(
     connection: Connection, administrator: Account, needs: str, target: Account, permission: str | None = None
 ) -> None:
+    """Refuse what the policy refuses; another institution's account is answered like none.
+
+    Raises
+    ------
+    ForbiddenError, NotFoundError
+        See above.
+    """
     refused = decide(connection, administrator, needs, target, permission)
     if "permission" in refused:
         raise ForbiddenError(f"This needs the permission {needs}")
@@ -88,9 +151,16 @@ def create_account(
     connection: Connection,
     administrator: Account,
     wanted: Account,
-    password: str,
+    password: str = "",
+    *,
+    password_hash: str | None = None,
 ) -> Account:
     """Create an account; an existing one is left as it is.
+
+    Parameters
+    ----------
+    password : checked by the policy of passwords and hashed
+    password_hash : made before, in place of a password
 
     Raises
     ------
@@ -101,7 +171,7 @@ def create_account(
     InvalidRequestError
         Name, role, institution, reference or password cannot be accepted.
     """
-    _require(connection, administrator, MANAGE_ACCOUNTS, wanted)
+    require(connection, administrator, MANAGE_ACCOUNTS, wanted)
     known_institution(connection, wanted.institution)
     if accounts.any_account(connection, wanted.name) is not None:
         raise ConflictError("There is an account of this name")
@@ -113,8 +183,9 @@ def create_account(
         practitioner=wanted.practitioner,
         patient=wanted.patient,
         institution=wanted.institution,
+        password_hash=password_hash,
     )
-    _note(connection, administrator, made, f"created as {made.role}")
+    note(connection, administrator, made, f"created as {made.role}")
     return made
 
 
@@ -127,9 +198,9 @@ def disable_account(connection: Connection, administrator: Account, name: str) -
         The policy refuses, or there is no such account.
     """
     target = accounts.require_account(connection, name)
-    _require(connection, administrator, MANAGE_ACCOUNTS, target)
+    require(connection, administrator, MANAGE_ACCOUNTS, target)
     accounts.disable_account(connection, name)
-    _note(connection, administrator, target, "disabled")
+    note(connection, administrator, target, "disabled")
 
 
 def enable_account(connection: Connection, administrator: Account, name: str) -> None:
@@ -141,9 +212,9 @@ def enable_account(connection: Connection, administrator: Account, name: str) ->
         The policy refuses, or there is no such account.
     """
     target = accounts.require_account(connection, name)
-    _require(connection, administrator, MANAGE_ACCOUNTS, target)
+    require(connection, administrator, MANAGE_ACCOUNTS, target)
     accounts.enable_account(connection, name)
-    _note(connection, administrator, target, "enabled")
+    note(connection, administrator, target, "enabled")
 
 
 def change(
@@ -164,7 +235,7 @@ def change(
         The policy refuses, there is no such account or permission, or the reason or time is none.
     """
     target = accounts.require_account(connection, name)
-    _require(connection, administrator, GRANT_PERMISSIONS, target, permission if effect == GRANT else None)
+    require(connection, administrator, GRANT_PERMISSIONS, target, permission if effect == GRANT else None)
     return change_permission(
         connection, target, permission, effect, reason=reason, decided_by=administrator.name, until=until
     )
@@ -179,6 +250,7 @@ def record_refusal(connection: Connection, administrator: Account, needs: str, n
     record(connection, event)
 
 
-def _note(connection: Connection, administrator: Account, target: Account, reason: str) -> None:
-    event = SecurityEvent("account", SUCCESS, account=administrator.name, concerns=target.name, reason=reason)
+def note(connection: Connection, administrator: Account, target: Account, reason: str, what: str = "account") -> None:
+    """Leave the audit event of what an administrator did to an account."""
+    event = SecurityEvent(what, SUCCESS, account=administrator.name, concerns=target.name, reason=reason)
     record(connection, event)

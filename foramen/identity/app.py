@@ -19,6 +19,7 @@ from starlette.responses import Response
 from foramen.identity.accounts import ensure_user
 from foramen.identity.audit_outbox import AuditDelivery
 from foramen.identity.bootstrap import bootstrap
+from foramen.identity.break_glass_alerts import BreakGlassAlerts
 from foramen.identity.database import IdentityDatabase
 from foramen.identity.endpoints import discovery
 from foramen.identity.environment import Environment
@@ -53,6 +54,7 @@ class IdentityService:
         self._database = IdentityDatabase(database_url)
         self._http = httpx.AsyncClient(timeout=10, transport=transport, trust_env=False)
         self._audit = AuditDelivery(self._database, self._signer, self._http, f"{settings.internal_origin}/fhir")
+        self._alerts = BreakGlassAlerts(self._database, self._http, settings.break_glass_alert_url)
         self._env = Environment(
             settings=settings,
             database=self._database,
@@ -62,6 +64,7 @@ class IdentityService:
             csrf_secret=read_or_create_secret(settings.home, "csrf"),
             data_keys=read_data_keys(settings.home, settings.data_keys_file),
             remote_keys=RemoteKeys(parse_networks(settings.client_jwks_networks)),
+            break_glass_alerts=self._alerts,
             transport=transport,
         )
         self._tasks: list[asyncio.Task[None]] = []
@@ -78,6 +81,7 @@ class IdentityService:
         self.watch_revocations()
         self._tasks += [
             asyncio.create_task(_keep_running(self._audit.run), name="identity audit delivery"),
+            asyncio.create_task(_keep_running(self._alerts.run), name="identity break-glass alerts"),
             asyncio.create_task(_keep_running(partial(keep_house, self._database)), name="identity housekeeping"),
         ]
 
@@ -100,6 +104,11 @@ class IdentityService:
     async def ready(self) -> bool:
         """Whether people can sign in and services can get tokens now."""
         return await self._database.ready()
+
+    @property
+    def environment(self) -> Environment:
+        """What the endpoints work with, for the pages mounted beside this service."""
+        return self._env
 
     def verifier(self) -> TokenVerifier:
         """Return the verifier of the tokens this service signs, for FHIR and DICOMweb."""

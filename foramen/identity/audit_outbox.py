@@ -73,7 +73,7 @@ class AuditDelivery:
         self, database: IdentityDatabase, signer: TokenSigner, http: httpx.AsyncClient, fhir_base: str
     ) -> None:
         self._database, self._signer, self._http = database, signer, http
-        self._url = fhir_base
+        self._url = f"{fhir_base}/"
         self._wake = asyncio.Event()
 
     def wake(self) -> None:

@@ -1,11 +1,12 @@
 """The authorization endpoint's decisions: validate; sign in → patient → encounter → consent → code, step by step.
 
-https://hl7.org/fhir/smart-app-launch/STU2.2/app-launch.html; OpenID Connect Core §3.1.2.1 (prompt)
+https://hl7.org/fhir/smart-app-launch/STU2.2/app-launch.html; OpenID Connect Core §3.1.2.1 (prompt, max_age)
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum
 
 from authlib.oauth2.rfc6749 import (
@@ -21,8 +22,10 @@ from sqlalchemy import Connection
 from foramen.identity.audit_outbox import record
 from foramen.identity.authorization_requests import PendingRequest, bind_session, finish_request, save_request
 from foramen.identity.authorization_server import Authorization, FormRequest
+from foramen.identity.bounded_audit import record_refusal
 from foramen.identity.clients import Client, find_client
-from foramen.identity.consents import remembered_scope
+from foramen.identity.consents import is_impersonable, remembered_scope
+from foramen.identity.database import utc_now
 from foramen.identity.environment import Environment
 from foramen.identity.launch_context import needs_encounter, needs_patient, patient_of, told
 from foramen.identity.launches import Launch, find_launch, use_launch
@@ -105,6 +108,9 @@ def check_smart_parameters(env: Environment, parameters: dict[str, str]) -> None
         raise InvalidRequestError("The launch parameter needs scope launch")
     if parameters.get("response_mode", "query") != "query":
         raise InvalidRequestError("Only response_mode query is supported")
+    max_age = parameters.get("max_age", "0")
+    if not (max_age.isascii() and max_age.isdecimal() and len(max_age) < 10):
+        raise InvalidRequestError("max_age is a number of seconds")
     prompts = parameters.get("prompt", "").split()
     if any(prompt not in _PROMPTS for prompt in prompts) or ("none" in prompts and len(prompts) > 1):
         raise InvalidRequestError("The prompt is not understood")
@@ -123,7 +129,10 @@ def _refused(env: Environment, connection: Connection, form: FormRequest, error:
         address=form.address,
         reason=error.error,
     )
-    record(connection, event)
+    if account is None:
+        record_refusal(connection, event)
+    else:
+        record(connection, event)
     location = env.server(connection).error_redirect(error)
     if location is None:
         return Progress(Step.ERROR, detail=f"{error.error}: {error.get_error_description()}")
@@ -148,8 +157,7 @@ def proceed(
     form = FormRequest(pending.parameters, {}, "GET", address)
     form.client = client
     try:
-        stale = session is not None and "login" in prompts and session.signed_in_at < pending.created_at
-        if session is None or stale:
+        if session is None or _sign_in_again(pending, session, prompts):
             if "none" in prompts:
                 raise LoginRequiredError()
             return Progress(Step.LOGIN, request_id, client=client)
@@ -173,6 +181,19 @@ def proceed(
         error.redirect_uri, error.state = pending.parameters["redirect_uri"], pending.parameters.get("state")
         finish_request(connection, pending)
         return _refused(env, connection, form, error)
+
+
+def _sign_in_again(pending: PendingRequest, session: Session, prompts: list[str]) -> bool:
+    """Whether the app wants the person to prove anew who they are (OpenID Connect Core §3.1.2.1, §3.1.2.3).
+
+    Whoever did so after the request was made has done it.
+    """
+    proved_at = session.authenticated_at or session.signed_in_at
+    if proved_at >= pending.created_at:
+        return False
+    max_age = pending.parameters.get("max_age")
+    too_old = max_age is not None and proved_at + timedelta(seconds=int(max_age)) < utc_now()
+    return too_old or bool({"login", "select_account"} & set(prompts))
 
 
 def _launch_and_scope(
@@ -216,6 +237,8 @@ def _agreed_scope(
         return None
     if client.first_party:
         return scope
+    if is_impersonable(client, pending.parameters["redirect_uri"]):
+        return None
     return remembered_scope(connection, session.account.name, client.client_id, scope)
 
 

@@ -16,7 +16,7 @@ from authlib.oauth2.rfc9207 import IssuerParameter
 from sqlalchemy import Connection
 
 from foramen.identity.accounts import Account
-from foramen.identity.audit_outbox import record
+from foramen.identity.bounded_audit import record_refusal
 from foramen.identity.client_assertion import ClientAssertion
 from foramen.identity.clients import APPROVED, PENDING, Client, find_registration
 from foramen.identity.grants import (
@@ -161,7 +161,7 @@ class SmartAuthorizationServer(AuthorizationServer):  # type: ignore[misc]
     def handle_error_response(self, request: FormRequest, error: OAuth2Error) -> Answer:
         """Answer a refusal and leave an audit event."""
         known = request.client.client_id if isinstance(request.client, Client) else None
-        record(
+        record_refusal(
             self.connection,
             SecurityEvent(
                 what=request.payload.grant_type if request.payload.grant_type in GRANT_TYPES else request.endpoint,

@@ -5,6 +5,9 @@ https://hl7.org/fhir/smart-app-launch/STU2.2/backend-services.html
 
 from __future__ import annotations
 
+from sqlalchemy import update
+
+from foramen.identity import tables
 from foramen.identity.clients import PRIVATE_KEY, PUBLIC, Client, save_client
 from foramen.identity.database import transaction
 from foramen.kernel.secret_files import read_or_create_key
@@ -43,14 +46,20 @@ _APPS: dict[str, tuple[str, str, str, str]] = {
         "user/Task.crus",
     ),
 }
+LAUNCHER, LAUNCHER_INTROSPECTION = "foramen-launcher", "foramen-launcher-introspection"
+"""The launcher as an app, and as a resource server that asks what a token is."""
 
 
 def bootstrap(settings: Settings, database_url: str) -> None:
     """Register our own clients for this origin. Makes no users and no passwords."""
     clients = [*_service_clients(settings), *_app_clients(settings)]
+    if settings.launcher == "on":
+        clients += _launcher_clients(settings)
     with transaction(database_url) as connection:
         for client in clients:
             save_client(connection, client)
+        launcher = tables.client.c.client_id.in_([LAUNCHER, LAUNCHER_INTROSPECTION])
+        connection.execute(update(tables.client).where(launcher).values(disabled=settings.launcher == "off"))
 
 
 def _service_clients(settings: Settings) -> list[Client]:
@@ -86,3 +95,31 @@ def _app_clients(settings: Settings) -> list[Client]:
         )
         for client_id, (path, name_zh, name_en, scope) in _APPS.items()
     ]
+
+
+def _launcher_clients(settings: Settings) -> list[Client]:
+    """Return the launcher's own clients (docs/how-to/try_a_launch.md)."""
+    key = read_or_create_key(settings.home, LAUNCHER_INTROSPECTION, "P-384")
+    public = {**key.as_dict(private=False), "kid": key.kid, "alg": "ES384", "use": "sig"}
+    app = Client(
+        client_id=LAUNCHER,
+        auth_method=PUBLIC,
+        scope=f"launch launch/patient launch/encounter offline_access {_SIGN_IN} patient/*.rs user/*.rs",
+        redirect_uris=(f"{settings.origin}/apps/launcher/callback",),
+        launch_url=f"{settings.origin}/apps/launcher/app",
+        name_zh="启动试验台",
+        name_en="Launcher",
+        first_party=True,
+    )
+    # Its scope lets it introspect any token; without a grant type that could be used, it gets none itself.
+    introspection = Client(
+        client_id=LAUNCHER_INTROSPECTION,
+        auth_method=PRIVATE_KEY,
+        scope="system/*.rs",
+        name_zh="启动试验台（令牌自省）",
+        name_en="Launcher (introspection)",
+        first_party=True,
+        jwks={"keys": [public]},
+        grant_types=("refresh_token",),
+    )
+    return [app, introspection]

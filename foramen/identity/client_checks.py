@@ -24,7 +24,7 @@ GRANT_TYPES = ("authorization_code", "refresh_token", "client_credentials")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MAX_KEYS = 16
 _MIN_RSA_BITS = 2048
-_CLIENT_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")
+_CLIENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
 def check_client(client: Client) -> None:
@@ -35,7 +35,7 @@ def check_client(client: Client) -> None:
     InvalidRequestError
         Id, scope, redirect URI, grant type or keys cannot be accepted.
     """
-    if not _CLIENT_ID.match(client.client_id):
+    if not _CLIENT_ID.fullmatch(client.client_id):
         raise InvalidRequestError("A client id has 1 to 128 letters, digits or ._:-")
     unknown = unknown_scopes(client.scope)
     if unknown:

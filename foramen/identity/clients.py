@@ -126,6 +126,12 @@ def find_registration(connection: Connection, client_id: str) -> Client | None:
     return _client(row) if row else None
 
 
+def any_registration(connection: Connection, client_id: str) -> Client | None:
+    """Return a client, a disabled one too."""
+    row = connection.execute(select(*_COLUMNS).where(tables.client.c.client_id == client_id)).one_or_none()
+    return _client(row) if row else None
+
+
 def find_client(connection: Connection, client_id: str) -> Client | None:
     """Return a client that may act, or None."""
     client = find_registration(connection, client_id)

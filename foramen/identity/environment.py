@@ -11,7 +11,9 @@ from sqlalchemy import Connection
 
 from foramen.identity.audit_outbox import AuditDelivery
 from foramen.identity.authorization_server import SmartAuthorizationServer
+from foramen.identity.break_glass_alerts import BreakGlassAlerts
 from foramen.identity.database import IdentityDatabase
+from foramen.identity.federation.documents import OutsideDocuments
 from foramen.identity.remote_keys import RemoteKeys
 from foramen.identity.sealing import DataKeys
 from foramen.identity.signing import TokenSigner
@@ -33,7 +35,9 @@ class Environment:
     csrf_secret: str
     data_keys: DataKeys
     remote_keys: RemoteKeys
+    break_glass_alerts: BreakGlassAlerts
     transport: httpx.AsyncBaseTransport | None = None
+    outside: OutsideDocuments = field(default_factory=OutsideDocuments)
     # Argon2id takes 64 MiB a time: more at once would only make everybody wait, and memory run out.
     password_checks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
 

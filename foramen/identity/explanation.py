@@ -14,6 +14,7 @@ from foramen.identity.policy import evaluate
 from foramen.identity.roles import PATIENT
 from foramen.identity.scopes import resource_scopes
 from foramen.kernel.errors import InvalidRequestError
+from foramen.kernel.settings import get_settings
 
 HOLDS, REFUSES, IN_QUERY = "holds", "refuses", "in query"
 _TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
@@ -50,6 +51,8 @@ def explain(
     patient: str | None = None,
     scopes: str | None = None,
     app_patient: str | None = None,
+    managed_by: str | None = None,
+    institutions: str | None = None,
 ) -> Explanation:
     """Ask the policy as the account's tokens would be judged now.
 
@@ -60,6 +63,9 @@ def explain(
     patient : logical id of the Patient asked about
     scopes : those of a token; None: all that the account can get
     app_patient : logical id of the Patient the app was opened for
+    managed_by : logical id of the Organization that manages the Patient asked about; None: the record knows it, and the
+        query decides
+    institutions : whether they divide the record, ``shared`` or ``separate``; None: as this installation is set
 
     Raises
     ------
@@ -84,9 +90,14 @@ def explain(
         "subject": patient,
         "verified": True,
         "consent": None,
+        "institutions": institutions or get_settings().institutions,
+        "institution": account.institution,
+        "managed_by": managed_by or account.institution,
+        "break_glass": None,
     }
+    in_query = question["institutions"] != "shared" and managed_by is None
     answer = evaluate("decision.answer", question)
-    lines = [_line(rule, account, rights) for rule in answer["rules"]]
+    lines = [_line(rule, account, rights, in_query=in_query) for rule in answer["rules"]]
     for change in changes:
         if change.effect == WITHDRAW:
             refuses = not _permitted(answer) and _permitted(_without(question, change.permission))
@@ -108,14 +119,18 @@ def _permitted(answer: dict[str, Any]) -> bool:
     return any(rule["rule"] == "permission" and rule["holds"] for rule in answer["rules"])
 
 
-def _line(rule: dict[str, Any], account: Account, rights: Rights) -> Line:
+def _line(rule: dict[str, Any], account: Account, rights: Rights, *, in_query: bool) -> Line:
     name, by = rule["rule"], ", ".join(rule["by"])
     if name in _IN_QUERY:
         return Line(name, IN_QUERY, _IN_QUERY[name])
+    if name == "institution" and in_query and rule["holds"] and not rights.manages_institutions:
+        whose = f"whom {account.institution} manages" if account.institution else "of no institution: none, or the own"
+        return Line(name, IN_QUERY, f"of patients' records those {whose} are shown, no others")
     reasons = {
         "role": (f"{account.role}", "the role is not known"),
         "scope": (by, "no scope of the token grants this on the type"),
         "permission": (_lent(by, rights), "no permission of the account allows what the scope grants"),
+        "institution": ("no institution bounds it, or it is the patient's", "another institution's patient, or none"),
         "compartment": ("the record asked about is within reach", "another patient's record, or no patient in context"),
     }
     return Line(name, HOLDS if rule["holds"] else REFUSES, reasons[name][0 if rule["holds"] else 1])

@@ -25,17 +25,40 @@ def parse_proxies(text: str) -> tuple[Network, ...]:
         Something is not an address or a network.
     """
     try:
-        return tuple(ipaddress.ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip())
+        networks = [ipaddress.ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip()]
     except ValueError as exc:
         raise InvalidRequestError("FORAMEN_TRUSTED_PROXIES holds networks, separated by commas") from exc
+    return tuple(_plain(network) for network in networks)
+
+
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+
+
+def _plain(network: Network) -> Network:
+    """Return `::ffff:10.0.0.0/104` as `10.0.0.0/8`."""
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
+        inside = ipaddress.IPv4Address(int(network.network_address) & 0xFFFFFFFF)
+        return ipaddress.IPv4Network((inside, network.prefixlen - _MAPPED.prefixlen))
+    return network
+
+
+def plain_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Read an address; the form in which a socket for both families shows an IPv4 one is that one (RFC 4291 §2.5.5.2).
+
+    Returns
+    -------
+    None when it is no address.
+    """
+    try:
+        parsed = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return (parsed.ipv4_mapped or parsed) if isinstance(parsed, ipaddress.IPv6Address) else parsed
 
 
 def _trusted(address: str, proxies: Sequence[Network]) -> bool:
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return any(parsed in network for network in proxies)
+    parsed = plain_address(address)
+    return parsed is not None and any(parsed in network for network in proxies)
 
 
 def address_behind(peer: str, forwarded: Sequence[str], proxies: Sequence[Network]) -> str:
@@ -50,10 +73,10 @@ def address_behind(peer: str, forwarded: Sequence[str], proxies: Sequence[Networ
     for claimed in reversed([part.strip() for value in forwarded for part in value.split(",")]):
         if not _trusted(client, proxies):
             return client
-        try:
-            client = str(ipaddress.ip_address(claimed))
-        except ValueError:
+        address = plain_address(claimed)
+        if address is None:
             return client  # not an address: what the last trusted proxy was told ends here
+        client = str(address)
     return client
 
 

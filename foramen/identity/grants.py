@@ -6,20 +6,22 @@ https://hl7.org/fhir/smart-app-launch/STU2.2/app-launch.html, …/backend-servic
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from authlib.oauth2.rfc6749 import InvalidGrantError, InvalidRequestError, InvalidScopeError, grants
 from authlib.oauth2.rfc7636 import CodeChallenge
 
+from foramen.identity import break_glass_tokens as break_glass
 from foramen.identity import token_families
 from foramen.identity.accounts import Account, find_account
 from foramen.identity.audit_outbox import record
 from foramen.identity.authentication_context import authentication_claims
+from foramen.identity.break_glass_cases import BreakGlassCase
 from foramen.identity.clients import Client
 from foramen.identity.database import utc_now
 from foramen.identity.opaque_tokens import new_opaque_token
-from foramen.identity.permissions import rights_of
+from foramen.identity.permissions import Rights, rights_of
 from foramen.identity.scopes import grant, narrowed, resource_scopes
 from foramen.identity.second_factor import second_factor_roles
 from foramen.identity.security_event import SUCCESS, SecurityEvent
@@ -57,19 +59,27 @@ class _Issuing:
         rights = rights_of(server.connection, account) if account else None
         if rights is not None and not rights.covers(family.scope):
             raise InvalidGrantError("The rights of the account have changed")
+        emergency = self._emergency(family, account, rights, now)
+        lifetime_s = rights.lifetime_s(now, server.settings.access_token_s) if rights else None
+        if emergency is not None:
+            lifetime_s = break_glass.lifetime_s(emergency, now, lifetime_s or server.settings.access_token_s)
         token = server.signer.access_token(
             subject=account.name if account else family.client_id,
             client_id=family.client_id,
             scope=family.scope,
             now=now,
-            lifetime_s=rights.lifetime_s(now, server.settings.access_token_s) if rights else None,
+            lifetime_s=lifetime_s,
             patient=context.get("patient"),
             encounter=context.get("encounter"),
             fhir_user=account.fhir_user if account else None,
             institution=account.institution if account else None,
             lenders=rights.lenders if rights else (),
+            break_glass=break_glass.claim(emergency) if emergency else None,
+            every_institution=rights is not None and rights.manages_institutions,
         )
         token_families.record_access_token(server.connection, token.jti, family.family, token.expires_at)
+        if emergency is not None:
+            break_glass.note_token(server.connection, token.jti, emergency)
         response: dict[str, Any] = {
             "access_token": token.text,
             "token_type": "Bearer",
@@ -101,9 +111,19 @@ class _Issuing:
                 patient=context.get("patient"),
                 address=self.request.address,
                 lenders=rights.lenders if rights else (),
+                break_glass=str(emergency.id) if emergency else None,
             ),
         )
         return response
+
+    def _emergency(
+        self, family: Family, account: Account | None, rights: Rights | None, now: datetime
+    ) -> BreakGlassCase | None:
+        """Return the emergency access that the token carries, if any."""
+        if account is None or rights is None:
+            return None
+        patient = family.launch_context.get("patient")
+        return break_glass.carried(self.server.connection, account, rights, family.session_digest, patient, now)
 
 
 class AuthorizationCodeGrant(_Issuing, grants.AuthorizationCodeGrant):  # type: ignore[misc]

@@ -26,6 +26,7 @@ _ACCESS_CLAIMS = (
     "patient",
     "encounter",
     "delegated_by",
+    "break_glass",
 )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, select
 
 from foramen.identity import tables
 from foramen.identity.database import utc_now
@@ -77,7 +77,7 @@ def use_launch(connection: Connection, token: str, client_id: str, account: str)
     """Use a launch up and return it; None when it is used, over, or meant for another client or user."""
     columns, now = tables.launch.c, utc_now()
     row = connection.execute(
-        update(tables.launch)
+        delete(tables.launch)  # whose record somebody opened is in the audit, and no longer here
         .where(
             columns.launch_digest == digest(token),
             columns.client_id == client_id,
@@ -85,7 +85,6 @@ def use_launch(connection: Connection, token: str, client_id: str, account: str)
             columns.used_at.is_(None),
             columns.expires_at > now,
         )
-        .values(used_at=now)
         .returning(*(columns[name] for name in _FIELDS))
     ).one_or_none()
     return Launch(*row) if row else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from foramen.identity.accounts import find_account
 from foramen.identity.audit_outbox import record
 from foramen.identity.database import transaction, utc_now
+from foramen.identity.permissions import rights_of
 from foramen.identity.scopes import unknown_scopes
 from foramen.identity.security_event import SUCCESS, SecurityEvent
 from foramen.identity.signing import TokenSigner
@@ -52,10 +53,11 @@ def operator_token(
         raise InvalidRequestError("patient/ scopes need a patient")
     if expires_in_s <= 0:
         raise InvalidRequestError("A token lives longer than 0 seconds")
-    signer, account = TokenSigner(settings), None
+    signer, account, unbounded = TokenSigner(settings), None, user is None
     if database_url is not None:
         with transaction(database_url) as connection:
             account = find_account(connection, user) if user else None
+            unbounded = account is None or rights_of(connection, account).manages_institutions
             event = SecurityEvent(
                 "operator_token",
                 SUCCESS,
@@ -75,5 +77,6 @@ def operator_token(
         patient=patient,
         fhir_user=account.fhir_user if account else None,
         institution=account.institution if account else None,
+        every_institution=unbounded,
     )
     return token.text

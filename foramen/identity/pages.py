@@ -74,7 +74,7 @@ def render(
     nonce = secrets.token_urlsafe(16)
     browser, new = binding or csrf_binding(env, request)
     other = next(item for item in LANGUAGES if item != language)
-    parts = {"request": values.get("request_id"), "then": values.get("then")}
+    parts = {"request": values.get("request_id"), "then": values.get("then"), "token": values.get("token")}
     kept = {name: value for name, value in parts.items() if value}
     html = _TEMPLATES.get_template(template).render(
         t=WORDS[language],

@@ -5,6 +5,7 @@ RFC 6749 §3.1, §3.2: a parameter must not be included more than once.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from urllib.parse import parse_qsl
 
 from starlette.requests import Request
@@ -17,8 +18,13 @@ _MAX_FIELDS = 64
 _FORM = "application/x-www-form-urlencoded"
 
 
-def parse(encoded: str, most: int = _MAX_FIELDS) -> dict[str, str]:
+def parse(encoded: str, most: int = _MAX_FIELDS, lines: Collection[str] = ()) -> dict[str, str]:
     """Parse url-encoded parameters; empty values count as absent (RFC 6749 §3.1).
+
+    Parameters
+    ----------
+    most : parameters there may be
+    lines : names of those that may have several lines; these come back with a line feed between them
 
     Raises
     ------
@@ -32,13 +38,14 @@ def parse(encoded: str, most: int = _MAX_FIELDS) -> dict[str, str]:
     names = [name for name, _ in pairs]
     if len(names) != len(set(names)):
         raise InvalidRequestError("A parameter is repeated")
-    if any(ord(character) < 32 for pair in pairs for text in pair for character in text):
+    pairs = [(name, text.replace("\r\n", "\n") if name in lines else text) for name, text in pairs]
+    if any(ord(c) < 32 and not (c == "\n" and name in lines) for name, text in pairs for c in name + text):
         raise InvalidRequestError("A parameter holds a control character")
     return {name: value for name, value in pairs if value}
 
 
-async def form_parameters(request: Request, most: int = _MAX_FIELDS) -> dict[str, str]:
-    """Read the parameters of a form body, up to so many.
+async def form_parameters(request: Request, most: int = _MAX_FIELDS, lines: Collection[str] = ()) -> dict[str, str]:
+    """Read the parameters of a form body, up to so many; `lines` as in `parse`.
 
     Raises
     ------
@@ -51,7 +58,7 @@ async def form_parameters(request: Request, most: int = _MAX_FIELDS) -> dict[str
         raise UnsupportedMediaTypeError(f"The body must be {_FORM}", issue_code="not-supported")
     body = await read_body(request, MAX_FORM_BYTES)
     try:
-        return parse(body.decode("ascii"), most)
+        return parse(body.decode("ascii"), most, lines)
     except UnicodeDecodeError as exc:
         raise InvalidRequestError("The body is not url-encoded") from exc
 

@@ -43,3 +43,8 @@ def end_partial(connection: Connection, cookie: str | None) -> None:
     if cookie:
         column = tables.partial_sign_in.c
         connection.execute(delete(tables.partial_sign_in).where(column.sign_in_digest == digest(cookie)))
+
+
+def end_partials(connection: Connection, account: str) -> None:
+    """Forget every sign-in under way of an account: what it has to show has changed."""
+    connection.execute(delete(tables.partial_sign_in).where(tables.partial_sign_in.c.account == account))

@@ -25,6 +25,7 @@ from foramen.kernel.errors import InvalidRequestError, NotFoundError
 
 GRANT, WITHDRAW = "grant", "withdraw"
 MAINTAIN_RECORD = "maintain-record"
+MANAGE_INSTITUTIONS = "manage-institutions"
 _LONGEST_REASON = 500
 
 
@@ -46,6 +47,11 @@ class Rights:
     def maintains_record(self) -> bool:
         """Whether `foramen/admin` may be granted, given a second factor."""
         return MAINTAIN_RECORD in self.permissions
+
+    @property
+    def manages_institutions(self) -> bool:
+        """Whether no institution bounds what the account's tokens reach."""
+        return MANAGE_INSTITUTIONS in self.permissions
 
     def lifetime_s(self, now: datetime, usual_s: int) -> int:
         """Return how long an access token of these rights may live: no longer than they do."""
@@ -247,6 +253,8 @@ def end_exceeding(connection: Connection, name: str) -> int:
 
     Their accounts are locked by name order, so that two of these do not wait for each other.
     """
+    from foramen.identity import break_glass  # which asks for permissions itself
+
     columns, family = tables.delegation.c, tables.token_family.c
     borrowers = connection.execute(
         select(columns.borrower).where(columns.lender == name, columns.ended_at.is_(None)).distinct()
@@ -256,6 +264,8 @@ def end_exceeding(connection: Connection, name: str) -> int:
         lock_account(connection, holder)
         account = find_account(connection, holder)
         rights = rights_of(connection, account) if account else Rights(frozenset(), ())
+        if break_glass.PERMISSION not in rights.permissions:
+            break_glass.end_without_permission(connection, holder)
         held = connection.execute(
             select(family.family, family.scope).where(family.account == holder, family.revoked_at.is_(None))
         ).all()

@@ -21,7 +21,7 @@ from authlib.oauth2.rfc6749.requests import JsonPayload, JsonRequest
 from authlib.oauth2.rfc7591 import ClientRegistrationEndpoint
 from authlib.oauth2.rfc7591.errors import InvalidSoftwareStatementError
 from authlib.oauth2.rfc7592 import ClientConfigurationEndpoint
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, func, select, update
 
 from foramen.identity import tables
 from foramen.identity.audit_outbox import record
@@ -39,6 +39,7 @@ from foramen.identity.clients import (
 from foramen.identity.database import utc_now
 from foramen.identity.opaque_tokens import digest, new_opaque_token
 from foramen.identity.security_event import SUCCESS, SecurityEvent
+from foramen.identity.throttling import network_of, spend
 from foramen.identity.token_families import revoke_client
 from foramen.kernel.errors import NotAuthenticatedError, ThrottledError
 from foramen.kernel.settings import Settings
@@ -104,7 +105,8 @@ class Registration(ClientRegistrationEndpoint):  # type: ignore[misc]
         self, client_info: dict[str, Any], client_metadata: dict[str, Any], request: RegistrationRequest
     ) -> Client:
         """Store the registration, waiting for approval."""
-        self._throttle(request.address)
+        network = network_of(request.address)
+        self._throttle(network)
         secret = client_info.get("client_secret")
         client = client_of(
             client_info["client_id"],
@@ -119,31 +121,52 @@ class Registration(ClientRegistrationEndpoint):  # type: ignore[misc]
                 created_at=utc_now(),
                 disabled=False,
                 registration_digest=digest(request.token),
-                registered_from=request.address,
+                registered_from=network,
                 **stored_values(client),
             )
         )
         _audit(self._connection, client, request, "registered")
         return client
 
-    def _throttle(self, address: str | None) -> None:
-        """Refuse floods: so many an hour from one address, so many waiting in all; one registration at a time."""
-        columns = tables.client.c
+    def _throttle(self, network: str | None) -> None:
+        """Refuse floods: so many an hour and so many waiting from one network, so many waiting in all.
+
+        One registration at a time.
+        """
+        columns, settings = tables.client.c, self._settings
         self._connection.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
-        recent = columns.registration_digest.is_not(None) & (columns.created_at > utc_now() - timedelta(hours=1))
-        count = select(func.count()).select_from(tables.client)
-        here = self._connection.execute(
-            count.where(recent, columns.registered_from.is_not_distinct_from(address))
-        ).scalar_one()
-        waiting = self._connection.execute(count.where(columns.status == PENDING)).scalar_one()
-        if here >= self._settings.client_registrations_per_hour:
-            raise ThrottledError("Too many registrations from this address", headers={"Retry-After": str(_HOUR_S)})
-        if waiting >= self._settings.client_registrations_pending:
-            raise ThrottledError("Too many registrations wait for approval", headers={"Retry-After": str(_HOUR_S)})
+        here = columns.registered_from.is_not_distinct_from(network) & columns.registration_digest.is_not(None)
+        recent, pending = columns.created_at > utc_now() - timedelta(hours=1), columns.status == PENDING
+        if self._number(here & recent) >= settings.client_registrations_per_hour:
+            raise _too_many("Too many registrations from this address")
+        if self._number(here & pending) >= settings.client_registrations_pending_per_address:
+            raise _too_many("Too many registrations from this address wait for approval")
+        if self._number(pending) >= settings.client_registrations_pending:
+            raise _too_many("Too many registrations wait for approval")
+
+    def _number(self, condition: ColumnElement[bool]) -> int:
+        count = select(func.count()).select_from(tables.client).where(condition)
+        return int(self._connection.execute(count).scalar_one())
 
     def generate_client_registration_info(self, client: Client, request: RegistrationRequest) -> dict[str, Any]:
         """Return where and with what the client may look after its registration (RFC 7592 §3)."""
         return _management(self._settings, client, request)
+
+
+def _too_many(message: str) -> ThrottledError:
+    return ThrottledError(message, headers={"Retry-After": str(_HOUR_S)})
+
+
+def count_change(connection: Connection, settings: Settings, address: str | None) -> None:
+    """Count a change of a registration, also one that is refused: in a transaction of its own, before it is tried.
+
+    Raises
+    ------
+    ThrottledError
+        The network has had as many in this hour as it may register.
+    """
+    if not spend(connection, "registration changes", address, utc_now(), settings.client_registrations_per_hour):
+        raise _too_many("Too many changes of registrations from this address")
 
 
 class Configuration(ClientConfigurationEndpoint):  # type: ignore[misc]

@@ -85,10 +85,19 @@ class RemoteKeys:
             entry = self._entries.get(uri)
             if entry is not None and entry.fetched_at >= asked_at:
                 return
-            self._entries[uri] = await self._fetch(uri)
+            self._entries[uri] = self._kept(entry, await self._fetch(uri))
             self._fetching.pop(uri, None)
             while len(self._entries) > _MAX_URLS:
                 del self._entries[next(iter(self._entries))]
+
+    def _kept(self, before: _Entry | None, now: _Entry) -> _Entry:
+        """Keep what was fetched before, until its time is over, when it cannot be fetched again.
+
+        A fault of the client's web server must not stop the client; the next fetch waits all the same.
+        """
+        if now.keys is not None or before is None or before.until <= now.fetched_at:
+            return now
+        return _Entry(before.keys, now.fetched_at, before.until)
 
     async def _fetch(self, uri: str) -> _Entry:
         try:

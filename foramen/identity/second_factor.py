@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 
-from sqlalchemy import ColumnElement, Connection, Table, case, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Table, delete, select, update
 
 from foramen.identity import recovery_codes, tables, totp
-from foramen.identity.accounts import MAX_FAILED_ATTEMPTS, end_access
+from foramen.identity.accounts import end_access
+from foramen.identity.lockout import Lock, after_attempt
 from foramen.identity.passkeys import Passkey, list_passkeys
 from foramen.identity.roles import ROLES
 from foramen.identity.sealing import DataKeys
@@ -21,8 +22,6 @@ from foramen.identity.sessions import RECOVERY_CODE, TOTP
 from foramen.identity.totp import TotpDevice
 from foramen.kernel.errors import InvalidRequestError, NotFoundError
 from foramen.kernel.settings import Settings
-
-CODE_LOCK = timedelta(minutes=15)
 
 
 @lru_cache(maxsize=8)
@@ -70,30 +69,32 @@ def enrolled(connection: Connection, account: str) -> Enrolled:
 def begin_code(connection: Connection, account: str, now: datetime) -> bool:
     """Count one attempt before the code is looked at; False while codes of this account are locked.
 
-    The fifth failure locks codes for a quarter of an hour: a thief of the password has five guesses of a million.
+    The fifth failure locks codes, longer each time (`lockout`): a thief of the password has five guesses of a million.
     """
     column = tables.account.c
-    lock_over = column.codes_locked_until.is_not(None) & (column.codes_locked_until <= now)
-    attempts = case((lock_over, 1), else_=column.code_failures + 1)
-    locked_until = case(
-        (attempts >= MAX_FAILED_ATTEMPTS, now + CODE_LOCK), (lock_over, None), else_=column.codes_locked_until
-    )
-    counted = connection.execute(
+    row = connection.execute(
+        select(column.code_failures, column.codes_locked_until, column.code_locks)
+        .where(column.name == account, column.disabled.is_(False))
+        .with_for_update(key_share=True)
+    ).one_or_none()
+    lock = Lock(*row) if row else Lock()
+    if row is None or lock.holds(now):
+        return False
+    counted = after_attempt(lock, now)
+    connection.execute(
         update(tables.account)
-        .where(
-            column.name == account,
-            column.disabled.is_(False),
-            func.coalesce(column.codes_locked_until, now) <= now,
-        )
-        .values(code_failures=attempts, codes_locked_until=locked_until)
+        .where(column.name == account)
+        .values(code_failures=counted.attempts, codes_locked_until=counted.until, code_locks=counted.locks)
     )
-    return counted.rowcount == 1
+    return True
 
 
 def code_succeeded(connection: Connection, account: str) -> None:
     """Forget failed codes."""
     connection.execute(
-        update(tables.account).where(tables.account.c.name == account).values(code_failures=0, codes_locked_until=None)
+        update(tables.account)
+        .where(tables.account.c.name == account)
+        .values(code_failures=0, codes_locked_until=None, code_locks=0)
     )
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from foramen.kernel.audit_event import mark_break_glass
+
 _DCM = "http://dicom.nema.org/resources/ontology/DCM"
 SIGN_IN = ("110122", "Login")
 SIGN_OUT = ("110123", "Logout")
@@ -29,7 +31,8 @@ class SecurityEvent:
 
     `what` is `SIGN_IN`, `SIGN_OUT` or a word of RFC 6749 (a grant type, or the endpoint that refused).
     `account` and `client_id` are only ever ids that exist here; what somebody typed is not repeated.
-    `concerns`: the account that is acted on; `lenders`: whose permissions it makes use of.
+    `concerns`: the account that is acted on; `lenders`: whose permissions it makes use of; `break_glass`: id of the
+    emergency access it belongs to.
     """
 
     what: tuple[str, str] | str
@@ -42,6 +45,7 @@ class SecurityEvent:
     reason: str | None = None
     concerns: str | None = None
     lenders: tuple[str, ...] = ()
+    break_glass: str | None = None
 
     def resource(self, recorded: datetime) -> dict[str, Any]:
         """Build the AuditEvent."""
@@ -66,6 +70,7 @@ class SecurityEvent:
             "agent": [agent, *({"altId": name, "requestor": False} for name in self.lenders)],
             "source": {"observer": {"display": "foramen auth"}},
         }
+        mark_break_glass(event, self.break_glass)
         if self.reason:
             event["outcomeDesc"] = self.reason
         entities: list[dict[str, Any]] = []

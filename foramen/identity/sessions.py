@@ -9,7 +9,7 @@ from collections.abc import Collection, Container
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, literal, select, update
 
 from foramen.identity import tables
 from foramen.identity.accounts import Account, find_account
@@ -82,13 +82,31 @@ def start_session(
         )
     )
     if replaced_cookie:
-        column = tables.token_family.c
-        connection.execute(
-            update(tables.token_family)
-            .where(column.session_digest == digest(replaced_cookie), column.account == account)
-            .values(session_digest=digest(cookie))
-        )
+        for table in (tables.token_family, tables.break_glass):
+            connection.execute(
+                update(table)
+                .where(table.c.session_digest == digest(replaced_cookie), table.c.account == account)
+                .values(session_digest=digest(cookie))
+            )
         end_session(connection, digest(replaced_cookie))
+    return cookie
+
+
+def renew_session(connection: Connection, session_digest: str) -> str:
+    """Give a session a new id and return its cookie value; whatever else is known of it, in any table, stays.
+
+    For every change of what a session may do, so that a cookie somebody saw before does not rise with it: when the
+    person proved who they are does not change by it.
+    """
+    cookie, session = new_opaque_token(), tables.session
+    kept = [column for column in session.c if column.name != "session_digest"]
+    copied = select(literal(digest(cookie)), *kept).where(session.c.session_digest == session_digest)
+    connection.execute(session.insert().from_select(["session_digest", *(column.name for column in kept)], copied))
+    for table in tables.metadata.sorted_tables:
+        if table is not session and "session_digest" in table.c:
+            mine = table.c.session_digest == session_digest
+            connection.execute(update(table).where(mine).values(session_digest=digest(cookie)))
+    connection.execute(delete(session).where(session.c.session_digest == session_digest))
     return cookie
 
 
@@ -194,15 +212,21 @@ def end_other_sessions(connection: Connection, account: str, kept: str) -> int:
     return sum(end_session(connection, session_digest) is not None for session_digest in others.all())
 
 
-def add_factor(connection: Connection, session_digest: str, factor: str, now: datetime) -> None:
-    """Note that the person of a session has just proved one factor more."""
+def add_factor(
+    connection: Connection, session_digest: str, factor: str, now: datetime, *, proves_person: bool = True
+) -> None:
+    """Note that the person of a session has just proved one factor more.
+
+    `proves_person`: not so for a factor set up just now, which anybody with the session could have done.
+    """
     column = tables.session.c
     factors = connection.execute(
         select(column.factors).where(column.session_digest == session_digest).with_for_update()
     ).scalar_one_or_none()
     if factors is not None:
+        proved = {"authenticated_at": now} if proves_person else {}
         connection.execute(
             update(tables.session)
             .where(column.session_digest == session_digest)
-            .values(factors=sorted({*factors, factor}), authenticated_at=now)
+            .values(factors=sorted({*factors, factor}), **proved)
         )

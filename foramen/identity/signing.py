@@ -62,8 +62,14 @@ class TokenSigner:
         fhir_user: str | None = None,
         institution: str | None = None,
         lenders: Sequence[str] = (),
+        break_glass: Mapping[str, Any] | None = None,
+        every_institution: bool = False,
     ) -> AccessToken:
-        """Sign an access token for `/fhir` and `/dicom-web`; `lenders`: whose permissions are among those it uses."""
+        """Sign an access token for `/fhir` and `/dicom-web`.
+
+        `lenders`: whose permissions are among those it uses; `break_glass`: emergency access it carries (`id`,
+        `patient`, `until`); `every_institution`: no institution bounds it.
+        """
         lifetime_s = lifetime_s or self._settings.access_token_s
         issued, jti = int(now.timestamp()), str(uuid.uuid4())
         claims: dict[str, Any] = {
@@ -80,6 +86,10 @@ class TokenSigner:
         claims.update({name: value for name, value in optional.items() if value is not None})
         if lenders:  # Each in the form of RFC 8693 §4.1, not as `act`: there the one who acts would be the lender.
             claims["delegated_by"] = [{"sub": name} for name in lenders]
+        if break_glass is not None:
+            claims["break_glass"] = dict(break_glass)
+        if every_institution:
+            claims["every_institution"] = True
         expires_at = datetime.fromtimestamp(issued + lifetime_s, UTC)
         if lifetime_s > max(self._settings.access_token_s, _LONGEST_ORDINARY_S):
             self.keys.note_token(self.keys.active(), issued + lifetime_s)

@@ -48,6 +48,8 @@ account = Table(
     Column("code_failures", Integer, nullable=False),
     _time("codes_locked_until", optional=True),
     _time("password_changed_at", optional=True),
+    Column("locks", Integer, nullable=False),
+    Column("code_locks", Integer, nullable=False),
 )
 client = Table(
     "client",
@@ -154,6 +156,20 @@ failure_budget = Table(
     _time("blocked_until"),
     _time("expires_at"),
 )
+known_device = Table(
+    "known_device",
+    metadata,
+    _text("device_digest", key=True),
+    _text("account", key=True),
+    _time("expires_at"),
+)
+refusal_count = Table(
+    "refusal_count",
+    metadata,
+    _text("network", key=True),
+    Column("minute", DateTime(timezone=True), primary_key=True),
+    Column("refusals", Integer, nullable=False),
+)
 launch = Table(
     "launch",
     metadata,
@@ -190,6 +206,7 @@ consent = Table(
     _text("asked"),
     _text("agreed"),
     _time("agreed_at"),
+    _text("client_digest", optional=True),
 )
 token_family = Table(
     "token_family",
@@ -279,4 +296,120 @@ delegation = Table(
     _text("reason"),
     _time("created_at"),
     _time("ended_at", optional=True),
+)
+launch_trial = Table(
+    "launch_trial",
+    metadata,
+    _text("id", key=True),
+    _text("session_digest"),
+    _text("state_digest"),
+    _text("sealed"),
+    Column("revision", Integer, nullable=False),
+    _time("created_at"),
+    _time("expires_at"),
+)
+break_glass = Table(
+    "break_glass",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True),
+    _text("account"),
+    _text("institution", optional=True),
+    _text("session_digest", optional=True),
+    _text("patient"),
+    _text("reason_code"),
+    _text("reason"),
+    _text("address", optional=True),
+    _time("started_at"),
+    _time("until"),
+    _time("ended_at", optional=True),
+    _text("ended_by", optional=True),
+    _time("reviewed_at", optional=True),
+    _text("reviewed_by", optional=True),
+    _text("verdict", optional=True),
+    _text("note", optional=True),
+)
+break_glass_alert = Table(
+    "break_glass_alert",
+    metadata,
+    Column("break_glass", UUID(as_uuid=True), primary_key=True),
+    _time("created_at"),
+    Column("attempts", Integer, nullable=False),
+    _time("next_attempt_at", optional=True),
+    _time("delivered_at", optional=True),
+)
+break_glass_token = Table(
+    "break_glass_token",
+    metadata,
+    _text("jti", key=True),
+    Column("break_glass", UUID(as_uuid=True), nullable=False),
+)
+identity_provider = Table(
+    "identity_provider",
+    metadata,
+    _text("id", key=True),
+    _text("kind"),
+    _text("issuer"),
+    _text("client_id", optional=True),
+    _text("sealed_secret", optional=True),
+    _text("name_zh"),
+    _text("name_en"),
+    Column("enabled", Boolean, nullable=False),
+    Column("settings", JSONB, nullable=False),
+    _time("created_at"),
+)
+federated_account = Table(
+    "federated_account",
+    metadata,
+    _text("issuer", key=True),
+    _text("subject", key=True),
+    _text("account"),
+    Column("managed", Boolean, nullable=False),
+    _time("linked_at"),
+    _time("last_sign_in_at", optional=True),
+)
+federation_request = Table(
+    "federation_request",
+    metadata,
+    _text("state_digest", key=True),
+    _text("provider"),
+    _text("browser_digest"),
+    _text("purpose"),
+    _text("session_digest", optional=True),
+    Column("fresh", Boolean, nullable=False),
+    _text("sealed_destination"),
+    _time("created_at"),
+    _time("expires_at"),
+)
+federated_session = Table(
+    "federated_session",
+    metadata,
+    _text("session_digest", key=True),
+    _text("provider"),
+    _text("account"),
+    _text("issuer"),
+    _text("subject"),
+    _text("sid", optional=True),
+    _text("sealed_id_token", optional=True),
+    Column("factors", JSONB, nullable=False),
+    _time("authenticated_at"),
+    _time("expires_at"),
+)
+federation_logout = Table(
+    "federation_logout",
+    metadata,
+    _text("issuer", key=True),
+    _text("jti", key=True),
+    _text("subject", optional=True),
+    _text("sid", optional=True),
+    _time("logged_out_at"),
+    _time("expires_at"),
+)
+password_link = Table(
+    "password_link",
+    metadata,
+    _text("account", key=True),
+    _text("token_digest"),
+    _text("made_by"),
+    _time("created_at"),
+    _time("expires_at"),
 )

@@ -6,7 +6,9 @@ Chinese comes first, as the first users are; the pages switch with `?lang=`.
 from __future__ import annotations
 
 from foramen.identity.account_text import ACCOUNT_ERRORS, ACCOUNT_WORDS
+from foramen.identity.break_glass_text import BREAK_GLASS_WORDS
 from foramen.identity.consent_text import CONSENT_WORDS, explain_query
+from foramen.identity.federation.text import FEDERATION_WORDS
 from foramen.kernel.access_context import Scope, parse_scope
 
 LANGUAGES = ("zh", "en")
@@ -37,6 +39,9 @@ WORDS: dict[str, dict[str, str]] = {
         "unnamed": "（未登记姓名）",
         "born": "出生",
         "sign_out": "退出登录",
+        "set_password_title": "设置密码",
+        "set_password_lead": "为以下账号设置密码：",
+        "set_password_hint": "至少 12 个字符，不要求字符种类；不能是常见、已泄露或与您有关的密码。可以使用一句话。",
         "sign_out_question": "确定要退出 Foramen 吗？由此次登录打开的应用也会一并退出。",
         "signed_out": "您已退出登录。",
         "back_to_portal": "返回首页",
@@ -68,6 +73,10 @@ WORDS: dict[str, dict[str, str]] = {
         "unnamed": "(no name recorded)",
         "born": "born",
         "sign_out": "Sign out",
+        "set_password_title": "Set the password",
+        "set_password_lead": "For the account",
+        "set_password_hint": "At least 12 characters of any kind; not a common or leaked one and nothing about you. A "
+        "sentence is fine.",
         "sign_out_question": "Sign out of Foramen? Apps opened with this sign-in end with it.",
         "signed_out": "You are signed out.",
         "back_to_portal": "Back to the start page",
@@ -82,6 +91,7 @@ ERRORS: dict[str, dict[str, str]] = {
         "unknown_client": "未知的应用，或返回地址未登记。",
         "client_not_approved": "该应用已申请登记，但管理员尚未批准。",
         "expired": "此次登录请求已过期。",
+        "password_link": "此链接已失效或已使用。请向管理员索取新的链接。",
         "csrf": "表单已过期，或不是从本页面提交的。请返回重试。",
         "unavailable": "服务暂时不可用，请稍后再试。",
         "internal": "服务出现意外错误。",
@@ -92,6 +102,7 @@ ERRORS: dict[str, dict[str, str]] = {
         "unknown_client": "The app is unknown, or its return address is not registered.",
         "client_not_approved": "The app has applied for registration; an administrator has not approved it yet.",
         "expired": "This sign-in request has expired.",
+        "password_link": "This link has run out or was used. Ask your administrator for a new one.",
         "csrf": "The form has expired or was not sent from this page. Go back and try again.",
         "unavailable": "The service is not available for the moment. Please try again shortly.",
         "internal": "An unexpected error occurred.",
@@ -102,6 +113,8 @@ ERRORS: dict[str, dict[str, str]] = {
 for _language in LANGUAGES:
     WORDS[_language] |= ACCOUNT_WORDS[_language]
     WORDS[_language] |= CONSENT_WORDS[_language]
+    WORDS[_language] |= FEDERATION_WORDS[_language]
+    WORDS[_language] |= BREAK_GLASS_WORDS[_language]
     ERRORS[_language] |= ACCOUNT_ERRORS[_language]
 
 _PLAIN_SCOPES = {

@@ -1,4 +1,5 @@
-"""Budgets of failed sign-ins, by address and over all: against guessing across many accounts (password spraying).
+"""Budgets, by address and over all: of failed sign-ins, against guessing across many accounts (password spraying), and
+of what costs us much and a stranger nothing.
 
 OWASP Credential Stuffing Prevention; NIST SP 800-63B §3.2.2. A leaky bucket in PostgreSQL, so that all processes share
 it. Only failures are counted. An address past its budget waits, twice as long each time. When failures everywhere
@@ -22,6 +23,7 @@ from foramen.kernel.settings import Settings
 LONGEST_WAIT_S = 900
 _FORGOTTEN_AFTER = timedelta(days=1)
 _EVERYWHERE = "everywhere"
+_HOUR_S = 3600.0
 _ADDRESS_LEAK_S, _EVERYWHERE_LEAK_S = 3000.0, 600.0  # time in which a full budget empties
 _STRICT_SHARE = 10  # an address's budget is divided by this while failures everywhere are too many
 
@@ -48,17 +50,25 @@ def after_failure(bucket: Bucket | None, now: datetime, limit: int, allowed: int
     return Bucket(level, now, now + timedelta(seconds=wait_s))
 
 
-def address_budget(address: str | None) -> str:
-    """Name the budget of an address; an IPv6 network of /64 is one, as each of its hosts can take any address in it."""
+def network_of(address: str | None) -> str | None:
+    """Return the network that is one party to us: an IPv4 address, an IPv6 network of /64; None when there is none.
+
+    Each host of a /64 can take any address in it (RFC 4291 §2.5.1, RFC 8981). `::ffff:a.b.c.d` is the IPv4 address.
+    """
     try:
-        parsed = ipaddress.ip_address(address or "")
+        parsed = ipaddress.ip_address((address or "").partition("%")[0])
     except ValueError:
-        return "address unknown"
+        return None
     if isinstance(parsed, ipaddress.IPv6Address):
         if parsed.ipv4_mapped is not None:
-            return f"address {parsed.ipv4_mapped}"
-        return f"address {ipaddress.ip_network((parsed, 64), strict=False)}"
-    return f"address {parsed}"
+            return str(parsed.ipv4_mapped)
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)
+
+
+def address_budget(address: str | None) -> str:
+    """Name the budget of an address."""
+    return f"address {network_of(address) or 'unknown'}"
 
 
 def wait_s(connection: Connection, address: str | None, now: datetime) -> int:
@@ -78,6 +88,17 @@ def count_failure(connection: Connection, settings: Settings, address: str | Non
     under_attack = everywhere.level > everywhere_limit
     allowed = max(1, limit // _STRICT_SHARE) if under_attack else limit
     return _count(connection, address_budget(address), now, limit, allowed, _ADDRESS_LEAK_S).blocked_until > now
+
+
+def spend(connection: Connection, what: str, address: str | None, now: datetime, an_hour: int) -> bool:
+    """Take one from the budget that a network has for something; False when nothing is left.
+
+    Parameters
+    ----------
+    what : names the budget
+    an_hour : how many there are, and how many come back in an hour
+    """
+    return _count(connection, f"{what} {network_of(address)}", now, an_hour, an_hour, _HOUR_S).level <= an_hour
 
 
 def _count(connection: Connection, budget: str, now: datetime, limit: int, allowed: int, leak_s: float) -> Bucket:

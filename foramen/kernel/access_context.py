@@ -66,6 +66,17 @@ def parse_scope(text: str) -> Scope | None:
 
 
 @dataclass(frozen=True, slots=True)
+class BreakGlass:
+    """Emergency access to one patient's record: what hides it is lifted for this `patient` (a logical id) alone.
+
+    `id` names the occasion, to which its reason, its review and every AuditEvent of it belong.
+    """
+
+    id: str
+    patient: str
+
+
+@dataclass(frozen=True, slots=True)
 class AccessContext:
     """The verified content of one access token."""
 
@@ -80,11 +91,25 @@ class AccessContext:
     token_id: str = ""
     lenders: tuple[str, ...] = ()
     """Accounts whose permissions, lent to the subject, are among those of the token."""
+    break_glass: BreakGlass | None = None
+    """Emergency access under way. It lifts Consents and institution walls of its patient; it grants no scope."""
+    every_institution: bool = False
+    """Whether the account manages all institutions: then none bounds it."""
 
     @property
     def is_person(self) -> bool:
         """Whether a person (a Practitioner or Patient) stands behind the token, not a service."""
         return self.fhir_user is not None and self.fhir_user.split("/")[0] in ("Practitioner", "Patient")
+
+    @property
+    def is_bounded_by_institution(self) -> bool:
+        """Whether the token reaches one institution's patients at most, where institutions divide the record.
+
+        All do but those of accounts that manage institutions and those of services: a client's own token, with scopes
+        of context ``system`` alone and nobody behind it.
+        """
+        is_service = self.fhir_user is None and self.subject == self.client_id
+        return not self.every_institution and not (is_service and all(s.context == "system" for s in self.scopes))
 
     @property
     def practitioner(self) -> str | None:

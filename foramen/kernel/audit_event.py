@@ -13,6 +13,11 @@ from foramen.kernel.access_context import AccessContext
 
 OPERATION_NAME = "https://foramen.example/fhir/CodeSystem/operation-name"
 """Second subtype of an operation: which one it was."""
+BREAK_GLASS = {
+    "system": "http://terminology.hl7.org/CodeSystem/v3-ActReason",
+    "code": "BTG",
+    "display": "break the glass",
+}
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _ACTIONS = {"create": "C", "read": "R", "vread": "R", "update": "U", "patch": "U", "delete": "D"}
 
@@ -54,7 +59,20 @@ def audit_event(
         "source": {"observer": {"display": f"foramen {source}"}},
         "entity": [{"name": "trace", "description": trace_id}, *_entities(entity, patient)],
     }
+    mark_break_glass(resource, context.break_glass.id if context is not None and context.break_glass else None)
     return resource
+
+
+def break_glass_policy(break_glass: str) -> str:
+    """Return the URI by which AuditEvents of an occasion of emergency access are found (search parameter `policy`)."""
+    return f"urn:uuid:{break_glass}"
+
+
+def mark_break_glass(event: dict[str, Any], break_glass: str | None) -> None:
+    """Say in an event that emergency access was its purpose, and which; nothing where there is none."""
+    if break_glass is not None:
+        event["purposeOfEvent"] = [{"coding": [BREAK_GLASS]}]
+        event["agent"][0]["policy"] = [break_glass_policy(break_glass)]
 
 
 def _operation(name: str | None) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from typing import Any, Self
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import orjson
@@ -108,6 +109,14 @@ def error_of(response: httpx.Response) -> InteropError:
     return kind(text or f"HTTP {response.status_code}", issue_code=code or None)
 
 
+def next_cursor(bundle: dict[str, Any]) -> str | None:
+    """Return the `_cursor` of the page after this one, to be sent with the same search; None on the last page."""
+    for link in bundle.get("link", []):
+        if link.get("relation") == "next":
+            return parse_qs(urlsplit(link["url"]).query).get("_cursor", [None])[0]
+    return None
+
+
 class FhirClient:
     """A small FHIR R4 client: read, search with paging, update with If-Match, transaction."""
 
@@ -140,6 +149,10 @@ class FhirClient:
     async def search(self, resource_type: str, parameters: list[tuple[str, str]]) -> list[dict[str, Any]]:
         """Return all matching resources, following `next` links."""
         return [entry async for entry in self.search_pages(resource_type, parameters)]
+
+    async def page(self, resource_type: str, parameters: list[tuple[str, str]]) -> dict[str, Any]:
+        """Return one page of a search, a Bundle; `next_cursor` names the following one."""
+        return self._body(await self._request("GET", resource_type, params=parameters))
 
     async def search_pages(
         self, resource_type: str, parameters: list[tuple[str, str]]

@@ -20,8 +20,18 @@ import httpx
 from foramen.kernel.errors import InvalidRequestError, UpstreamError
 
 Network = IPv4Network | IPv6Network
-_TRANSLATED = tuple(ip_network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"))
-"""NAT64, 6to4 and Teredo: an IPv4 address of our own network may hide inside."""
+_UNICAST_6 = ip_network("2000::/3")
+"""All that IANA has given out as global unicast; the rest (site-local, unique local, SRv6, …) is somebody's inside."""
+_SPECIAL = tuple(
+    ip_network(text)
+    for text in (
+        *("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"),  # NAT64, 6to4, Teredo: an IPv4 address inside
+        *("2001::/23", "3fff::/20", "2001:db8::/32", "2620:4f:8000::/48"),  # protocols, documentation, AS112
+        *("0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24"),
+        *("192.175.48.0/24", "198.18.0.0/15", "240.0.0.0/4"),
+    )
+)
+"""Special-purpose addresses beyond what `ipaddress` of this Python counts as private (IANA registries, RFC 6890)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +68,9 @@ def is_permitted(address: str, networks: Sequence[Network]) -> bool:
         ip = ip.ipv4_mapped
     if any(ip.version == network.version and ip in network for network in networks):
         return True
-    if isinstance(ip, IPv6Address) and any(ip in network for network in _TRANSLATED):
+    if isinstance(ip, IPv6Address) and ip not in _UNICAST_6:
+        return False
+    if any(ip.version == network.version and ip in network for network in _SPECIAL):
         return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
@@ -83,13 +95,20 @@ async def fetch_document(
     parts = httpx.URL(url)
     try:
         async with asyncio.timeout(limits.timeout_s):
-            address = await _resolve(parts, networks)
+            address = await resolve(parts, networks)
             return await _get(parts, address, limits, tls)
     except (httpx.HTTPError, ssl.SSLError, OSError, TimeoutError) as exc:
         raise UpstreamError("The document cannot be fetched") from exc
 
 
-async def _resolve(url: httpx.URL, networks: Sequence[Network]) -> IPv4Address | IPv6Address:
+async def resolve(url: httpx.URL, networks: Sequence[Network]) -> IPv4Address | IPv6Address:
+    """Return the one address to connect to, when all that the name has are permitted.
+
+    Raises
+    ------
+    InvalidRequestError
+        They are not, or it is plain http to somewhere else than loopback.
+    """
     port = url.port or (443 if url.scheme == "https" else 80)
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(url.host, port, type=socket.SOCK_STREAM)

@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     client_registrations_pending: int = Field(
         default=200, ge=1, description="Registrations that may wait for approval at the same time."
     )
+    client_registrations_pending_per_address: int = Field(
+        default=20, ge=1, description="Registrations of one address (IPv6: network of /64) that may wait for approval."
+    )
     client_jwks_networks: str = Field(
         default="",
         description="Networks that are not public and may hold a client's jwks_uri (CIDR, comma-separated), "
@@ -69,6 +72,20 @@ class Settings(BaseSettings):
     )
     delegation_max_days: int = Field(
         default=30, ge=1, le=366, description="Longest time for which a permission is lent to another account, in days."
+    )
+    institutions: Literal["shared", "separate"] = Field(
+        default="shared",
+        description="separate: a person sees the patients whom their own institution manages, and no others.",
+    )
+    break_glass_s: int = Field(default=3600, ge=60, le=86400, description="Seconds that emergency access lasts.")
+    break_glass_per_day: int = Field(
+        default=10, ge=1, description="Occasions of emergency access that one account may start in 24 hours."
+    )
+    break_glass_review_h: int = Field(
+        default=72, ge=1, description="Hours after which emergency access that nobody reviewed is shown as overdue."
+    )
+    break_glass_alert_url: str | None = Field(
+        default=None, description="URL that is told (POST, JSON) of every start of emergency access; none without it."
     )
     second_factor_roles: str = Field(
         default="system-administrator,institution-administrator",
@@ -89,6 +106,13 @@ class Settings(BaseSettings):
     data_keys_file: Path | None = Field(
         default=None,
         description="File of the keys that seal secrets in the database; default FORAMEN_HOME/secrets/data-keys.",
+    )
+    launcher: Literal["off", "on"] = Field(
+        default="off",
+        description="Page /apps/launcher, which tries launches and shows their tokens; `foramen demo` sets it on.",
+    )
+    demo: bool = Field(
+        default=False, description="Set by `foramen demo`: pages name the demonstration's own accounts and password."
     )
     max_body_bytes: int = Field(default=64 * 1024 * 1024, ge=1024, description="Largest FHIR request body.")
     max_stow_bytes: int = Field(default=4 * 1024**3, ge=1024, description="Largest STOW-RS request body.")

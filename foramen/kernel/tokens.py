@@ -13,7 +13,7 @@ from joserfc import jwt
 from joserfc.errors import InvalidKeyIdError, JoseError
 from joserfc.jwk import ECKey, KeySet
 
-from foramen.kernel.access_context import AccessContext, parse_scopes
+from foramen.kernel.access_context import AccessContext, BreakGlass, parse_scopes
 from foramen.kernel.errors import NotAuthenticatedError
 
 ALGORITHM = "ES256"
@@ -98,6 +98,7 @@ class TokenVerifier:
         if not isinstance(claims.get("sub"), str) or not isinstance(claims.get("client_id"), str):
             raise _refuse("The token lacks its subject or client")
         scope_text = str(claims.get("scope", ""))
+        break_glass, expires = _break_glass(claims.get("break_glass"), float(expires), now)
         return (
             AccessContext(
                 subject=claims["sub"],
@@ -110,9 +111,27 @@ class TokenVerifier:
                 institution=claims.get("institution"),
                 token_id=str(claims.get("jti", "")),
                 lenders=tuple(one["sub"] for one in claims.get("delegated_by", ())),
+                break_glass=break_glass,
+                every_institution=claims.get("every_institution") is True,
             ),
-            float(expires),
+            expires,
         )
+
+
+def _break_glass(claim: Any, expires: float, now: float) -> tuple[BreakGlass | None, float]:
+    """Read the emergency access of a token; the token is good for no longer than that lasts.
+
+    A claim that is not understood makes the token invalid: nobody is to guess what it was meant to lift.
+    """
+    if claim is None:
+        return None, expires
+    found = claim if isinstance(claim, dict) else {}
+    name, patient, until = found.get("id"), found.get("patient"), found.get("until")
+    if not (isinstance(name, str) and isinstance(patient, str) and isinstance(until, int | float) and name and patient):
+        raise _refuse("The token is not valid")
+    if until <= now:
+        raise _refuse("The token has expired", "expired")
+    return BreakGlass(name, patient), min(expires, float(until))
 
 
 def bearer_token(authorization: str | None) -> str:

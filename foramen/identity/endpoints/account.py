@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from foramen.identity import tables
+from foramen.identity.break_glass import may_break_glass
 from foramen.identity.browser_name import browser_name
 from foramen.identity.clients import find_client
 from foramen.identity.consents import consents_of
@@ -22,6 +23,7 @@ from foramen.identity.endpoints.authorize import redirect
 from foramen.identity.endpoints.current_session import current_session
 from foramen.identity.endpoints.enrol import SIGN_IN_AGAIN
 from foramen.identity.environment import Environment
+from foramen.identity.federation.providers import list_providers
 from foramen.identity.pages import app_name, page_language, render
 from foramen.identity.parameters import query_parameters
 from foramen.identity.passkeys import rp_id
@@ -58,6 +60,8 @@ class _Found:
     enrolled: Enrolled
     sessions: list[ListedSession]
     apps: list[AppAccess]
+    may_break_glass: bool
+    outside: bool
 
 
 async def account_page(env: Environment, request: Request) -> Response:
@@ -80,6 +84,8 @@ async def page(env: Environment, request: Request, *, status: int = 200, done: s
             enrolled(connection, name),
             list_sessions(connection, name, now, env.settings.session_idle_s),
             apps_with_access(connection, name, now, language),
+            may_break_glass(connection, session.account),
+            bool(list_providers(connection, enabled=True)),
         )
 
     found = await env.database.run(work)
@@ -98,6 +104,8 @@ def _values(env: Environment, found: _Found) -> dict[str, Any]:
         "browser_name": browser_name,
         "this_session": found.session.session_digest,
         "apps": found.apps,
+        "may_break_glass": found.may_break_glass,
+        "outside": found.outside,
         "passkeys_work": rp_id(env.settings) is not None,
         "min_length": MIN_PASSWORD_LENGTH,
     }

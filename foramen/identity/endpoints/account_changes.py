@@ -1,6 +1,7 @@
 """The forms of the account page: password, names and removal of factors, recovery codes, sessions, apps.
 
-Every change leaves an audit event in its transaction; changes of factors need a recent sign-in.
+Every change leaves an audit event in its transaction; changes of factors need a recent sign-in, with two factors where
+the account has two.
 """
 
 from __future__ import annotations
@@ -15,14 +16,20 @@ from starlette.responses import Response
 from foramen.identity.accounts import begin_sign_in, set_password_hash, sign_in_succeeded
 from foramen.identity.audit_outbox import record
 from foramen.identity.consents import withdraw_consent
-from foramen.identity.cookies import SESSION, read_cookie, set_cookie
 from foramen.identity.database import utc_now
 from foramen.identity.endpoints.account import page
 from foramen.identity.endpoints.authorize import redirect
 from foramen.identity.endpoints.current_session import current_session, form_is_ours
-from foramen.identity.endpoints.enrol import SIGN_IN_AGAIN, factor_name, is_recent
+from foramen.identity.endpoints.enrol import SIGN_IN_AGAIN, factor_name, may_change_factors
 from foramen.identity.endpoints.second_factor import WHAT
-from foramen.identity.endpoints.sign_in_steps import ACCOUNT_PAGE, failed, throttled
+from foramen.identity.endpoints.sign_in_steps import (
+    ACCOUNT_PAGE,
+    address_wait_s,
+    failed,
+    renewed,
+    throttled,
+    with_session,
+)
 from foramen.identity.environment import Environment
 from foramen.identity.pages import error_page, render
 from foramen.identity.parameters import client_address, form_parameters
@@ -31,8 +38,7 @@ from foramen.identity.passwords import hash_password, password_matches
 from foramen.identity.recovery_codes import replace_codes
 from foramen.identity.second_factor import enrolled, remove_factor, rename_factor, second_factor_roles
 from foramen.identity.security_event import SUCCESS, SecurityEvent
-from foramen.identity.sessions import Session, end_other_sessions, end_own_session, start_session
-from foramen.identity.throttling import wait_s
+from foramen.identity.sessions import Session, end_other_sessions, end_own_session
 
 PASSWORD_CHANGE, SESSION_END, WITHDRAW = "password-change", "session", "withdraw"
 Change = Callable[[Connection, Session, dict[str, str]], str]
@@ -51,15 +57,18 @@ def _audit(connection: Connection, request: Request, session: Session, what: str
     record(connection, event)
 
 
-async def _change(env: Environment, request: Request, change: Change, *, recent: bool) -> Response:
-    """Do one change of the signed-in person and come back to the page; `change` returns what was done or a problem."""
+async def _change(env: Environment, request: Request, change: Change, *, of_factors: bool) -> Response:
+    """Do one change of the signed-in person and come back to the page; `change` returns what was done or a problem.
+
+    A change of factors needs what setting one up needs (`may_change_factors`).
+    """
     form = await form_parameters(request)
     if not form_is_ours(env, request, form):
         return error_page(env, request, 403, "csrf")
 
     def work(connection: Connection) -> str:
         session = current_session(env, connection, request)
-        if session is None or (recent and not is_recent(session, utc_now())):
+        if session is None or (of_factors and not may_change_factors(connection, session, utc_now())):
             return _AGAIN
         return change(connection, session, form)
 
@@ -91,7 +100,7 @@ async def factor(env: Environment, request: Request) -> Response:
         _audit(connection, request, session, what, "removed")
         return "factor-removed"
 
-    return await _change(env, request, change, recent=True)
+    return await _change(env, request, change, of_factors=True)
 
 
 async def recovery_codes(env: Environment, request: Request) -> Response:
@@ -102,7 +111,7 @@ async def recovery_codes(env: Environment, request: Request) -> Response:
 
     def work(connection: Connection) -> tuple[str, ...]:
         session = current_session(env, connection, request)
-        if session is None or not is_recent(session, utc_now()):
+        if session is None or not may_change_factors(connection, session, utc_now()):
             return ()
         if enrolled(connection, session.account.name).number == 0:
             return ()
@@ -130,7 +139,7 @@ async def sessions(env: Environment, request: Request) -> Response:
         _audit(connection, request, session, SESSION_END, f"ended {ended} others")
         return "sessions-ended"
 
-    return await _change(env, request, change, recent=False)
+    return await _change(env, request, change, of_factors=False)
 
 
 async def withdraw(env: Environment, request: Request) -> Response:
@@ -151,48 +160,49 @@ async def withdraw(env: Environment, request: Request) -> Response:
         record(connection, event)
         return "app-withdrawn"
 
-    return await _change(env, request, change, recent=False)
+    return await _change(env, request, change, of_factors=False)
 
 
 async def change_password(env: Environment, request: Request) -> Response:
-    """Change the password: the old one is needed and counts as a sign-in; other sessions and all other tokens end."""
+    """Change the password: the old one is needed; other sessions and all other tokens end."""
     form = await form_parameters(request)
     if not form_is_ours(env, request, form):
         return error_page(env, request, 403, "csrf")
-    old, new = form.get("old_password", ""), form.get("new_password", "")
-
-    def begin(connection: Connection) -> tuple[Session, str | None] | int | None:
-        session, now = current_session(env, connection, request), utc_now()
-        if session is None:
-            return None
-        wait = wait_s(connection, client_address(request), now)
-        return wait or (session, begin_sign_in(connection, session.account.name, now).password_hash)
-
-    begun = await env.database.run(begin)
-    if begun is None:
-        return redirect(SIGN_IN_AGAIN)
-    if isinstance(begun, int):
-        return throttled(env, request, begun)
-    session, password_hash = begun
     async with env.password_checks:
-        matches = await asyncio.to_thread(password_matches, password_hash, old)
+        begun = await env.database.run(lambda connection: _begin_password(env, connection, request))
+        if begun is None:
+            return redirect(SIGN_IN_AGAIN)
+        if isinstance(begun, int):
+            return throttled(env, request, begun)
+        session, password_hash = begun
+        matches = await asyncio.to_thread(password_matches, password_hash, form.get("old_password", ""))
         problem = await asyncio.to_thread(_problem, session, form) if matches else "problem_old_password"
-        new_hash = await asyncio.to_thread(hash_password, new) if not problem else ""
+        new_hash = await asyncio.to_thread(hash_password, form.get("new_password", "")) if not problem else ""
 
-    def settle(connection: Connection) -> str | None:
-        if not matches:
-            failed(env, connection, request, PASSWORD_CHANGE, session.account.name)
-            return None
-        sign_in_succeeded(connection, session.account.name)
-        return None if problem else _replace(env, connection, request, session, new_hash)
+        def settle(connection: Connection) -> str:
+            if not matches:
+                failed(env, connection, request, PASSWORD_CHANGE, session.account.name)
+                return ""
+            sign_in_succeeded(connection, session.account.name)
+            return "" if problem else _replace(env, connection, request, session, new_hash)
 
-    cookie = await env.database.run(settle)
+        cookie = await env.database.run(settle)
     env.audit.wake()
-    if cookie is None:
+    if not cookie:
         return await page(env, request, status=400 if matches else 403, problem=problem)
-    response = redirect(f"{ACCOUNT_PAGE}?done=password-changed")
-    set_cookie(env, response, SESSION, cookie)
-    return response
+    return with_session(env, request, redirect(f"{ACCOUNT_PAGE}?done=password-changed"), cookie)
+
+
+def _begin_password(
+    env: Environment, connection: Connection, request: Request
+) -> tuple[Session, str | None] | int | None:
+    """Count an attempt at the old password; a wait, or None without a session."""
+    session, now = current_session(env, connection, request), utc_now()
+    if session is None:
+        return None
+    name = session.account.name
+    wait = address_wait_s(env, connection, request, name, now)
+    return wait or (session, begin_sign_in(connection, name, now).password_hash)
 
 
 def _problem(session: Session, form: dict[str, str]) -> str:
@@ -205,16 +215,7 @@ def _problem(session: Session, form: dict[str, str]) -> str:
 
 
 def _replace(env: Environment, connection: Connection, request: Request, session: Session, new_hash: str) -> str:
-    """Set the new password and move this browser to a session with a new id."""
+    """Set the new password and give this session a new id; it is no more recent and no stronger than before."""
     set_password_hash(connection, session.account.name, new_hash, session.session_digest)
     _audit(connection, request, session, PASSWORD_CHANGE)
-    return start_session(
-        connection,
-        session.account.name,
-        read_cookie(env, request, SESSION),
-        utc_now(),
-        factors=session.factors,
-        lifetime_s=env.settings.session_absolute_s,
-        address=client_address(request),
-        device=request.headers.get("user-agent"),
-    )
+    return renewed(env, connection, request, session)

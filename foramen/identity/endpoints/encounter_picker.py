@@ -65,7 +65,7 @@ async def _is_of_patient(env: Environment, session: Session, chosen: str, patien
     if patient is None or not _LOGICAL_ID.fullmatch(chosen):
         return False
     try:
-        async with fhir_of(env, session.account) as fhir:
+        async with fhir_of(env, session.account, session_digest=session.session_digest) as fhir:
             found = await fhir.read(f"Encounter/{chosen}")
     except NotFoundError:
         return False
@@ -90,7 +90,7 @@ async def _page(env: Environment, request: Request, request_id: str) -> Response
     encounters = []
     try:
         parameters = [("patient", str(progress.patient)), ("_sort", "-date"), ("_count", str(_PAGE))]
-        async with fhir_of(env, session.account) as fhir:
+        async with fhir_of(env, session.account, session_digest=session.session_digest) as fhir:
             async for resource in fhir.search_pages("Encounter", parameters):
                 encounters.append(_line(resource))
                 if len(encounters) == _PAGE:
@@ -105,7 +105,7 @@ async def _page(env: Environment, request: Request, request_id: str) -> Response
         redirect_uri=pending.parameters["redirect_uri"],
         ui_locales=ui_locales,
         app=app_name(progress.client, page_language(env, request, ui_locales)),
-        patient=await named_patient(env, session.account, progress.patient),
+        patient=await named_patient(env, session.account, progress.patient, session_digest=session.session_digest),
         encounters=encounters,
         request_id=request_id,
     )

@@ -28,16 +28,19 @@ from foramen.identity.endpoints.sign_in_steps import (
     destination,
     page_values,
     partial_account,
+    renewed,
     with_session,
 )
 from foramen.identity.environment import MOUNT, Environment
 from foramen.identity.pages import error_page, page_language, render
 from foramen.identity.parameters import client_address, form_parameters, query_parameters
+from foramen.identity.partial_sign_in import end_partials
 from foramen.identity.passkeys import rp_id
+from foramen.identity.permissions import lock_account
 from foramen.identity.recovery_codes import codes_left, replace_codes
 from foramen.identity.second_factor import enrolled
 from foramen.identity.security_event import SUCCESS, SecurityEvent
-from foramen.identity.sessions import PASSWORD, TOTP, Session, add_factor
+from foramen.identity.sessions import PASSWORD, TOTP, Session, add_factor, end_other_sessions
 from foramen.identity.text import WORDS
 
 RECENT = timedelta(minutes=15)
@@ -55,22 +58,41 @@ class Enrolling:
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """How it ended: new recovery codes when it was the first factor, a session when it was part of a sign-in."""
+    """How it ended: new recovery codes with the first factor, and the session, which has a new id.
+
+    `signing_in`: it was part of a sign-in, that goes on where it leads.
+    """
 
     codes: tuple[str, ...] = ()
     cookie: str = ""
+    signing_in: bool = False
 
 
 def enrolling(env: Environment, connection: Connection, request: Request, now: datetime) -> Enrolling | None:
     """Return who may set up a factor now; None leads to signing in (again).
 
-    A password alone may add the first factor, never a further one.
+    A password alone may add the first factor, never a further one, in a sign-in or in a session. The account is locked,
+    so that of two that add a first factor at once one is the first.
     """
     account = partial_account(env, connection, request)
-    if account is not None and enrolled(connection, account.name).number == 0:
-        return Enrolling(account)
+    if account is not None:
+        lock_account(connection, account.name)
+        if enrolled(connection, account.name).number == 0:
+            return Enrolling(account)
     session = current_session(env, connection, request)
-    return Enrolling(session.account, session) if session is not None and is_recent(session, now) else None
+    if session is None or not may_change_factors(connection, session, now):
+        return None
+    return Enrolling(session.account, session)
+
+
+def may_change_factors(connection: Connection, session: Session, now: datetime) -> bool:
+    """Whether a session may change how its person signs in: a recent sign-in, with two factors where there are two.
+
+    Locks the account, so that the answer holds until the transaction ends.
+    """
+    lock_account(connection, session.account.name)
+    one_is_enough = enrolled(connection, session.account.name).number == 0
+    return is_recent(session, now) and (session.has_second_factor or one_is_enough)
 
 
 def is_recent(session: Session, now: datetime) -> bool:
@@ -86,27 +108,33 @@ def factor_name(env: Environment, request: Request, form: dict[str, str], kind: 
 def enrolled_now(
     env: Environment, connection: Connection, request: Request, who: Enrolling, what: str, factor: str
 ) -> Enrolment:
-    """Finish an enrolment: audit, recovery codes with the first factor, and the session."""
+    """Finish an enrolment: audit, recovery codes, and the session; with the first factor all other sessions end.
+
+    They were signed in with less than the account asks for now.
+    """
     event = SecurityEvent(
         what=what, outcome=SUCCESS, account=who.account.name, address=client_address(request), reason=f"added {factor}"
     )
     record(connection, event)
-    first = codes_left(connection, who.account.name) == 0
-    codes = replace_codes(connection, who.account.name) if first else ()
+    name = who.account.name
+    codes = replace_codes(connection, name) if codes_left(connection, name) == 0 else ()
+    if enrolled(connection, name).number == 1:
+        end_partials(connection, name)
+        end_other_sessions(connection, name, who.session.session_digest if who.session else "")
     if who.session is not None:
-        add_factor(connection, who.session.session_digest, factor, utc_now())
-        return Enrolment(codes)
-    return Enrolment(codes, complete(env, connection, request, who.account, (PASSWORD, factor)))
+        add_factor(connection, who.session.session_digest, factor, utc_now(), proves_person=False)
+        return Enrolment(codes, renewed(env, connection, request, who.session))
+    return Enrolment(codes, complete(env, connection, request, who.account, (PASSWORD, factor)), signing_in=True)
 
 
 def after_enrolment(env: Environment, request: Request, to: Destination, done: Enrolment) -> Response:
     """Show the recovery codes once, or go on."""
-    location = to.location if done.cookie else f"{ACCOUNT_PAGE}?done=factor-added"
+    location = to.location if done.signing_in else f"{ACCOUNT_PAGE}?done=factor-added"
     if done.codes:
         response: Response = render(env, request, "recovery_codes.html", codes=done.codes, location=location)
     else:
         response = redirect(location)
-    return with_session(env, request, response, done.cookie) if done.cookie else response
+    return with_session(env, request, response, done.cookie)
 
 
 async def enrol_page(env: Environment, request: Request) -> Response:

@@ -35,7 +35,7 @@ from foramen.kernel.errors import (
 from foramen.kernel.http_edge import authenticate, read_body
 
 _MAX_BYTES = 16 * 1024
-_LOGICAL_ID = re.compile(r"^[A-Za-z0-9\-.]{1,64}$")
+_LOGICAL_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 
 
 async def launch(env: Environment, request: Request) -> Response:
@@ -113,7 +113,7 @@ async def _body(request: Request) -> dict[str, Any]:
         value = content.get(name)
         if value is None and name == "encounter":
             continue
-        if not isinstance(value, str) or not _LOGICAL_ID.match(value.removeprefix(f"{kind}/")):
+        if not isinstance(value, str) or not _LOGICAL_ID.fullmatch(value.removeprefix(f"{kind}/")):
             raise InvalidRequestError(f"{name} is a logical id")
         body[name] = value.removeprefix(f"{kind}/")
     intent = content.get("intent")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection
 from starlette.requests import Request
@@ -20,6 +21,7 @@ from foramen.identity.endpoints.authorize import redirect
 from foramen.identity.endpoints.current_session import form_is_ours
 from foramen.identity.endpoints.sign_in_steps import (
     Destination,
+    address_wait_s,
     complete,
     destination,
     failed,
@@ -28,15 +30,15 @@ from foramen.identity.endpoints.sign_in_steps import (
     throttled,
 )
 from foramen.identity.environment import Environment
-from foramen.identity.pages import error_page, render
-from foramen.identity.parameters import client_address, form_parameters, query_parameters
+from foramen.identity.federation.choices import sign_in_choices
+from foramen.identity.pages import error_page, page_language, render
+from foramen.identity.parameters import form_parameters, query_parameters
 from foramen.identity.partial_sign_in import LIFETIME, begin_partial, end_partial
 from foramen.identity.passkeys import rp_id
 from foramen.identity.passwords import password_matches
 from foramen.identity.second_factor import enrolled, second_factor_roles
 from foramen.identity.security_event import SIGN_IN
 from foramen.identity.sessions import PASSWORD
-from foramen.identity.throttling import wait_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +63,22 @@ async def login(env: Environment, request: Request) -> Response:
         return error_page(env, request, 403, "csrf")
     to, name, password = destination(form), form.get("username", "")[:64], form.get("password", "")
 
-    def begin(connection: Connection) -> SignInAttempt | int:
-        now = utc_now()
-        return wait_s(connection, client_address(request), now) or begin_sign_in(connection, name, now)
+    def wait(connection: Connection) -> int:
+        return address_wait_s(env, connection, request, name, utc_now())
 
-    attempt = await env.database.run(begin)
-    if isinstance(attempt, int):
-        return throttled(env, request, attempt)
+    def begin(connection: Connection) -> SignInAttempt | int:
+        return wait(connection) or begin_sign_in(connection, name, utc_now())
+
+    waiting = await env.database.run(wait)
+    if waiting:
+        return throttled(env, request, waiting)
+    # Asked again with each turn: of many sent at once, those past the budget are neither counted nor looked at.
     async with env.password_checks:
+        attempt = await env.database.run(begin)
+        if isinstance(attempt, int):
+            return throttled(env, request, attempt)
         matches = await asyncio.to_thread(password_matches, attempt.password_hash, password)
-    settled = await env.database.run(lambda connection: _settle(env, connection, request, name, attempt, matches))
+        settled = await env.database.run(lambda connection: _settle(env, connection, request, name, attempt, matches))
     env.audit.wake()
     if settled.wait_s:
         return throttled(env, request, settled.wait_s)
@@ -91,7 +99,7 @@ def _settle(
     The budget is looked at again: of many attempts sent at once, those past it learn nothing about their password.
     """
     now = utc_now()
-    wait = wait_s(connection, client_address(request), now)
+    wait = address_wait_s(env, connection, request, name, now)
     if wait:
         return _Settled(wait_s=wait)
     account = sign_in_succeeded(connection, name) if matches else None
@@ -108,7 +116,12 @@ def _settle(
 
 
 async def _page(env: Environment, request: Request, to: Destination, *, failed: bool = False) -> Response:
-    values = await env.database.run(lambda connection: page_values(env, connection, request, to))
+    def work(connection: Connection) -> tuple[dict[str, Any] | None, list[dict[str, str]]]:
+        values = page_values(env, connection, request, to)
+        language = page_language(env, request, values["ui_locales"]) if values else ""
+        return values, sign_in_choices(connection, to.page, language)
+
+    values, outside = await env.database.run(work)
     if values is None:
         return error_page(env, request, 400, "expired")
     return render(
@@ -118,5 +131,6 @@ async def _page(env: Environment, request: Request, to: Destination, *, failed: 
         status=403 if failed else 200,
         failed=failed,
         passkey_page=to.page("passkey") if rp_id(env.settings) else "",
+        outside=outside,
         **values,
     )

@@ -19,7 +19,9 @@ from foramen.identity.cookies import SESSION, clear_cookie, read_cookie
 from foramen.identity.cookies import SIGN_IN as PARTIAL
 from foramen.identity.endpoints.authorize import redirect
 from foramen.identity.endpoints.current_session import current_session, form_is_ours
+from foramen.identity.endpoints.federation_logout import outside_sign_out
 from foramen.identity.environment import Environment
+from foramen.identity.federation.outside_sessions import Held, forget, origin
 from foramen.identity.opaque_tokens import digest
 from foramen.identity.pages import error_page, render
 from foramen.identity.parameters import client_address, form_parameters, query_parameters
@@ -58,24 +60,33 @@ async def logout(env: Environment, request: Request) -> Response:
 async def _end(env: Environment, request: Request, target: str | None, state: str | None) -> Response:
     cookie = read_cookie(env, request, SESSION)
 
-    def work(connection: Connection) -> None:
+    def work(connection: Connection) -> Held | None:
+        held = origin(connection, cookie)
+        forget(connection, cookie)
         end_partial(connection, read_cookie(env, request, PARTIAL))
         account = end_session(connection, digest(cookie)) if cookie else None
         if account is not None:
             event = SecurityEvent(SIGN_OUT, SUCCESS, account=account, address=client_address(request))
             record(connection, event)
+        return held if account is not None else None
 
-    await env.database.run(work)
+    held = await env.database.run(work)
     env.audit.wake()
-    if target is not None:
-        separator = "&" if "?" in target else "?"
-        response = redirect(f"{target}{separator}{urlencode({'state': state})}" if state else target)
+    outside = await outside_sign_out(env, request, held, _with_state(target, state))
+    if outside is not None:
+        response = outside.answer(env, request, by_form=request.method == "POST")
+    elif target is not None:
+        response = redirect(_with_state(target, state) or "")
     else:
         response = render(env, request, "logout.html", done=True)
     clear_cookie(env, response, SESSION)
     if read_cookie(env, request, PARTIAL):
         clear_cookie(env, response, PARTIAL)
     return response
+
+
+def _with_state(target: str | None, state: str | None) -> str | None:
+    return f"{target}{'&' if '?' in target else '?'}{urlencode({'state': state})}" if target and state else target
 
 
 def _hint(env: Environment, id_token: str) -> tuple[str, str] | None:

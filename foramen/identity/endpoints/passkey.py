@@ -32,19 +32,18 @@ from foramen.identity.endpoints.sign_in_steps import (
     Destination,
     complete,
     destination,
-    failed,
+    failed_unguessable,
     page_values,
     partial_account,
     signed_in,
-    throttled,
 )
 from foramen.identity.environment import Environment
+from foramen.identity.federation.linking import signs_in_outside_only
 from foramen.identity.pages import error_page, render
-from foramen.identity.parameters import client_address, form_parameters, query_parameters
+from foramen.identity.parameters import form_parameters, query_parameters
 from foramen.identity.passkeys import PasskeyRefused
 from foramen.identity.second_factor import code_succeeded
 from foramen.identity.sessions import PASSKEY, PASSWORD
-from foramen.identity.throttling import wait_s
 
 WHAT = "passkey"
 
@@ -66,34 +65,35 @@ async def passkey_page(env: Environment, request: Request) -> Response:
 
 
 async def passkey(env: Environment, request: Request) -> Response:
-    """Check the passkey's answer and start the session."""
+    """Check the passkey's answer and start the session.
+
+    No address waits for it and no failure counts against one: a signature is not guessed.
+    """
     form = await form_parameters(request)
     if not form_is_ours(env, request, form):
         return error_page(env, request, 403, "csrf")
     to, browser = destination(form), csrf_binding(env, request)[0]
 
-    def work(connection: Connection) -> str | int | None:
+    def work(connection: Connection) -> str | None:
         now = utc_now()
-        wait = wait_s(connection, client_address(request), now)
-        if wait:
-            return wait
         try:
             name = passkeys.sign_in(connection, env.settings, browser, form.get("credential", ""), now)
             account = find_account(connection, name)
         except PasskeyRefused:
             account = None  # no exception leaves: the challenge stays used and the failure counted
         if account is None:
-            failed(env, connection, request, WHAT, None)
+            failed_unguessable(connection, request, WHAT)
             return None
-        code_succeeded(connection, account.name)
         half = partial_account(env, connection, request)
         by_password = half is not None and half.name == account.name
+        if not by_password and signs_in_outside_only(connection, account.name):
+            failed_unguessable(connection, request, WHAT, account.name)
+            return None
+        code_succeeded(connection, account.name)
         return complete(env, connection, request, account, (PASSWORD, PASSKEY) if by_password else (PASSKEY,))
 
     answer = await env.database.run(work)
     env.audit.wake()
-    if isinstance(answer, int):
-        return throttled(env, request, answer)
     if answer is None:
         return await _sign_in_page(env, request, to, refused=True)
     return signed_in(env, request, to, answer)
@@ -148,7 +148,7 @@ async def enrol_passkey(env: Environment, request: Request) -> Response:
         try:
             passkeys.register(connection, env.settings, who.account.name, browser, credential, name, now)
         except PasskeyRefused:
-            failed(env, connection, request, WHAT, who.account.name)
+            failed_unguessable(connection, request, WHAT, who.account.name)
             return True
         return enrolled_now(env, connection, request, who, WHAT, PASSKEY)
 

@@ -23,7 +23,7 @@ from foramen.identity.sessions import Session
 from foramen.kernel.errors import NotFoundError, UpstreamError
 
 _PAGE = 50
-_LOGICAL_ID = re.compile(r"^[A-Za-z0-9\-.]{1,64}$")
+_LOGICAL_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 
 
 async def patient_page(env: Environment, request: Request) -> Response:
@@ -43,9 +43,9 @@ async def patient(env: Environment, request: Request) -> Response:
     if progress.step is not Step.PATIENT or session is None:
         return to_response(env, request, progress)
     try:
-        if not _LOGICAL_ID.match(chosen):
+        if not _LOGICAL_ID.fullmatch(chosen):
             raise NotFoundError("No such patient")
-        async with fhir_of(env, session.account) as fhir:
+        async with fhir_of(env, session.account, session_digest=session.session_digest) as fhir:
             await fhir.read(f"Patient/{chosen}")
     except NotFoundError:
         return await _page(env, request, request_id, "")
@@ -82,7 +82,7 @@ async def _page(env: Environment, request: Request, request_id: str, name: str) 
     parameters = [("_count", str(_PAGE)), *([("name", name)] if name else [])]
     patients = []
     try:
-        async with fhir_of(env, session.account) as fhir:
+        async with fhir_of(env, session.account, session_digest=session.session_digest) as fhir:
             async for resource in fhir.search_pages("Patient", parameters):
                 patients.append(patient_line(resource))
                 if len(patients) == _PAGE:

@@ -7,11 +7,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+from sqlalchemy import Connection
 
+from foramen.identity import break_glass_tokens as break_glass
 from foramen.identity.accounts import Account
+from foramen.identity.break_glass import BreakGlassCase
 from foramen.identity.database import utc_now
 from foramen.identity.environment import Environment
-from foramen.identity.permissions import rights_of
+from foramen.identity.permissions import Rights, rights_of
 from foramen.identity.roles import PATIENT
 from foramen.identity.scopes import grant
 from foramen.kernel.errors import InteropError
@@ -22,12 +25,22 @@ _TYPES = ("Patient", "Encounter")
 
 
 @asynccontextmanager
-async def fhir_of(env: Environment, account: Account) -> AsyncIterator[FhirClient]:
-    """Return a client that reads patients and encounters as this person may."""
-    rights = await env.database.run(lambda connection: rights_of(connection, account))
+async def fhir_of(
+    env: Environment, account: Account, types: tuple[str, ...] = _TYPES, *, session_digest: str | None = None
+) -> AsyncIterator[FhirClient]:
+    """Return a client that reads resources of some types, patients and encounters by default, as this person may.
+
+    `session_digest`: the session that looks, for the emergency access that was started in it, if any.
+    """
+
+    def work(connection: Connection) -> tuple[Rights, BreakGlassCase | None]:
+        rights = rights_of(connection, account)
+        return rights, break_glass.carried(connection, account, rights, session_digest, None, utc_now())
+
+    rights, emergency = await env.database.run(work)
     own = account.role == PATIENT
     context = "patient" if own else "user"
-    wanted = " ".join(f"{context}/{name}.rs" for name in _TYPES)
+    wanted = " ".join(f"{context}/{name}.rs" for name in types)
     token = env.signer.access_token(
         subject=account.name,
         client_id=_CLIENT_ID,
@@ -38,6 +51,8 @@ async def fhir_of(env: Environment, account: Account) -> AsyncIterator[FhirClien
         fhir_user=account.fhir_user,
         institution=account.institution,
         lenders=rights.lenders,
+        break_glass=break_glass.claim(emergency) if emergency else None,
+        every_institution=rights.manages_institutions,
     )
     http = httpx.AsyncClient(
         headers={"Authorization": f"Bearer {token.text}"}, timeout=10, transport=env.transport, trust_env=False
@@ -46,12 +61,14 @@ async def fhir_of(env: Environment, account: Account) -> AsyncIterator[FhirClien
         yield fhir
 
 
-async def named_patient(env: Environment, account: Account, logical_id: str | None) -> dict[str, Any] | None:
+async def named_patient(
+    env: Environment, account: Account, logical_id: str | None, *, session_digest: str | None = None
+) -> dict[str, Any] | None:
     """Return what a page shows of the patient in context: the id alone when the record cannot be read now."""
     if logical_id is None:
         return None
     try:
-        async with fhir_of(env, account) as fhir:
+        async with fhir_of(env, account, session_digest=session_digest) as fhir:
             return patient_line(await fhir.read(f"Patient/{logical_id}") | {"id": logical_id})
     except InteropError:
         return {"id": logical_id, "name": "", "birth_date": "", "synthetic": False}

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from foramen.identity.endpoints.token import NO_STORE
 from foramen.identity.environment import Environment
 from foramen.identity.parameters import client_address
-from foramen.identity.registration import Configuration, Registration, RegistrationRequest
+from foramen.identity.registration import Configuration, Registration, RegistrationRequest, count_change
 from foramen.kernel.errors import InvalidRequestError, NotFoundError, UnsupportedMediaTypeError
 from foramen.kernel.http_edge import header, read_body
 from foramen.kernel.tokens import bearer_token
@@ -35,6 +35,9 @@ async def register(env: Environment, request: Request) -> Response:
 async def registration(env: Environment, request: Request) -> Response:
     """Read (GET), replace (PUT) or withdraw (DELETE) a registration."""
     _offered(env)
+    if request.method in ("PUT", "DELETE"):
+        address = client_address(request)
+        await env.database.run(lambda connection: count_change(connection, env.settings, address))
     token = bearer_token(header(request, b"authorization"))
     data = await _metadata(request) if request.method == "PUT" else {}
     form = RegistrationRequest(

@@ -16,6 +16,7 @@ from foramen.identity.endpoints.authorize import redirect
 from foramen.identity.endpoints.current_session import form_is_ours
 from foramen.identity.endpoints.sign_in_steps import (
     Destination,
+    address_wait_s,
     complete,
     destination,
     failed,
@@ -26,11 +27,10 @@ from foramen.identity.endpoints.sign_in_steps import (
 )
 from foramen.identity.environment import Environment
 from foramen.identity.pages import error_page, render
-from foramen.identity.parameters import client_address, form_parameters, query_parameters
+from foramen.identity.parameters import form_parameters, query_parameters
 from foramen.identity.passkeys import rp_id
 from foramen.identity.second_factor import enrolled, use_any_code
 from foramen.identity.sessions import PASSWORD
-from foramen.identity.throttling import wait_s
 
 WHAT = "second-factor"
 _MAX_CODE_LENGTH = 64
@@ -50,12 +50,12 @@ async def second_factor(env: Environment, request: Request) -> Response:
 
     def work(connection: Connection) -> str | int | None:
         now = utc_now()
-        wait = wait_s(connection, client_address(request), now)
-        if wait:
-            return wait
         account = partial_account(env, connection, request)
         if account is None:
             return ""
+        wait = address_wait_s(env, connection, request, account.name, now)
+        if wait:
+            return wait
         factor = use_any_code(connection, env.data_keys, account.name, code, now)
         if factor is None:
             failed(env, connection, request, WHAT, account.name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,21 +19,31 @@ from starlette.responses import Response
 from foramen.identity.accounts import Account
 from foramen.identity.audit_outbox import record
 from foramen.identity.authorization_requests import find_request
+from foramen.identity.bounded_audit import record_refusal
 from foramen.identity.clients import Client, find_client
-from foramen.identity.cookies import CSRF, SESSION, clear_cookie, read_cookie, set_cookie
+from foramen.identity.cookies import CSRF, DEVICE, SESSION, clear_cookie, read_cookie, set_cookie
 from foramen.identity.cookies import SIGN_IN as PARTIAL
 from foramen.identity.database import utc_now
 from foramen.identity.endpoints.authorize import redirect
 from foramen.identity.environment import MOUNT, Environment
+from foramen.identity.federation.outside_sessions import begun_outside, goes_on
+from foramen.identity.known_devices import LIFETIME as DEVICE_LIFETIME
+from foramen.identity.known_devices import device_cookie, is_known, remember
 from foramen.identity.pages import app_name, error_page, page_language
 from foramen.identity.parameters import client_address
 from foramen.identity.partial_sign_in import end_partial, find_partial
 from foramen.identity.security_event import FAILED, REFUSED, SIGN_IN, SUCCESS, SecurityEvent
-from foramen.identity.sessions import start_session
-from foramen.identity.throttling import count_failure
+from foramen.identity.sessions import Session, renew_session, start_session
+from foramen.identity.throttling import count_failure, wait_s
 
 ACCOUNT_PAGE = f"{MOUNT}/account"
-_PLACES = {"account": ACCOUNT_PAGE}  # words, never addresses: nobody is sent where a link says
+# Words, never addresses: nobody is sent where a link says.
+_PLACES = {
+    "account": ACCOUNT_PAGE,
+    "break-glass": f"{MOUNT}/break-glass",
+    "launcher": "/apps/launcher/",
+    "admin": "/apps/admin/",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +99,7 @@ def complete(
     env: Environment, connection: Connection, request: Request, account: Account, factors: Collection[str]
 ) -> str:
     """Start the session of a sign-in that is complete; returns its cookie."""
+    factors, outside = begun_outside(connection, read_cookie(env, request, PARTIAL), account, factors)
     end_partial(connection, read_cookie(env, request, PARTIAL))
     event = SecurityEvent(
         what=SIGN_IN,
@@ -98,7 +110,7 @@ def complete(
         reason=" ".join(sorted(factors)),
     )
     record(connection, event)
-    return start_session(
+    cookie = start_session(
         connection,
         account.name,
         read_cookie(env, request, SESSION),
@@ -108,11 +120,38 @@ def complete(
         address=client_address(request),
         device=request.headers.get("user-agent"),
     )
+    goes_on(connection, outside, cookie, env.settings.session_absolute_s, utc_now())
+    _remember_device(env, connection, request, account.name, cookie)
+    return cookie
+
+
+def renewed(env: Environment, connection: Connection, request: Request, session: Session) -> str:
+    """Give a session a new id after what it may do has changed; returns its cookie, for `with_session`."""
+    cookie = renew_session(connection, session.session_digest)
+    _remember_device(env, connection, request, session.account.name, cookie)
+    return cookie
+
+
+def _remember_device(env: Environment, connection: Connection, request: Request, account: str, cookie: str) -> None:
+    device = device_cookie(env.csrf_secret, cookie)
+    remember(connection, read_cookie(env, request, DEVICE), device, account, utc_now())
+
+
+def address_wait_s(env: Environment, connection: Connection, request: Request, name: str, now: datetime) -> int:
+    """Return how many seconds a password or code for `name` has to wait for the failures of its address; 0: none.
+
+    None in a browser from which this account signed in before: a neighbour's guesses must not stop it.
+    """
+    known = is_known(connection, read_cookie(env, request, DEVICE), name, now)
+    waiting = wait_s(connection, client_address(request), now)
+    return 0 if known else waiting
 
 
 def with_session(env: Environment, request: Request, response: Response, cookie: str) -> Response:
     """Give the browser its session; what it carried before signing in goes."""
     set_cookie(env, response, SESSION, cookie)
+    device = device_cookie(env.csrf_secret, cookie)
+    set_cookie(env, response, DEVICE, device, int(DEVICE_LIFETIME.total_seconds()))
     clear_cookie(env, response, CSRF)
     if read_cookie(env, request, PARTIAL):
         clear_cookie(env, response, PARTIAL)
@@ -133,6 +172,12 @@ def failed(
     if count_failure(connection, env.settings, address, utc_now()):
         event = SecurityEvent(what=what, outcome=REFUSED, address=address, reason="throttled")
         record(connection, event)  # once for each wait that begins, not for each request turned away
+
+
+def failed_unguessable(connection: Connection, request: Request, what: str, account: str | None = None) -> None:
+    """Record a failed step that no number of tries would get right: it counts against nobody."""
+    event = SecurityEvent(what=what, outcome=FAILED, account=account, address=client_address(request))
+    record_refusal(connection, event)
 
 
 def throttled(env: Environment, request: Request, wait_s: int) -> Response:

@@ -3,7 +3,9 @@
 # input: role, granted, lent, withdrawn (names of permissions); scopes (those of the token, version 2 spelling);
 # patient (launch context, or null); type, action (one of c r u d s); subject (the Patient asked about, or null);
 # verified (false: made by a model and no clinician has verified it); consent ("permit", "deny", or null where no
-# Consent is asked). The FHIR API applies the same rules as a condition inside each query.
+# Consent is asked); institutions ("shared" or "separate"), institution (of the account, or null), managed_by (the
+# institution that manages the Patient asked about, or null), break_glass (the Patient of emergency access, or null).
+# The FHIR API applies the same rules as a condition inside each query.
 package foramen.decision
 
 import data.foramen.permissions
@@ -64,6 +66,34 @@ compartment if {
 	input.subject == input.patient
 }
 
+# Where institutions divide the record, a patient's record is for the institution that manages the patient; without
+# one on either side it is nobody's (docs/adr/0030).
+default institution := false
+
+institution if input.institutions == "shared"
+
+institution if "manage-institutions" in permissions.effective
+
+institution if input.role == "service"
+
+# No record is named: those of other institutions are left out inside the query.
+institution if input.subject == null
+
+institution if {
+	input.institution != null
+	input.managed_by == input.institution
+}
+
+institution if {
+	input.role == "patient"
+	input.subject == input.patient
+}
+
+institution if {
+	input.break_glass != null
+	input.subject == input.break_glass
+}
+
 default released := true
 
 released := false if {
@@ -80,6 +110,7 @@ rules := [
 	{"rule": "scope", "holds": count(covering) > 0, "by": sort(covering)},
 	{"rule": "permission", "holds": count(permitting) > 0, "by": sort(permitting)},
 	{"rule": "compartment", "holds": compartment, "by": []},
+	{"rule": "institution", "holds": institution, "by": []},
 	{"rule": "release", "holds": released, "by": []},
 	{"rule": "consent", "holds": consented, "by": []},
 ]

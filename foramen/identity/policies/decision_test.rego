@@ -14,7 +14,13 @@ physician := {
 	"subject": "p1",
 	"verified": true,
 	"consent": null,
+	"institutions": "shared",
+	"institution": null,
+	"managed_by": null,
+	"break_glass": null,
 }
+
+divided := object.union(physician, {"institutions": "separate", "institution": "a", "managed_by": "a"})
 
 ill := object.union(physician, {"role": "patient", "scopes": ["patient/*.rs"], "patient": "p1"})
 
@@ -84,6 +90,62 @@ test_what_no_clinician_verified_is_hidden_from_patients_only if {
 
 test_a_consent_that_denies_refuses if {
 	not decision.allow with input as with_changes(physician, {"consent": "deny"})
+}
+
+test_a_physician_reads_the_own_institutions_patients if {
+	decision.allow with input as divided
+}
+
+test_another_institutions_patient_is_refused if {
+	answer := decision.answer with input as with_changes(divided, {"managed_by": "b"})
+	answer.allow == false
+	not holds(answer, "institution")
+	holds(answer, "compartment")
+}
+
+test_a_patient_whom_nobody_manages_is_refused if {
+	not decision.allow with input as with_changes(divided, {"managed_by": null})
+}
+
+test_who_has_no_institution_is_refused if {
+	not decision.allow with input as with_changes(divided, {"institution": null})
+	not decision.allow with input as with_changes(divided, {"institution": null, "managed_by": null})
+}
+
+test_shared_institutions_divide_nothing if {
+	decision.allow with input as with_changes(divided, {"institutions": "shared", "managed_by": "b"})
+}
+
+test_a_setting_that_is_not_known_divides if {
+	not decision.allow with input as with_changes(divided, {"institutions": "both", "managed_by": "b"})
+}
+
+test_who_manages_institutions_is_not_bounded if {
+	answer := decision.answer with input as with_changes(divided, {
+		"role": "system-administrator",
+		"type": "AuditEvent",
+		"scopes": ["user/AuditEvent.r"],
+		"managed_by": "b",
+	})
+	holds(answer, "institution")
+	withdrawn := decision.answer with input as with_changes(divided, {
+		"role": "system-administrator",
+		"withdrawn": ["manage-institutions"],
+		"managed_by": "b",
+	})
+	not holds(withdrawn, "institution")
+}
+
+test_the_own_record_is_of_no_institution if {
+	own := {"role": "patient", "scopes": ["patient/*.rs"], "patient": "p1", "institution": null, "managed_by": "b"}
+	decision.allow with input as with_changes(divided, own)
+	launched := {"scopes": ["patient/*.rs"], "patient": "p1", "managed_by": "b"}
+	not decision.allow with input as with_changes(divided, launched)
+}
+
+test_break_glass_opens_its_patients_record_alone if {
+	decision.allow with input as with_changes(divided, {"managed_by": "b", "break_glass": "p1"})
+	not decision.allow with input as with_changes(divided, {"managed_by": "b", "break_glass": "p2"})
 }
 
 test_an_unknown_role_may_nothing if {

@@ -26,9 +26,14 @@ default another := false
 
 another if input.lender.name != input.borrower.name
 
+# Who belongs to no institution lends to nobody and borrows from nobody: two that are missing are not the same one.
 default same_institution := false
 
-same_institution if input.lender.institution == input.borrower.institution
+same_institution if {
+	is_string(input.lender.institution)
+	input.lender.institution != ""
+	input.lender.institution == input.borrower.institution
+}
 
 rules := [
 	{"rule": "may-lend", "holds": may_lend},

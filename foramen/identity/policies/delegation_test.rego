@@ -40,3 +40,13 @@ test_who_may_not_lend_does_not if {
 test_nothing_asked_is_refused if {
 	not delegation.allow with input as {}
 }
+
+test_without_an_institution_nothing_is_lent if {
+	parties := {"lender": {"institution": null}, "borrower": {"institution": null}}
+	not delegation.allow with input as object.union(question, parties)
+}
+
+test_an_empty_institution_is_none if {
+	parties := {"lender": {"institution": ""}, "borrower": {"institution": ""}}
+	not delegation.allow with input as object.union(question, parties)
+}

@@ -108,6 +108,12 @@ permissions := {
 		"scopes": ["user/AuditEvent.rs"],
 		"identified": false,
 	},
+	"review-break-glass": {
+		"zh": "复核紧急访问",
+		"en": "review emergency access",
+		"scopes": [],
+		"identified": false,
+	},
 	"maintain-record": {
 		"zh": "维护病历库（需双因素）",
 		"en": "maintain the record (a second factor is needed)",
@@ -138,6 +144,12 @@ permissions := {
 		"scopes": [],
 		"identified": false,
 	},
+	"try-launches": {
+		"zh": "试启动应用并查看协议过程",
+		"en": "try launches of apps and read the requests of the protocol",
+		"scopes": [],
+		"identified": false,
+	},
 }
 
 roles := {
@@ -152,7 +164,7 @@ roles := {
 	# Pseudonymised data are no FHIR scope: identified data are not for research.
 	"researcher": ["read-pseudonymised"],
 	# Engineers never read identified data (contract module 7).
-	"engineer": ["operate-devices", "read-definitions"],
+	"engineer": ["operate-devices", "read-definitions", "try-launches"],
 	"system-administrator": [
 		"read-audit",
 		"read-directory",
@@ -162,12 +174,15 @@ roles := {
 		"grant-permissions",
 		"manage-institutions",
 		"manage-clients",
+		"review-break-glass",
+		"try-launches",
 	],
 	"institution-administrator": [
 		"read-directory",
 		"read-definitions",
 		"manage-accounts",
 		"grant-permissions",
+		"review-break-glass",
 	],
 	# An assistant (助手) has nothing but what a physician lends or an administrator grants.
 	"assistant": [],
@@ -180,7 +195,7 @@ roles := {
 # Which permissions an account of the role may be granted one by one or be lent, beside what the role has. Everything
 # else is out of reach, whoever grants it: no grant gives identified data to a researcher, engineer or administrator.
 grantable := {
-	"physician": {"annotate", "train", "read-pseudonymised", "break-glass"},
+	"physician": {"annotate", "train", "read-pseudonymised", "break-glass", "try-launches"},
 	"researcher": {"train", "read-definitions"},
 	"engineer": {"train", "read-pseudonymised", "read-directory"},
 	"system-administrator": {"operate-devices"},

@@ -54,7 +54,7 @@ test_a_withdrawal_beats_what_is_lent if {
 }
 
 test_a_grant_out_of_reach_gives_nothing if {
-	permissions.effective == {"operate-devices", "read-definitions"} with input as subject("engineer", ["read-identified"], [])
+	permissions.effective == {"operate-devices", "read-definitions", "try-launches"} with input as subject("engineer", ["read-identified"], [])
 }
 
 test_an_unknown_role_has_nothing if {
@@ -85,4 +85,23 @@ test_what_may_be_lent_is_known_and_the_physicians if {
 	every name in permissions.lendable {
 		name in permissions.reachable with input as subject("physician", [], [])
 	}
+}
+
+test_integrators_try_launches_and_a_physician_by_name_only if {
+	every role in ["engineer", "system-administrator"] {
+		"try-launches" in permissions.effective with input as subject(role, [], [])
+	}
+	not "try-launches" in permissions.effective with input as subject("physician", [], [])
+	"try-launches" in permissions.effective with input as subject("physician", ["try-launches"], [])
+}
+
+test_trying_launches_is_out_of_reach_of_everybody_else if {
+	every role in ["researcher", "institution-administrator", "assistant", "patient", "service"] {
+		not "try-launches" in permissions.effective with input as subject(role, ["try-launches"], [])
+	}
+}
+
+test_trying_launches_opens_no_data if {
+	permissions.permissions["try-launches"].scopes == []
+	not "try-launches" in permissions.lendable
 }

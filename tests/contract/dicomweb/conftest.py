@@ -62,14 +62,19 @@ class Gateway:
         headers = bearer(scope, **claims) | ({"Accept": accept} if accept else {})
         return await self.http.get(path, headers=headers)
 
-    async def store(self, *datasets: Any, path: str = "/studies", scope: str = WRITE) -> httpx.Response:
+    async def store(
+        self, *datasets: Any, path: str = "/studies", scope: str = WRITE, claims: dict[str, str] | None = None
+    ) -> httpx.Response:
         parts = [item if isinstance(item, bytes) else encoded(item) for item in datasets]
-        headers = bearer(scope) | {"Content-Type": MULTIPART}
+        headers = bearer(scope, **(claims or {})) | {"Content-Type": MULTIPART}
         return await self.http.post(path, content=multipart(*parts), headers=headers)
 
-    async def add_patient(self, dicom_patient_id: str, identity: str, issuer: str = "DEMO") -> None:
+    async def add_patient(
+        self, dicom_patient_id: str, identity: str, issuer: str = "DEMO", institution: str | None = None
+    ) -> None:
         identifier = {"system": f"{systems.IDENTIFIER_PATIENT}/{issuer}", "value": dicom_patient_id}
-        await self.record.update({"resourceType": "Patient", "id": identity, "identifier": [identifier]})
+        managed = {"managingOrganization": {"reference": f"Organization/{institution}"}} if institution else {}
+        await self.record.update({"resourceType": "Patient", "id": identity, "identifier": [identifier], **managed})
 
     async def audit_events(self, trace_id: str) -> list[dict[str, Any]]:
         """The events of one trace among the newest thousand (one page: links to further ones name the public origin).
@@ -107,8 +112,14 @@ async def _take(items: AsyncIterator[Any], count: int) -> AsyncIterator[tuple[An
 
 
 @pytest.fixture(scope="module")
-async def gateway(orthanc: Orthanc, module_database_url: str) -> AsyncIterator[Gateway]:
-    settings, url = orthanc.settings, module_database_url
+def institutions() -> str:
+    """FORAMEN_INSTITUTIONS; a module may say otherwise."""
+    return "shared"
+
+
+@pytest.fixture(scope="module")
+async def gateway(orthanc: Orthanc, module_database_url: str, institutions: str) -> AsyncIterator[Gateway]:
+    settings, url = orthanc.settings.model_copy(update={"institutions": institutions}), module_database_url
     await asyncio.to_thread(migrate_fhir, url)
     await asyncio.to_thread(migrate_identity, url)
     await asyncio.to_thread(bootstrap, settings, url)

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from tests.contract.fhir.api import Api, patient_resource, running
+from tests.contract.fhir.bulk_exports import bulk_api, home  # noqa: F401 - fixtures of all that exports
 
 
 @pytest.fixture(scope="session", autouse=True)

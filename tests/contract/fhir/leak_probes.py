@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
+from tests.contract.fhir import leak_subject_rights
 from tests.contract.fhir.api import entry, observation
 from tests.contract.fhir.leak_setups import (
     async_job,
@@ -250,7 +251,7 @@ PROBES: dict[str, tuple[Probe, ...]] = {
     "POST {type}/{id}/{member}/_search": posted((Probe("GET", "Patient/{t}/Observation?code=F01"),)),
     "GET $async-status/{id}": (Probe("GET", "$async-status/{job}", setup=async_job),),
     "DELETE $async-status/{id}": (Probe("DELETE", "$async-status/{job}", setup=async_job),),
-    **both("Patient/{t}/$access-log", "", "?_count=1"),
+    **both("Patient/{t}/$access-log", "", "?_count=1", in_person=True),
     **{
         f"{method} {path.replace('{t}', '{id}')}": tuple(
             Probe(method, path + query, headers=LATER, follow=True) for query in queries
@@ -291,6 +292,7 @@ PROBES: dict[str, tuple[Probe, ...]] = {
             owner=False,
         ),
     ),
+    **leak_subject_rights.PROBES,
     "GET Observation/$lastn": (
         Probe("GET", "Observation/$lastn?patient={t}&code=F01"),
         Probe("GET", "Observation/$lastn?subject:Patient.identifier=urn:leak|{t}&code=F01"),

@@ -78,6 +78,7 @@ class Probe:
     follow : the answer is the one of the job that the request starts, with its files
     scope : of the token of one patient's record
     everybody : whether a token that reaches everything may ask it; else only the patient's shows that it can fail
+    in_person : the patient's own sign-in may ask it, an app that a physician launched for the patient may not
     """
 
     method: str
@@ -91,6 +92,7 @@ class Probe:
     follow: bool = False
     scope: str = "patient/*.cruds"
     everybody: bool = True
+    in_person: bool = False
 
     @property
     def shares(self) -> bool:
@@ -122,6 +124,10 @@ class Worlds:
         """The token of one patient's record: of an app that a physician launched, or of the patient in person."""
         return self._token(probe, world.asker, kind)
 
+    def placed(self, resource: dict[str, Any], which: str) -> dict[str, Any]:
+        """The resource as it is in this kind of world."""
+        return resource
+
     def _token(self, probe: Probe, patient: str, kind: str) -> Api:
         user = f"Patient/{patient}" if kind == SIGNED_IN else "Practitioner/d"
         return self.everyone.as_(probe.scope, patient=patient, fhirUser=user, client_id="app", sub="asker")
@@ -145,14 +151,14 @@ class Worlds:
         linked = probe.linked or probe.shares
         resources = [link_of(fresh, world.asker)] if linked else []
         if world.owner:
-            resources += record_of(fresh, linked=linked)
+            resources += [self.placed(item, which) for item in record_of(fresh, linked=linked)]
             resources += terminology_of(fresh) if probe.shares or _DEFINITIONS.match(probe.path) else []
         if resources:
             entries = (entry("PUT", f"{item['resourceType']}/{item['id']}", item) for item in resources)
             answer = await self.everyone.transaction(*entries)
             assert answer.status_code == 200, answer.text
         if probe.setup is not None:
-            stranger = self.everyone.as_(EVERYONE, client_id="other-client", sub="other")
+            stranger = self.everyone.as_(EVERYONE, client_id="other-client", sub="other-client")
             owner = self._token(probe, fresh, kind) if which == "own" else stranger
             await probe.setup(self.everyone, owner, world)
         return world

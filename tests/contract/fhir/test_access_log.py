@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.contract.fhir.api import EVERYTHING, Api, entry, observation, patient_resource, refused
+from tests.contract.fhir.api import EVERYTHING, Api, entry, observation, patient_resource, refused, running
 
 _DEFINITION = Path(__file__).parents[3] / "fhir_server" / "operations" / "definitions" / "patient-access-log.json"
 _PHYSICIAN = {"sub": "dr-chen", "fhirUser": "Practitioner/chen", "institution": "north", "client_id": "result-review"}
@@ -185,10 +185,72 @@ async def test_pages_newest_first_and_dates(record: Api):
     assert len(await log(patient(record), f"?_count=1000&start={early.replace('+', '%2B')}")) >= len(whole)
 
 
-@pytest.mark.parametrize("scope", ["user/*.rs", "system/*.cruds", "patient/Observation.rs", "patient/AuditEvent.r"])
+@pytest.mark.parametrize(
+    "scope",
+    [
+        "user/*.rs",
+        "user/AuditEvent.s",
+        "user/AuditEvent.r",
+        "system/*.cruds",
+        "system/AuditEvent.c",
+        "patient/*.rs",
+        "patient/AuditEvent.s",
+        "patient/Observation.rs",
+        "patient/AuditEvent.r",
+    ],
+)
 async def test_other_tokens_are_refused(record: Api, scope: str):
-    claims = {"patient": "mine"} if scope.startswith("patient/") else {}
+    """The finding: an app that a clinician opened for a patient has patient/*.s, and asked for who looked."""
+    claims = {"patient": "mine", **_PHYSICIAN} if scope.startswith("patient/") else {}
     refused(await record.as_(scope, **claims).get("/fhir/Patient/mine/$access-log"), 403, "forbidden")
+    # And no less so of a Patient who does not exist.
+    refused(await record.as_(scope, **claims).get("/fhir/Patient/nobody/$access-log"), 403, "forbidden")
+
+
+@pytest.mark.parametrize("scope", ["patient/Observation.rs", "patient/AuditEvent.r", "user/AuditEvent.rs"])
+async def test_a_patients_own_sign_in_needs_the_patient_scope_too(record: Api, scope: str):
+    refused(await patient(record, scope=scope).get("/fhir/Patient/mine/$access-log"), 403, "forbidden")
+
+
+async def test_a_relative_reads_the_log_of_whom_the_sign_in_is_for(record: Api):
+    relative = record.as_("patient/*.rs", patient="mine", fhirUser="RelatedPerson/mother", sub="mother")
+    assert (await relative.get("/fhir/Patient/mine/$access-log")).status_code == 200
+    refused(await relative.get("/fhir/Patient/other/$access-log"), 404, "not-found")
+
+
+@pytest.mark.parametrize("scope", ["user/AuditEvent.rs", "user/AuditEvent.cruds", "system/AuditEvent.s"])
+async def test_who_reads_the_audit_may_ask_for_any_patient(record: Api, scope: str):
+    claims = {"sub": "auditor", "fhirUser": "Practitioner/auditor"} if scope.startswith("user/") else {}
+    auditor = record.as_(scope, **claims)
+    await record.get("/fhir/Patient/mine")
+    assert (await log(auditor))[0]["meta"]["security"][0]["code"] == "REDACTED"
+    refused(await auditor.get("/fhir/Patient/nobody/$access-log"), 404, "not-found")
+
+
+async def test_an_auditor_of_one_institution_sees_what_its_people_did(record: Api):
+    await record.as_("user/*.rs", **_PHYSICIAN).get("/fhir/Observation/o-mine")
+    await record.as_("user/*.rs", **{**_PHYSICIAN, "institution": "south"}).get("/fhir/Observation/o-mine")
+    auditor = record.as_("user/AuditEvent.rs?agent=Organization/north", sub="auditor", fhirUser="Practitioner/auditor")
+    found = [event["agent"][1]["who"]["reference"] for event in await log(auditor, "?_count=1000")]
+    assert found
+    assert set(found) == {"Organization/north"}
+    everywhere = await log(record.as_("system/AuditEvent.s"), "?_count=1000")
+    assert {e["agent"][1]["who"]["reference"] for e in everywhere if len(e["agent"]) > 1} >= {"Organization/south"}
+
+
+async def test_an_institutions_wall_holds_for_its_auditor(database_url: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FORAMEN_INSTITUTIONS", "separate")
+    async with running(database_url) as (_, client):
+        api = Api(client, sub="test-client")
+        for name in ("north", "south"):
+            await api.put_ok({"resourceType": "Organization", "id": name, "name": "SYNTHETIC"})
+            managed = {"managingOrganization": {"reference": f"Organization/{name}"}}
+            await api.put_ok({**patient_resource(), "id": f"of-{name}", **managed})
+        await api.put_ok({**patient_resource(), "id": "of-nobody"})
+        auditor = api.as_("user/AuditEvent.rs", sub="auditor", fhirUser="Practitioner/auditor", institution="north")
+        assert await log(auditor, name="of-north")
+        for name in ("of-south", "of-nobody", "nobody"):
+            refused(await auditor.get(f"/fhir/Patient/{name}/$access-log"), 404, "not-found")
 
 
 async def test_another_patient_does_not_exist(record: Api):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from tests.contract.fhir.api import Api, entry, observation, refused, running
@@ -158,3 +159,45 @@ async def test_a_patient_who_writes_into_anothers_record_does_not_find_the_event
     assert (await api.get(f"/fhir/AuditEvent/{event}")).status_code == 200
     cc = api.as_("patient/*.rs", patient="cc")
     refused(await cc.get(f"/fhir/AuditEvent/{event}"), 404, "not-found")
+
+
+async def test_events_are_found_by_the_institution_of_who_acted(api: Api) -> None:
+    """Reads, writes, transactions and refusals alike; a person without one and a service leave none."""
+    await api.put_ok({"resourceType": "Patient", "id": "p"})
+    for place in ("north", "south"):
+        person = api.as_("user/Patient.cruds", sub=f"dr-{place}", fhirUser=f"Practitioner/{place}", institution=place)
+        await person.get("/fhir/Patient/p")
+        await person.put_ok({"resourceType": "Patient", "id": f"p-{place}"})
+        await person.transaction(entry("POST", "Patient", {"resourceType": "Patient"}))
+        refused(await person.get("/fhir/Observation/none"), 403, "forbidden")
+    await api.as_("user/*.rs", sub="dr-no", fhirUser="Practitioner/no").get("/fhir/Patient/p")
+
+    async def found(who: Api, query: str) -> list[tuple[str, str]]:
+        entries = (await who.get(f"/fhir/AuditEvent?{query}&_sort=date")).json().get("entry", [])
+        return [(e["resource"]["agent"][0]["altId"], told(e["resource"])[0]) for e in entries]
+
+    kinds = ("read", "update", "transaction", "read")
+    assert await found(api, "agent=Organization/north") == [("dr-north", kind) for kind in kinds]
+    assert await found(api, "agent=Organization/south&subtype=update") == [("dr-south", "update")]
+    assert await found(api, "agent=Organization/none") == []
+    # A scope can be bounded to one institution, for its administrator: the query decides, before paging.
+    auditor = api.as_("user/AuditEvent.rs?agent=Organization/north", sub="auditor", fhirUser="Practitioner/auditor")
+    assert await found(auditor, "_count=1000") == await found(api, "agent=Organization/north")
+    assert await found(auditor, "agent=Organization/south") == []
+    total = (await auditor.get("/fhir/AuditEvent?_summary=count")).json()["total"]
+    assert total == len(kinds)
+    (other,) = await api.ids("AuditEvent?agent=Organization/south&subtype=update")
+    refused(await auditor.get(f"/fhir/AuditEvent/{other}"), 404, "not-found")
+
+
+async def test_asking_for_events_by_a_process_that_lags_behind_is_no_fault(database_url: str) -> None:
+    """Search parameters keep changing, and the process never gets to hear of the newest: try again, says the answer."""
+    async with running(database_url) as (service, client):
+        api = Api(client)
+        await api.get("/fhir/Patient/none")
+        service._registry._checked = time.monotonic() + 3600.0  # It believes to have looked already.
+        async with service._connections.lend() as connection:
+            await connection.execute("UPDATE fhir.registry SET version = version + 1")
+        refused(await api.get("/fhir/AuditEvent"), 503, "transient")
+        service._registry._checked = 0.0
+        assert (await api.get("/fhir/AuditEvent?subtype=read&_summary=count")).json()["total"] == 1

@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from tests.contract.fhir.api import Api, entry, observation, patient_resource, refused, running
-from tests.contract.fhir.test_bulk_export import ASYNC, exported, finished, lines
+from tests.contract.fhir.bulk_exports import ASYNC, exported, finished, lines
 
 CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
 QUERY = f"category={CATEGORY}|laboratory"

@@ -55,7 +55,8 @@ async def test_to_another_patient_the_data_are_as_absent(worlds: Worlds, probe: 
     told = await ask(worlds.asker(probe, foreign, kind), probe, foreign, head=kind == LAUNCHED)
     assert told == nothing, f"{probe} tells that there is something"
     assert await standing(worlds.everyone, foreign) == before, f"{probe} changed something"
-    if probe.owner and not probe.blind:  # The route is open to such tokens: whose data it is made the difference.
+    is_open = probe.owner and (kind == SIGNED_IN or not probe.in_person)
+    if is_open and not probe.blind:  # The route is open to such tokens: whose data it is made the difference.
         own = await worlds.make(probe, "own", kind)
         assert await ask(worlds.asker(probe, own, kind), probe, own) != nothing, f"{probe} is closed to the patient"
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from fhir_server.bulk.projects import add_project
 from fhir_server.bulk.pseudonyms import Pseudonymiser, covered_types, rules
 from tests.contract.fhir.api import Api, refused, running
-from tests.contract.fhir.test_bulk_export import ASYNC, exported, lines
+from tests.contract.fhir.bulk_exports import ASYNC, exported, lines
 
 OWN = "http://127.0.0.1:8000/fhir"
 LOINC = {"system": "http://loinc.org", "code": "72514-3", "display": "PAIN-DISPLAY"}

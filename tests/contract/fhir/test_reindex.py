@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -236,3 +237,17 @@ def test_every_type_has_a_fingerprint_of_its_own() -> None:
     found = indexing.fingerprints("https://a.example/fhir")
     assert len(set(found.values())) == len(found) > 140
     assert found != indexing.fingerprints("https://b.example/fhir")
+
+
+@pytest.mark.parametrize("name", ["remembering.py", "security_context.py", "r4_compartments.json", "compartments.py"])
+def test_what_the_index_means_is_part_of_the_fingerprint(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    own_url = f"https://{name}.example/fhir"
+    before = indexing.fingerprints.__wrapped__(own_url)
+    read = Path.read_text
+
+    def changed(path: Path, *args: Any, **more: Any) -> str:
+        return read(path, *args, **more) + (" " if path.name == name else "")
+
+    monkeypatch.setattr(Path, "read_text", changed)
+    after = indexing.fingerprints.__wrapped__(own_url)
+    assert all(after[kind] != before[kind] for kind in before)

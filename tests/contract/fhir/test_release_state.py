@@ -12,7 +12,7 @@ import pytest_asyncio
 from terminology.codes import AI_GENERATED
 from terminology.systems import PROVENANCE_AGENT
 from tests.contract.fhir.api import Api, ai_observation, entry, observation, patient_resource, refused, running
-from tests.contract.fhir.test_bulk_export import exported, lines
+from tests.contract.fhir.bulk_exports import exported, lines
 from tests.contract.fhir.test_signoff import SURGEON, provenance
 
 TAGGED = {"meta": {"tag": [AI_GENERATED.coding()]}}

@@ -121,7 +121,7 @@ class FhirEnd:
                 Route("/fhir/Patient/{id}", self.patient),
                 Route("/fhir/Encounter", self.encounters),
                 Route("/fhir/Encounter/{id}", self.encounter),
-                Route("/fhir", self.audit, methods=["POST"]),
+                Route("/fhir/", self.audit, methods=["POST"]),
             ]
         )
 

@@ -6,11 +6,21 @@ import json
 from pathlib import Path
 
 import pytest
+from joserfc.jwk import ECKey
 from typer.testing import CliRunner
 
 from foramen.commands import client
 from foramen.identity.app import bootstrap, migrate
-from foramen.identity.clients import PENDING, PUBLIC, Client, find_client, save_client
+from foramen.identity.clients import (
+    PENDING,
+    PRIVATE_KEY,
+    PUBLIC,
+    SECRET,
+    Client,
+    find_client,
+    generated_secret_hash,
+    save_client,
+)
 from foramen.identity.database import transaction
 from foramen.kernel.settings import get_settings
 
@@ -68,3 +78,45 @@ def test_a_client_with_keys_at_a_url_and_one_that_has_to_push(run):
     listed = {one["client_id"]: one for one in json.loads(run("list").stdout)}
     assert listed["lab"]["jwks_uri"] == "https://lab.example.org/keys"
     assert listed["push"]["require_pushed_authorization_requests"] is True
+
+
+def test_what_is_approved_is_shown_before_and_after(run, database_url: str):
+    """Where people are sent, what it may do, its keys by thumbprint, where it is launched; never a secret."""
+    key = ECKey.generate_key("P-384", parameters={"kid": "k1"}, private=True)
+    waiting = Client(
+        "shown",
+        PRIVATE_KEY,
+        "openid user/*.rs",
+        (CALLBACK,),
+        "https://app.example.org/launch",
+        "名",
+        "Shown",
+        jwks={"keys": [key.as_dict(private=False)]},
+        grant_types=("authorization_code", "client_credentials"),
+        status=PENDING,
+    )
+    with transaction(database_url) as connection:
+        save_client(connection, waiting)
+        secret = generated_secret_hash("a secret")
+        save_client(connection, Client("secretive", SECRET, "openid", (CALLBACK,), secret_hash=secret))
+    expected = {
+        "client_id": "shown",
+        "scope": "openid user/*.rs",
+        "redirect_uris": [CALLBACK],
+        "launch_url": "https://app.example.org/launch",
+        "grant_types": ["authorization_code", "client_credentials"],
+        "keys": [{"kid": "k1", "thumbprint": key.thumbprint()}],
+    }
+    before = json.loads(run("show", "shown").stdout)
+    listed = {one["client_id"]: one for one in json.loads(run("list").stdout)}
+    assert expected.items() <= before.items()
+    assert expected.items() <= listed["shown"].items()
+    assert listed["secretive"]["grant_types"] == ["authorization_code", "refresh_token", "client_credentials"]
+    assert secret not in json.dumps(listed)
+    assert run("approve", "shown", "--digest", "0" * 64).exit_code != 0
+    assert not may_act(database_url, "shown")
+    approved = run("approve", "shown", "--scopes", "openid", "--digest", before["digest"])
+    assert approved.exit_code == 0, approved.output
+    after = json.loads(approved.stdout)
+    assert {**expected, "scope": "openid", "status": "approved"}.items() <= after.items()
+    assert run("show", "nobody").exit_code != 0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 
 import pytest
 
+from foramen.identity.clients import PUBLIC, Client, save_client
 from foramen.identity.consents import consents_of, withdraw_consent
 from foramen.identity.database import transaction
 from tests.builders.browser import Browser, forms_of
@@ -225,3 +227,91 @@ async def test_an_encounter_of_somebody_else_cannot_be_picked(smart: Smart, app:
         assert "选择就诊" in page.text
     await browser.open(with_encounter.url(prompt="none"))
     assert browser.answer["error"] == "interaction_required"
+
+
+async def test_an_app_that_became_another_one_asks_again(smart: Smart, app: App):
+    """What was agreed was agreed with who answers at these addresses with these keys."""
+    quiet = replace(app, scope="openid user/Observation.r")
+    changes = (
+        "redirect_uris = redirect_uris || '[\"https://new.example/cb\"]'",
+        "auth_method = 'private_key_jwt', jwks_uri = 'https://app.example.org/keys'",
+        "jwks_uri = 'https://new.example/keys'",
+        'jwks_uri = NULL, jwks = \'{"keys": [{"kty": "EC", "x": "other"}]}\'',
+    )
+    kept = smart.execute("SELECT redirect_uris FROM identity.client WHERE client_id = 'growth-app'")[0][0]
+    browser = await at_consent(smart, quiet, patient="")
+    try:
+        for change in changes:
+            await browser.submit(decision="allow")
+            await browser.open(quiet.url(prompt="none"))
+            assert "code" in browser.answer
+            smart.execute(f"UPDATE identity.client SET {change} WHERE client_id = 'growth-app'")  # noqa: S608  see above
+            await browser.open(quiet.url(prompt="none"))
+            assert browser.answer["error"] == "consent_required", change
+            page = await browser.open(quiet.url())
+            assert 'value="allow"' in page.text, change
+        smart.execute("UPDATE identity.consent SET client_digest = NULL")
+        await browser.submit(decision="allow")
+        smart.execute("UPDATE identity.consent SET client_digest = NULL")
+        await browser.open(quiet.url(prompt="none"))
+        assert browser.answer["error"] == "consent_required", "agreed before it was noted with whom"
+    finally:
+        smart.execute(
+            "UPDATE identity.client SET auth_method = 'none', jwks = NULL, jwks_uri = NULL,"
+            " redirect_uris = CAST(:kept AS jsonb) WHERE client_id = 'growth-app'",
+            kept=json.dumps(kept),
+        )
+
+
+@pytest.mark.parametrize(
+    ("uri", "asked_again"),
+    [
+        ("http://127.0.0.1:4711/cb", True),
+        ("http://localhost:4711/cb", True),
+        ("http://[::1]:4711/cb", True),
+        ("https://localhost/cb", True),
+        ("org.example.app:/cb", True),
+        ("https://native.example.org/cb", False),
+    ],
+)
+async def test_an_app_that_any_program_can_impersonate_is_never_agreed_to_silently(
+    smart: Smart, app: App, uri: str, asked_again: bool
+):
+    with transaction(smart.database_url) as connection:
+        save_client(connection, Client("native", PUBLIC, "openid user/*.rs", (uri,), name_zh="本机", name_en="Native"))
+    native = replace(app, client_id="native", redirect_uri=uri, scope="openid user/Observation.r")
+    browser = await at_consent(smart, native, patient="")
+    await browser.submit(decision="allow")
+    assert "code" in browser.answer
+    await browser.open(native.url())
+    assert (browser.redirected_to is None) == asked_again
+    await browser.open(native.url(prompt="none"))
+    assert browser.answer.get("error") == ("consent_required" if asked_again else None)
+
+
+async def test_agreeing_to_less_ends_older_tokens_that_do_more(smart: Smart, app: App):
+    first = await at_consent(smart, app)
+    await first.submit(decision="allow")
+    wide = (await app.exchange(first.answer["code"])).json()
+    narrow = replace(app, scope=f"launch/patient offline_access {GRANULAR}")
+    other = smart.browser()
+    await sign_in(other, app, "other")
+    await other.submit(1, patient="p1")
+    await other.submit(decision="allow")
+    theirs = (await app.exchange(other.answer["code"])).json()
+
+    await first.open(narrow.url())
+    await first.submit(1, patient="p1")
+    kept = (await narrow.exchange(first.answer["code"])).json()
+    wide = (await app.refresh(wide["refresh_token"])).json()
+    assert "refresh_token" in wide, "nothing was agreed anew: the app asked for part of it"
+
+    await first.open(app.url(prompt="consent"))
+    await first.submit(1, patient="p1")
+    unchecked = {"allow:user/Observation.u": "", "allow:patient/DiagnosticReport.rs": ""}
+    await first.submit(decision="allow", **unchecked)
+    assert (await app.refresh(wide["refresh_token"])).json()["error"] == "invalid_grant"
+    jti = smart.service.verifier().verify(wide["access_token"]).token_id
+    assert smart.execute("SELECT revoked_at IS NOT NULL FROM identity.access_token WHERE jti = :j", j=jti) == [(True,)]
+    assert (await narrow.refresh(kept["refresh_token"])).status_code == 200, "it never did more than this"
+    assert (await app.refresh(theirs["refresh_token"])).status_code == 200, "somebody else's"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -95,7 +96,9 @@ async def registration(smart: Smart, method: str) -> Answers:
         )
 
 
-async def account(smart: Smart, portal: App, path: str, name: str, own: Callable[[], str]) -> Answers:
+async def account(
+    smart: Smart, portal: App, path: str, name: str, own: Callable[[], str], nobodys: str | None = None
+) -> Answers:
     """A person changes on the account page what belongs to another."""
     theirs, mine = smart.browser(), smart.browser()
     for browser, person in ((theirs, "surgeon"), (mine, "other")):
@@ -108,7 +111,8 @@ async def account(smart: Smart, portal: App, path: str, name: str, own: Callable
         return told(answer, value, csrf)
 
     value = own()
-    return Answers(await ask(mine, value), await ask(mine, unknown_like(value)), await ask(theirs, value))
+    unknown = nobodys or unknown_like(value)
+    return Answers(await ask(mine, value), await ask(mine, unknown), await ask(theirs, value))
 
 
 async def account_sessions(smart: Smart, portal: App) -> Answers:
@@ -128,6 +132,17 @@ async def account_apps(smart: Smart, portal: App) -> Answers:
     if "decision" in browser.page.text:
         await browser.submit(decision="allow")
     return await account(smart, portal, "/auth/account/apps", "client", lambda: "growth-app")
+
+
+async def break_glass_end(smart: Smart, portal: App) -> Answers:
+    """Another's emergency access is ended by its id."""
+    value = str(uuid.uuid4())
+    smart.execute(
+        "INSERT INTO identity.break_glass (id, account, patient, reason_code, reason, started_at, until) "
+        "VALUES (:id, 'surgeon', 'p1', 'other', 'SYNTHETIC reason', now(), now() + interval '1 hour')",
+        id=value,
+    )
+    return await account(smart, portal, "/auth/break-glass/end", "case", lambda: value, str(uuid.uuid4()))
 
 
 Probe = Callable[[Smart, App], Awaitable[Answers]]
@@ -151,6 +166,8 @@ PROBES: dict[str, dict[str, Probe] | str] = {
     "/account/recovery-codes": _OWN,
     "/account/sessions": {"another's": account_sessions},
     "/account/apps": {"another's": account_apps},
+    "/break-glass": "shows the session's own; whether a patient exists is not said: test_break_glass.py",
+    "/break-glass/end": {"another's": break_glass_end},
     "/consent": _FLOW,
     "/patient": _FLOW,
     "/encounter": _FLOW,
@@ -166,6 +183,13 @@ PROBES: dict[str, dict[str, Probe] | str] = {
         method: (lambda smart, _, method=method: registration(smart, method)) for method in ("GET", "PUT", "DELETE")
     },
     "/jwks": _PUBLIC,
+    "/federation": _OWN,
+    "/federation/{provider}/start": _PUBLIC,
+    "/federation/{provider}/callback": "goes by a state and the cookie of one browser: test_federation_attacks.py",
+    "/federation/{provider}/link": _OWN,
+    "/federation/{provider}/unlink": _OWN,
+    "/federation/{provider}/signed-out": "goes by a state and the cookie of one browser; shows nothing of a person",
+    "/federation/{provider}/backchannel-logout": "goes by a signed token: test_federation_attacks.py",
 }
 CASES = {
     f"{path} {name}": probe

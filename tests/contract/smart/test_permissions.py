@@ -15,7 +15,7 @@ from foramen.identity.accounts import Account, any_account, disable_account, ens
 from foramen.identity.clients import PUBLIC, Client, save_client
 from foramen.identity.database import transaction, utc_now
 from foramen.identity.delegations import delegate, end_delegation
-from foramen.identity.explanation import HOLDS, REFUSES, explain
+from foramen.identity.explanation import HOLDS, IN_QUERY, REFUSES, explain
 from foramen.identity.institutions import ensure_institution
 from foramen.identity.permissions import GRANT, WITHDRAW, change_permission, rights_of
 from foramen.kernel.errors import ConflictError, ForbiddenError, InvalidRequestError, NotFoundError
@@ -300,6 +300,11 @@ def test_explain_names_the_rule_that_refuses(smart: Smart):
     assert ask("ill", "Observation", patient="p1")[0]
     allowed, rules = ask("ill", "Observation", patient="p2")
     assert (allowed, rules["compartment"]) == (False, REFUSES)
+    divided = {"institutions": "separate", "patient": "p1"}
+    assert ask("anna", "Observation", **divided, managed_by="elsewhere")[1]["institution"] == REFUSES
+    home = account(smart, "anna").institution
+    assert ask("anna", "Observation", **divided)[1]["institution"] == (IN_QUERY if home else REFUSES)
+    assert ask("anna", "Observation", institutions="shared", patient="p1")[1]["institution"] == HOLDS
     decide(smart, "anna", "read-identified", WITHDRAW)
     allowed, rules = ask("anna", "Observation")
     assert (allowed, rules["withdrawn"]) == (False, REFUSES)

@@ -9,13 +9,14 @@ import httpx
 import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
+from sqlalchemy import text
 
 from foramen.identity.app import IdentityService
-from foramen.identity.client_approval import approve_client, disable_client, reject_client
-from foramen.identity.clients import find_client
+from foramen.identity.client_approval import approve_client, disable_client, find_described, reject_client
+from foramen.identity.clients import Client, find_client
 from foramen.identity.database import transaction
 from foramen.identity.housekeeping import delete_expired
-from foramen.kernel.errors import NotFoundError
+from foramen.kernel.errors import ConflictError, NotFoundError
 from tests.contract.smart.conftest import ORIGIN, App, Smart, sign_in
 
 CALLBACK = "https://rehab.example.org/callback"
@@ -31,6 +32,7 @@ METADATA: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def fresh(smart: Smart):
     smart.execute("DELETE FROM identity.client WHERE registration_digest IS NOT NULL")
+    smart.execute("DELETE FROM identity.failure_budget")
 
 
 async def register(smart: Smart, **changes: Any) -> httpx.Response:
@@ -266,6 +268,93 @@ async def test_too_many_waiting_registrations_hold_back_everybody(smart: Smart):
         n=smart.settings.client_registrations_pending,
     )
     assert (await register(smart)).status_code == 429
+
+
+async def register_from(smart: Smart, address: str, **changes: Any) -> httpx.Response:
+    content = {key: value for key, value in {**METADATA, **changes}.items() if value is not None}
+    transport = httpx.ASGITransport(smart.app, client=(address, 40000))
+    async with httpx.AsyncClient(transport=transport, base_url=ORIGIN) as http:
+        return await http.post("/auth/register", json=content)
+
+
+def flood(smart: Smart, network: str, status: str, number: int) -> None:
+    """Registrations made some hours ago (pending) or just now (withdrawn)."""
+    smart.execute(
+        "INSERT INTO identity.client (client_id, auth_method, scope, name_zh, name_en, registration_digest, "
+        "registered_from, status, created_at) SELECT 'seen-' || :f || n, 'none', 'openid', '', '', 'x', :f, :s,"
+        " now() - CASE WHEN :s = 'pending' THEN interval '2 hours' ELSE interval '0' END"
+        " FROM generate_series(1, :n) n",
+        f=network,
+        s=status,
+        n=number,
+    )
+
+
+async def test_all_addresses_of_a_network_of_64_bits_are_one(smart: Smart):
+    flood(smart, "2001:db8:1:2::/64", "withdrawn", smart.settings.client_registrations_per_hour - 1)
+    answers = [await register_from(smart, f"2001:db8:1:2::{n:x}") for n in range(3)]
+    assert [answer.status_code for answer in answers] == [201, 429, 429]
+    assert (await register_from(smart, "2001:db8:1:3::1")).status_code == 201
+    flood(smart, "198.51.100.1", "withdrawn", smart.settings.client_registrations_per_hour)
+    assert (await register_from(smart, "::ffff:198.51.100.1")).status_code == 429
+    assert (await register_from(smart, "198.51.100.2")).status_code == 201
+
+
+async def test_one_network_cannot_fill_what_may_wait(smart: Smart):
+    flood(smart, "192.0.2.7", "pending", smart.settings.client_registrations_pending_per_address)
+    assert smart.settings.client_registrations_pending_per_address < smart.settings.client_registrations_pending
+    answer = await register_from(smart, "192.0.2.7")
+    assert answer.status_code == 429
+    assert "wait for approval" in answer.json()["error_description"]
+    assert (await register_from(smart, "192.0.2.8")).status_code == 201
+
+
+async def test_changes_are_counted_also_those_that_are_refused(smart: Smart):
+    smart.execute("DELETE FROM identity.failure_budget")
+    body = (await register(smart)).json()
+    same = {**METADATA, "client_id": body["client_id"]}
+    wrong = {**body, "registration_access_token": "wrong"}
+    limit = smart.settings.client_registrations_per_hour
+    statuses = [(await manage(smart, wrong if n % 2 else body, "PUT", json=same)).status_code for n in range(limit)]
+    assert set(statuses) == {200, 401}
+    refused = await manage(smart, body, "PUT", json=same)
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "3600")
+    assert (await manage(smart, body, "DELETE")).status_code == 429
+    assert (await manage(smart, body)).status_code == 200, "reading costs nothing"
+    smart.execute("DELETE FROM identity.failure_budget")
+    assert (await manage(smart, body, "DELETE")).status_code == 204
+
+
+async def test_an_approval_waits_for_a_change_under_way_and_can_be_bound_to_what_was_shown(smart: Smart):
+    """The row is locked from reading to deciding; a digest of what was shown refuses what came instead."""
+    body = (await register(smart)).json()
+    with transaction(smart.database_url) as connection:
+        seen = find_described(connection, body["client_id"])
+    assert seen["redirect_uris"] == [CALLBACK]
+    smart.execute(
+        "UPDATE identity.client SET redirect_uris = '[\"https://evil.example/cb\"]' WHERE client_id = :id",
+        id=body["client_id"],
+    )
+    with pytest.raises(ConflictError):
+        decide(smart, approve_client, body["client_id"], seen=seen["digest"])
+    assert smart.execute("SELECT status FROM identity.client WHERE client_id = :id", id=body["client_id"]) == [
+        ("pending",)
+    ]
+    loop = asyncio.get_running_loop()
+    with transaction(smart.database_url) as changing:
+        changing.execute(
+            text("UPDATE identity.client SET launch_url = 'https://late.example/' WHERE client_id = :id"),
+            {"id": body["client_id"]},
+        )
+        waiting = loop.run_in_executor(None, _approved, smart, body["client_id"])
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+    assert (await waiting).launch_url == "https://late.example/", "what is approved is what is registered"
+
+
+def _approved(smart: Smart, client_id: str) -> Client:
+    with transaction(smart.database_url) as connection:
+        return approve_client(connection, client_id)
 
 
 @pytest.mark.requirement("rfc7592")

@@ -130,6 +130,22 @@ async def test_what_was_fetched_runs_out(remote: Remote):
     assert remote.server.asked == 2
 
 
+async def test_a_fault_of_the_clients_server_does_not_take_good_keys_away(remote: Remote):
+    remote.server.headers = "Cache-Control: max-age=120\r\n"
+    assert (await remote.signed()).status_code == 200
+    remote.server.status = "500 Internal Server Error"
+    for waited in (31, 31):
+        remote.now += waited
+        assert (await remote.signed(new_key("another"))).status_code == 400, "a refetch, that fails"
+        assert (await remote.signed()).status_code == 200
+    assert remote.server.asked == 3
+    remote.now += 59
+    assert (await remote.signed()).status_code == 400, "until their time is over, no longer"
+    remote.server.status = "200 OK"
+    remote.now += 31
+    assert (await remote.signed()).status_code == 200
+
+
 async def test_an_unknown_kid_cannot_make_us_hammer_the_client(remote: Remote):
     for n in range(5):
         assert (await remote.signed(new_key(f"guess-{n}"))).status_code == 400

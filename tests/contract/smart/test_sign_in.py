@@ -144,7 +144,7 @@ async def test_under_https_cookies_are_secure_and_bound_to_the_host(smart: Smart
     await service.stop()
     assert answer.status_code == 303
     cookies = [*page.headers.get_list("set-cookie"), *answer.headers.get_list("set-cookie")]
-    assert len(cookies) == 4  # language, form token, session, form token removed
+    assert len(cookies) == 5  # language, form token, session, known device, form token removed
     for cookie in cookies:
         assert cookie.startswith("__Host-foramen-")
         assert "Secure" in cookie

@@ -171,3 +171,19 @@ async def test_the_same_work_is_done_for_known_unknown_disabled_and_locked_names
     work.pop("warm-up")
     assert work["surgeon"][0] == 1
     assert len(set(work.values())) == 1, work
+
+
+async def test_locks_of_one_account_grow_and_a_success_forgets_them(people: People):
+    people.add("locked")
+    minutes = []
+    for number in range(3):
+        browser = people.browser(f"198.51.102.{number}")
+        for _ in range(5):
+            assert await attempt(browser, "locked") == 403
+        assert await attempt(people.browser("198.51.102.50"), "locked", PASSWORD) == 403
+        (left,) = people.execute("SELECT locked_until - now() FROM identity.account WHERE name = 'locked'")
+        minutes.append(round(left[0].total_seconds() / 60))
+        people.execute("UPDATE identity.account SET locked_until = now() WHERE name = 'locked'")
+    assert minutes == [15, 30, 60]
+    assert await attempt(people.browser("198.51.102.50"), "locked", PASSWORD) == 303
+    assert people.execute("SELECT locks, failed_attempts FROM identity.account WHERE name = 'locked'") == [(0, 0)]

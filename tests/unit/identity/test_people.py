@@ -160,6 +160,16 @@ def test_only_trusted_proxies_are_believed():
         parse_proxies("everybody")
 
 
+def test_an_ipv4_address_in_ipv6_form_is_that_address():
+    """A socket for both families shows its IPv4 peers so (RFC 4291 §2.5.5.2)."""
+    for text in ("10.0.0.0/8", "::ffff:10.0.0.0/104"):
+        proxies = parse_proxies(text)
+        assert address_behind("::ffff:10.0.0.1", ["198.51.100.1"], proxies) == "198.51.100.1", text
+        assert address_behind("10.0.0.1", ["::ffff:198.51.100.1, ::ffff:10.0.0.2"], proxies) == "198.51.100.1", text
+        assert address_behind("::ffff:11.0.0.1", ["198.51.100.1"], proxies) == "::ffff:11.0.0.1", text
+    assert address_behind("2001:db8::1", ["198.51.100.1"], parse_proxies("0.0.0.0/0")) == "2001:db8::1"
+
+
 @pytest.mark.parametrize(
     ("user_agent", "name"),
     [

@@ -42,6 +42,10 @@ def test_the_policys_own_tests_pass():
         ("decision.rego", "input.subject == input.patient", "true"),
         ("decision.rego", "released := false if", "released := true if"),
         ("decision.rego", "consented := false if", "consented := true if"),
+        ("decision.rego", "default institution := false", "default institution := true"),
+        ("decision.rego", "input.institution != null\n", "true\n"),
+        ("decision.rego", "input.subject == input.break_glass", "true"),
+        ("decision.rego", "input.managed_by == input.institution", "true"),
         ("administration.rego", "input.target.institution == input.institution", "true"),
         ("administration.rego", "default another := false", "default another := true"),
         ("administration.rego", "input.institution != null", "true"),
@@ -153,7 +157,12 @@ def expected_decision(question: dict) -> bool:
     whole = any(not s.startswith("patient/") for s in covering)
     within = question["patient"] is not None and question["subject"] in (None, question["patient"])
     shown = question["role"] != "patient" or question["verified"]
-    return permitted and bool(covering) and (whole or within) and shown and question["consent"] != "deny"
+    unbounded = question["institutions"] == "shared" or "manage-institutions" in rights
+    managed = question["institution"] is not None and question["institution"] == question["managed_by"]
+    own = question["role"] == "patient" and question["subject"] == question["patient"]
+    opened = question["break_glass"] is not None and question["subject"] == question["break_glass"]
+    inside = unbounded or question["role"] == "service" or question["subject"] is None or managed or own or opened
+    return permitted and bool(covering) and (whole or within) and inside and shown and question["consent"] != "deny"
 
 
 @settings(max_examples=200, deadline=None)
@@ -171,6 +180,10 @@ def expected_decision(question: dict) -> bool:
             "action": st.sampled_from("cruds"),
             "verified": st.booleans(),
             "consent": st.sampled_from([None, "permit", "deny"]),
+            "institutions": st.sampled_from(["shared", "separate"]),
+            "institution": st.sampled_from([None, "a"]),
+            "managed_by": st.sampled_from([None, "a", "b"]),
+            "break_glass": st.sampled_from([None, "p1"]),
         }
     )
 )

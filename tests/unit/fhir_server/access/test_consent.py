@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fhir_server.access.consent import DenialPolicy, denials_of, names_of
+from fhir_server.access.consent import Caller, DenialPolicy, denials_of, names_of
 from fhir_server.search.hashing import resource_key
 from fhir_server.store.changes import Stored
 from foramen.kernel.access_context import AccessContext
@@ -32,7 +32,7 @@ def _actor(reference: str) -> dict[str, Any]:
 
 
 def _policy(consent: dict[str, Any], *names: str) -> DenialPolicy:
-    return DenialPolicy(denials_of(consent, _BASE), frozenset(names), _NOW)
+    return DenialPolicy(denials_of(consent, _BASE), Caller(frozenset(names)), _NOW)
 
 
 def _version(resource_type: str = "Observation", *labels: str, patient: str = "p") -> Stored:

@@ -31,6 +31,10 @@ def test_public_addresses_are_permitted(address: str):
         "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",  # noqa: S104
         "255.255.255.255", "192.0.2.1", "::1", "::", "fe80::1%eth0", "fc00::1", "ff02::1", "::ffff:127.0.0.1",
         "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "2001::1",
+        # site-local, IPv4-compatible, SRv6, documentation, discard, ORCHIDv2, unassigned; the IANA registries' others
+        "fec0::1", "feff:ffff::1", "::10.0.0.1", "5f00::1", "3fff::1", "2001:db8::1", "100::1", "2001:20::1", "4000::1",
+        "::ffff:0:10.0.0.1", "64:ff9b:1::1", "192.88.99.1", "192.0.0.8", "198.18.0.1", "198.51.100.1", "203.0.113.1",
+        "192.31.196.1", "192.52.193.1", "192.175.48.1", "240.0.0.1",
     ],
 )  # fmt: skip
 def test_addresses_of_our_own_network_are_not(address: str):
@@ -43,6 +47,7 @@ def test_named_networks_are_permitted_and_nothing_beside_them():
     assert is_permitted("::ffff:10.200.0.1", networks)
     assert is_permitted("::1", networks)
     assert not is_permitted("127.0.0.1", networks)
+    assert is_permitted("fec0::7", parse_networks("fec0::/10")), "an administrator may name any network"
     with pytest.raises(ValueError, match="host bits"):
         parse_networks("10.0.0.1/8")
 

@@ -1,0 +1,1 @@
+"""One file for each part of the administration: its pages and what their forms do."""

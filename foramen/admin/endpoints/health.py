@@ -1,0 +1,94 @@
+"""`/apps/admin/health`: which parts answer, the keys that sign, the settings in force. Secrets are never settings."""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import httpx
+from starlette.responses import Response
+
+from foramen.admin.layout import render
+from foramen.admin.page import Call
+from foramen.identity.database import utc_now
+from foramen.identity.signing_keys import SigningKeys
+from foramen.kernel.settings import Settings
+
+_WAIT_S = 5.0
+_HIDDEN = frozenset({"database_url"})
+"""Settings whose value may hold a password."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettingLine:
+    """One setting: its variable, the value in force, whether that is not the default, what it means."""
+
+    variable: str
+    value: str
+    changed: bool
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLine:
+    """One signing key; `state` is ``active``, ``next`` or ``retired``."""
+
+    kid: str
+    alg: str
+    state: str
+    signs_from: datetime | None
+    tokens_until: datetime | None
+
+
+async def health_page(call: Call) -> Response:
+    """Show how the system is and how it is set up."""
+    parts = await _parts(call)
+    return render(
+        call,
+        "health.html",
+        parts=parts,
+        keys=_keys(call.env.signer.keys),
+        settings=_settings(call.env.settings),
+        version=version("foramen"),
+        python=platform.python_version(),
+        now=utc_now(),
+    )
+
+
+async def _parts(call: Call) -> dict[str, bool] | None:
+    """Ask the web process which of its parts are ready; None: it does not answer."""
+    try:
+        async with httpx.AsyncClient(timeout=_WAIT_S, transport=call.env.transport, trust_env=False) as http:
+            answer = await http.get(f"{call.env.settings.internal_origin}/readyz")
+            parts = answer.json()["parts"]
+            return {str(name): bool(ready) for name, ready in parts.items()}
+    except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _keys(keys: SigningKeys) -> list[KeyLine]:
+    now = time.time()
+    return [
+        KeyLine(
+            key.kid,
+            key.alg,
+            "active" if key.kid == keys.active(key.alg).kid else "next" if key.signs_from > now else "retired",
+            datetime.fromtimestamp(key.signs_from, UTC) if key.signs_from else None,  # The first ones: from the start.
+            datetime.fromtimestamp(key.tokens_until, UTC) if key.tokens_until else None,
+        )
+        for key in keys.all()
+    ]
+
+
+def _settings(settings: Settings) -> list[SettingLine]:
+    """Return every setting, those that differ from the default first."""
+    prefix = str(settings.model_config.get("env_prefix", ""))
+    lines = []
+    for name, field in type(settings).model_fields.items():
+        value, changed = getattr(settings, name), getattr(settings, name) != field.default
+        said = "••••" if name in _HIDDEN and value else "" if value is None else str(value)
+        lines.append(SettingLine(f"{prefix}{name.upper()}", said, changed, field.description or ""))
+    return sorted(lines, key=lambda line: not line.changed)

@@ -1,0 +1,28 @@
+"""`/apps/admin/`: what needs attention, and how many of what there are."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from foramen.admin.guard import come_back
+from foramen.admin.layout import render
+from foramen.admin.page import Call
+from foramen.identity.attention import attention
+from foramen.identity.second_factor import second_factor_roles
+
+
+async def overview(call: Call) -> Response:
+    """Show the overview, or go back to the page that was wanted before signing in."""
+    wanted = come_back(call.env, call.request)
+    if wanted is not None:
+        return wanted
+    settings = call.env.settings
+    found = await call.run(
+        lambda connection, administrator: attention(
+            connection,
+            administrator,
+            idle_s=settings.session_idle_s,
+            two_factor_roles=second_factor_roles(settings),
+        )
+    )
+    return render(call, "overview.html", found=found, places={entry.word for entry in call.menu})

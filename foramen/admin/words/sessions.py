@@ -1,0 +1,63 @@
+"""Words of sessions and of what apps hold."""
+
+from __future__ import annotations
+
+WORDS: dict[str, dict[str, str]] = {
+    "zh": {
+        "sessions": "登录会话",
+        "signed_in": "登录时间",
+        "last_seen": "最近活动",
+        "factors": "登录方式",
+        "from_where": "来源",
+        "apps": "打开的应用",
+        "app": "应用",
+        "unknown_browser": "未知浏览器",
+        "this_session": "当前会话",
+        "end_session": "结束",
+        "end_all_action": "结束全部",
+        "end_all_question": "结束 {name} 的全部会话和授权？",
+        "end_all_explanation": "所有登录会话以及应用持有的令牌（包括离线访问）立即失效，本人需重新登录。",
+        "done_session_ended": "会话已结束。",
+        "done_all_sessions_ended": "该账号的全部会话和授权已结束。",
+        "authorizations": "应用授权",
+        "authorizations_lead": "应用目前代表用户持有的访问权。撤销后，其令牌在数秒内失效。",
+        "may": "可以",
+        "separator": "；",
+        "offline": "离线访问",
+        "while_signed_in": "登录期间",
+        "revoke_action": "撤销",
+        "revoke_question": "撤销应用 {app} 代表 {name} 的访问权？",
+        "revoke_explanation": "其全部令牌立即失效。应用可以再次请求本人授权。",
+        "done_authorization_revoked": "授权已撤销。",
+    },
+    "en": {
+        "sessions": "Sessions",
+        "signed_in": "Signed in",
+        "last_seen": "Last seen",
+        "factors": "Factors",
+        "from_where": "From",
+        "apps": "Apps opened",
+        "app": "App",
+        "unknown_browser": "Unknown browser",
+        "this_session": "This session",
+        "end_session": "End",
+        "end_all_action": "End all",
+        "end_all_question": "End all sessions and authorizations of {name}?",
+        "end_all_explanation": "All sessions end at once, and all tokens of apps, those for offline access too. "
+        "The person has to "
+        "sign in again.",
+        "done_session_ended": "The session has ended.",
+        "done_all_sessions_ended": "All sessions and authorizations of the account have ended.",
+        "authorizations": "App authorizations",
+        "authorizations_lead": "What apps hold for people now. After it is revoked, their tokens are refused "
+        "within seconds.",
+        "may": "May",
+        "separator": "; ",
+        "offline": "offline access",
+        "while_signed_in": "while signed in",
+        "revoke_action": "Revoke",
+        "revoke_question": "Revoke what the app {app} holds for {name}?",
+        "revoke_explanation": "All its tokens end at once. The app can ask the person again.",
+        "done_authorization_revoked": "The authorization is revoked.",
+    },
+}
