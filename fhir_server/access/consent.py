@@ -15,7 +15,7 @@ from fhir_server.search.dates import BEGINNING, END, period_range
 from fhir_server.search.hashing import hash64
 from fhir_server.search.parameters import patient_base, type_parameters
 from fhir_server.search.values import token_hashes
-from foramen.kernel.access_context import ADMINISTRATOR, AccessContext
+from foramen.kernel.access_context import AccessContext
 
 if TYPE_CHECKING:
     from fhir_server.store.changes import Stored
@@ -113,9 +113,9 @@ def names_of(context: AccessContext) -> frozenset[str]:
 class Caller:
     """A caller as Consents see it: the same for all whom they treat alike.
 
-    `opened`: the one Patient (`Patient/id`) whose Consents emergency access lifts. `audits`: an administrator of the
-    record, whose scopes may let AuditEvents be read; a patient's refusal of everybody must not hide from who answers
-    for it what was done in spite of it. Who treats cannot become one by asking for fewer scopes.
+    `opened`: the one Patient (`Patient/id`) whose Consents emergency access lifts. `audits`: a scope names AuditEvents
+    for all patients, as auditors' alone do; a patient's refusal of everybody must not hide from them what was done in
+    spite of it.
     """
 
     names: frozenset[str]
@@ -126,7 +126,8 @@ class Caller:
 def caller_of(context: AccessContext) -> Caller:
     """Return the caller behind a token."""
     opened = f"Patient/{context.break_glass.patient}" if context.break_glass is not None else None
-    return Caller(names_of(context), opened, context.has_scope(ADMINISTRATOR))
+    audits = any(scope.resource_type == "AuditEvent" and scope.context != "patient" for scope in context.scopes)
+    return Caller(names_of(context), opened, audits)
 
 
 class DenialPolicy:

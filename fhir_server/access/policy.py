@@ -28,9 +28,11 @@ if TYPE_CHECKING:
 
 
 @lru_cache(maxsize=4096)
-def _granted_whole(scopes: tuple[Scope, ...], patient: str | None, resource_type: str, action: str) -> Granted:
+def _granted_whole(
+    scopes: tuple[Scope, ...], patient: str | None, fhir_user: str | None, resource_type: str, action: str
+) -> Granted:
     """Return what scopes without queries grant: the same for every request of a token."""
-    return Granted(AccessContext("", "", scopes, patient=patient), resource_type, action, "")
+    return Granted(AccessContext("", "", scopes, patient=patient, fhir_user=fhir_user), resource_type, action, "")
 
 
 class Access:
@@ -73,7 +75,8 @@ class Access:
         context = self.context
         if any(scope.query for scope in context.scopes):  # Its meaning follows the search parameters in force.
             return Granted(context, resource_type, action, self.own_url)
-        return _granted_whole(context.scopes, context.patient, resource_type, action)
+        fhir_user = context.fhir_user if context.is_patient else None  # Of others the scopes alone decide.
+        return _granted_whole(context.scopes, context.patient, fhir_user, resource_type, action)
 
     def compartment_key(self, resource_type: str, action: str) -> int | None:
         """Return the key of the Patient whose record bounds this interaction, or None when none does.

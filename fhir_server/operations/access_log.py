@@ -78,7 +78,7 @@ def _reader(call: Call) -> tuple[Scope, ...]:
     """
     context = call.access.context
     if context.is_patient:
-        granted = [s for s in context.scopes if s.context == "patient" and s.covers(_EVENT, "s") and not s.query]
+        granted = [s for s in context.granted(_EVENT, "s") if s.context == "patient" and not s.query]
         if not granted or context.patient is None:
             raise ForbiddenError("This needs the scope patient/AuditEvent.s of the patient's own sign-in")
         if context.patient != call.logical_id:

@@ -68,7 +68,7 @@ def add(
 ) -> None:
     """Add a provider, or replace what is configured for it; prints JSON with the addresses to register there."""
     from foramen.identity.federation.providers import Provider, parse_settings, save_provider, seal_secret
-    from foramen.identity.sealing import read_data_keys
+    from foramen.identity.sealing import open_data_keys
 
     settings = get_settings()
     values: dict[str, Any] = {
@@ -94,7 +94,7 @@ def add(
         **({"algorithms": algorithm} if algorithm else {}),
     }
     secret = _secret(secret_file)
-    keys = read_data_keys(settings.home, settings.data_keys_file)
+    keys = open_data_keys(settings)
     provider = Provider(
         id=provider_id,
         kind=kind,

@@ -30,7 +30,7 @@ from foramen.identity.passwords import password_matches
 from foramen.identity.remote_keys import RemoteKeys
 from foramen.identity.revocation_list import RevocationAwareVerifier, watch
 from foramen.identity.routes import Endpoint, handler, routes
-from foramen.identity.sealing import read_data_keys
+from foramen.identity.sealing import open_data_keys, watch_data_keys
 from foramen.identity.second_factor import second_factor_roles
 from foramen.identity.signing import TokenSigner
 from foramen.kernel.log import get_log
@@ -62,7 +62,7 @@ class IdentityService:
             verifier=self._verifier,
             audit=self._audit,
             csrf_secret=read_or_create_secret(settings.home, "csrf"),
-            data_keys=read_data_keys(settings.home, settings.data_keys_file),
+            data_keys=open_data_keys(settings),
             remote_keys=RemoteKeys(parse_networks(settings.client_jwks_networks)),
             break_glass_alerts=self._alerts,
             transport=transport,
@@ -83,6 +83,7 @@ class IdentityService:
             asyncio.create_task(_keep_running(self._audit.run), name="identity audit delivery"),
             asyncio.create_task(_keep_running(self._alerts.run), name="identity break-glass alerts"),
             asyncio.create_task(_keep_running(partial(keep_house, self._database)), name="identity housekeeping"),
+            asyncio.create_task(_keep_running(partial(watch_data_keys, self._env.data_keys)), name="identity data keys"),
         ]
 
     def watch_revocations(self) -> None:

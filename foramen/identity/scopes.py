@@ -26,8 +26,8 @@ def _meet(left: Scope, right: Scope) -> Scope | None:
         "*" not in (left.resource_type, right.resource_type) and left.resource_type != right.resource_type
     ):
         return None
-    actions = "".join(action for action in _ORDER if action in left.actions and action in right.actions)
     kind = right.resource_type if left.resource_type == "*" else left.resource_type
+    actions = "".join(action for action in _ORDER if left.covers(kind, action) and right.covers(kind, action))
     return Scope(left.context, kind, actions, scope_query.both(left.query, right.query)) if actions else None
 
 

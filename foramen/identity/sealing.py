@@ -1,51 +1,63 @@
-"""Seal small secrets that the database keeps: AES-256-GCM, with the key's id stored beside the value.
+"""Seal small secrets that the database keeps, with the cipher of the setting; cipher and key are named in the value.
 
-NIST SP 800-38D; the keys are lines of a file, the first seals, the others still open what they sealed (rotation).
+NIST SP 800-38D (GCM), RFC 8998 (SM4-GCM). Form: `v2:<cipher>:<key id>:<base64url of nonce, ciphertext and tag>`; the
+head and the purpose (whose and what it is) are associated data. What version 1 sealed (AES-256-GCM) is still opened.
+ADR 0031.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
-import hashlib
-import secrets
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
+from foramen.kernel.crypto.aead import CipherName, cipher
+from foramen.kernel.crypto.generations import key_id, opened, parse
+from foramen.kernel.crypto.key_ring import DataKey, FixedKeys, KeyProvider, KeyRing, RingFile
+from foramen.kernel.crypto.key_wrapping import KeyWrapping, KmsCommand
 from foramen.kernel.errors import InteropError
-from foramen.kernel.secret_files import read_or_create_secret
+from foramen.kernel.log import get_log
+from foramen.kernel.settings import Settings
 
-_KEY_BYTES, _NONCE_BYTES = 32, 12
-_VERSION = "v1"
-
-
-def _decode(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
-def _encode(value: bytes) -> str:
-    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+AES: CipherName = "AES-256-GCM"
+_FIRST, _VERSION = "v1", "v2"
+_PURPOSE = "seal"
+_WATCH_S = 1.0
+_WATCH_AFTER_FAILURE_S = 5.0
 
 
-@dataclass(frozen=True)
 class DataKeys:
-    """Keys by id, the current one first."""
+    """Seals and opens with the keys of a provider.
 
-    keys: tuple[bytes, ...] = field(repr=False)
+    Parameters
+    ----------
+    keys : a provider, or secrets of 32 bytes of which the first seals
+    cipher_name : what seals from now on; what was sealed tells its own
+    """
+
+    def __init__(self, keys: KeyProvider | Sequence[bytes], cipher_name: CipherName = AES) -> None:
+        given = FixedKeys([DataKey(key_id(key), key) for key in keys]) if isinstance(keys, Sequence) else keys
+        self.provider: KeyProvider = given
+        self._cipher = cipher(cipher_name)
 
     @property
     def current_id(self) -> str:
         """Id of the key that seals now."""
-        return key_id(self.keys[0])
+        return self.provider.current().id
+
+    @property
+    def current_head(self) -> str:
+        """Beginning of every value that is sealed now."""
+        return self._head(self.current_id)
 
     def seal(self, plain: bytes, purpose: str) -> str:
         """Seal a value; `purpose` says whose and what it is and is needed to open it, so values cannot be swapped."""
-        nonce = secrets.token_bytes(_NONCE_BYTES)
-        sealed = AESGCM(self.keys[0]).encrypt(nonce, plain, purpose.encode())
-        return f"{_VERSION}:{self.current_id}:{_encode(nonce + sealed)}"
+        key = self.provider.current()
+        head = self._head(key.id)
+        derived = self._cipher.key(key.secret, _PURPOSE)
+        return head + _encode(self._cipher.encrypt(derived, plain, f"{head}\0{purpose}".encode()))
 
     def unseal(self, value: str, purpose: str) -> bytes:
         """Open a sealed value.
@@ -54,51 +66,99 @@ class DataKeys:
         ------
         InteropError
             The key is not among ours, or the value was changed or belongs to another purpose.
+        UpstreamError
+            The keys cannot be read now.
         """
         version, _, rest = value.partition(":")
-        used, _, body = rest.partition(":")
-        key = next((key for key in self.keys if key_id(key) == used), None)
-        if version != _VERSION or key is None:
+        name, used, body = _parts(version, rest)
+        try:
+            own = cipher(name)
+        except ValueError:
+            raise InteropError("A sealed value was made by a cipher that is unknown here") from None
+        key = self.provider.find(used)
+        if key is None:
             raise InteropError("A sealed value needs a key that is not among the data keys")
         try:
             content = _decode(body)
-            return AESGCM(key).decrypt(content[:_NONCE_BYTES], content[_NONCE_BYTES:], purpose.encode())
-        except (InvalidTag, binascii.Error, ValueError) as exc:
-            raise InteropError("A sealed value cannot be opened") from exc
+        except (binascii.Error, ValueError):
+            raise InteropError("A sealed value cannot be opened") from None
+        if version == _FIRST:  # the secret itself was the key
+            return own.decrypt(key.secret, content, purpose.encode())
+        head = f"{version}:{name}:{used}:"
+        return own.decrypt(own.key(key.secret, _PURPOSE), content, f"{head}\0{purpose}".encode())
 
     def is_current(self, value: str) -> bool:
-        """Whether a value is sealed with the current key; one that is not is sealed again when it is next used."""
-        return value.startswith(f"{_VERSION}:{self.current_id}:")
+        """Whether a value is sealed with key and cipher of now; one that is not is sealed again when next used."""
+        return value.startswith(self.current_head)
+
+    def _head(self, used: str) -> str:
+        return f"{_VERSION}:{self._cipher.name}:{used}:"
 
 
-def key_id(key: bytes) -> str:
-    """Return the id of a key: a short fingerprint, so that nobody has to keep ids and keys in step."""
-    return hashlib.sha256(b"foramen data key\0" + key).hexdigest()[:12]
+def _parts(version: str, rest: str) -> tuple[str, str, str]:
+    """Return cipher, key id and body."""
+    name = AES if version == _FIRST else rest.partition(":")[0]
+    used, _, body = (rest if version == _FIRST else rest.partition(":")[2]).partition(":")
+    if version not in (_FIRST, _VERSION) or not body:
+        raise InteropError("What should be a sealed value is none")
+    return name, used, body
+
+
+def _decode(text: str) -> bytes:
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+
+
+def _encode(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
 
 
 def parse_data_keys(text: str) -> DataKeys:
-    """Read keys, one of 32 bytes a line in base64url; empty lines and lines with # do not count.
+    """Read keys that are not wrapped, as a file has them.
 
     Raises
     ------
     InteropError
         There is no key, or one is not 32 bytes long.
     """
-    lines = [line.strip() for line in text.splitlines()]
-    try:
-        keys = tuple(_decode(line) for line in lines if line and not line.startswith("#"))
-    except (binascii.Error, ValueError) as exc:
-        raise InteropError("The file of data keys is not base64url") from exc
-    if not keys or any(len(key) != _KEY_BYTES for key in keys):
-        raise InteropError(f"The file of data keys needs keys of {_KEY_BYTES} bytes, one a line")
-    return DataKeys(keys)
+    found = sorted(parse(text), key=lambda one: one.seals_from, reverse=True)
+    return DataKeys([opened(one, None) for one in found])
+
+
+def ring_file(home: Path, file: Path | None) -> RingFile:
+    """Return the file of the setting, or `home/secrets/data-keys`."""
+    return RingFile(file or home / "secrets" / "data-keys", own=file is None)
+
+
+def key_wrapping(settings: Settings) -> KeyWrapping | None:
+    """Return who holds the key-encryption key, by the settings; None: the data keys lie plain in their file."""
+    return KmsCommand(settings.kms_command, settings.kms_timeout_s) if settings.kms_command else None
 
 
 def read_data_keys(home: Path, file: Path | None) -> DataKeys:
-    """Read the keys from `file`, or from `home/secrets/data-keys`, made on first use."""
-    if file is None:
-        return parse_data_keys(read_or_create_secret(home, "data-keys"))
-    try:
-        return parse_data_keys(file.read_text(encoding="utf-8"))
-    except OSError as exc:
-        raise InteropError("The file of data keys cannot be read") from exc
+    """Read keys that are not wrapped from `file`, or from `home/secrets/data-keys`, made on first use."""
+    return DataKeys(KeyRing(ring_file(home, file), None))
+
+
+def open_data_keys(settings: Settings) -> DataKeys:
+    """Read the keys as the settings say.
+
+    Raises
+    ------
+    InteropError
+        A key cannot be read or unwrapped, or OpenSSL lacks the cipher: the server must not start without them.
+    """
+    cipher(settings.cipher).check()
+    ring = KeyRing(ring_file(settings.home, settings.data_keys_file), key_wrapping(settings))
+    return DataKeys(ring, settings.cipher)
+
+
+async def watch_data_keys(keys: DataKeys) -> None:
+    """Take over new generations, until cancelled; the KMS is asked in a thread, so that nobody waits for it."""
+    while True:
+        pause = _WATCH_S
+        try:
+            await asyncio.to_thread(keys.provider.refresh)
+        except InteropError as exc:
+            get_log().warning("data keys not read again", part="identity", reason=exc.message)
+            pause = _WATCH_AFTER_FAILURE_S
+        await asyncio.sleep(pause)

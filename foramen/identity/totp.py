@@ -18,6 +18,7 @@ from sqlalchemy import Connection, select, update
 
 from foramen.identity import tables
 from foramen.identity.opaque_tokens import digest
+from foramen.identity.sealed_columns import totp_purpose
 from foramen.identity.sealing import DataKeys
 from foramen.kernel.errors import InteropError
 
@@ -97,7 +98,7 @@ def enrol(
             id=device,
             account=account,
             name=name,
-            sealed_secret=keys.seal(secret.encode(), _purpose(account, device)),
+            sealed_secret=keys.seal(secret.encode(), totp_purpose(account, device)),
             last_step=step,
             created_at=now,
             last_used_at=now,
@@ -116,13 +117,13 @@ def use_code(connection: Connection, keys: DataKeys, account: str, code: str, no
         .with_for_update()
     ).all()
     for row in rows:
-        secret = keys.unseal(row.sealed_secret, _purpose(account, row.id))
+        secret = keys.unseal(row.sealed_secret, totp_purpose(account, row.id))
         step = matching_step(secret.decode(), code, now, row.last_step)
         if step is None:
             continue
         values: dict[str, object] = {"last_step": step, "last_used_at": now}
         if not keys.is_current(row.sealed_secret):
-            values["sealed_secret"] = keys.seal(secret, _purpose(account, row.id))
+            values["sealed_secret"] = keys.seal(secret, totp_purpose(account, row.id))
         connection.execute(update(tables.totp_device).where(column.id == row.id).values(**values))
         return True
     return False
@@ -141,7 +142,3 @@ def list_devices(connection: Connection, account: str) -> list[TotpDevice]:
 
 def _enrolment_purpose(account: str, browser: str) -> str:
     return f"totp-enrolment:{account}:{digest(browser)}"
-
-
-def _purpose(account: str, device: uuid.UUID) -> str:
-    return f"totp:{account}:{device}"

@@ -15,6 +15,8 @@ from foramen.kernel.errors import ForbiddenError
 _SCOPE = re.compile(r"(patient|user|system)/(\*|[A-Z][A-Za-z]*)\.(c?r?u?d?s?|read|write|\*)(?:\?(.*))?")
 ADMINISTRATOR = "foramen/admin"
 """Scope of a system administrator: maintenance of the record (expunge, packages, search parameters, import, plans)."""
+NAMED_ALONE = frozenset({"AuditEvent"})
+"""Types that `*` leaves out in the scopes of people: the audit trail tells what others did, and is for auditors."""
 _V1 = {"read": "rs", "write": "cud", "*": "cruds"}
 
 
@@ -41,7 +43,10 @@ class Scope:
 
     def covers(self, resource_type: str, action: str) -> bool:
         """Whether this scope grants `action` (one of c r u d s) on the type."""
-        return action in self.actions and self.resource_type in ("*", resource_type)
+        return action in self.actions and (
+            self.resource_type == resource_type
+            or (self.resource_type == "*" and not (self.context != "system" and resource_type in NAMED_ALONE))
+        )
 
     def asks_no_more_than(self, other: Scope) -> bool:
         """Whether everything that fulfils the other's query fulfils this one's: its parts are among the other's."""
@@ -141,8 +146,13 @@ class AccessContext:
         return tuple(
             scope
             for scope in self.scopes
-            if scope.covers(resource_type, action) and (scope.context != "patient" or self.patient is not None)
+            if (scope.covers(resource_type, action) or self._is_own_record(scope, action))
+            and (scope.context != "patient" or self.patient is not None)
         )
+
+    def _is_own_record(self, scope: Scope, action: str) -> bool:
+        """Whether a scope is for all of the record of a patient who signed in: who saw it is part of that."""
+        return scope.context == "patient" and scope.resource_type == "*" and action in scope.actions and self.is_patient
 
     def reach(self, resource_type: str, action: str) -> Reach:
         """How far the token reaches for one interaction.

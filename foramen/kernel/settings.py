@@ -107,6 +107,15 @@ class Settings(BaseSettings):
         default=None,
         description="File of the keys that seal secrets in the database; default FORAMEN_HOME/secrets/data-keys.",
     )
+    cipher: Literal["AES-256-GCM", "SM4-GCM"] = Field(
+        default="AES-256-GCM",
+        description="Cipher that seals secrets in the database: AES-256-GCM, or SM4-GCM (GB/T 32907).",
+    )
+    kms_command: str | None = Field(
+        default=None,
+        description="Command (no shell) that wraps and unwraps the data keys in a KMS; without it they lie in the file.",
+    )
+    kms_timeout_s: float = Field(default=10.0, gt=0, le=300, description="Seconds that the KMS command may take.")
     launcher: Literal["off", "on"] = Field(
         default="off",
         description="Page /apps/launcher, which tries launches and shows their tokens; `foramen demo` sets it on.",

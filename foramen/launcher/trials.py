@@ -16,6 +16,7 @@ from sqlalchemy import Connection, delete, select, update
 from foramen.identity import tables
 from foramen.identity.database import utc_now
 from foramen.identity.opaque_tokens import digest, new_opaque_token
+from foramen.identity.sealed_columns import trial_purpose
 from foramen.identity.sealing import DataKeys
 from foramen.kernel.errors import ConflictError, NotFoundError
 
@@ -73,16 +74,12 @@ class Trial:
         return next((item for item in reversed(self.exchanges) if item.step == step), None)
 
 
-def _purpose(trial_id: str, session_digest: str) -> str:
-    return f"launch trial {trial_id} of {session_digest}"
-
-
 def _sealed(keys: DataKeys, trial: Trial, session_digest: str) -> str:
-    return keys.seal(orjson.dumps(asdict(trial)), _purpose(trial.id, session_digest))
+    return keys.seal(orjson.dumps(asdict(trial)), trial_purpose(trial.id, session_digest))
 
 
 def _opened(keys: DataKeys, row: Any, session_digest: str) -> Trial:
-    values = orjson.loads(keys.unseal(row.sealed, _purpose(row.id, session_digest)))
+    values = orjson.loads(keys.unseal(row.sealed, trial_purpose(row.id, session_digest)))
     exchanges = [Exchange(**item) for item in values.pop("exchanges")]
     for exchange in exchanges:
         exchange.checks = [(str(name), bool(good), str(said)) for name, good, said in exchange.checks]

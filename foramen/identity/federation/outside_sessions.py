@@ -20,6 +20,7 @@ from foramen.identity.federation.logout_token import LONGEST_AGE_S, OutsideLogou
 from foramen.identity.federation.outside_identity import OutsideIdentity
 from foramen.identity.federation.providers import Provider
 from foramen.identity.opaque_tokens import digest
+from foramen.identity.sealed_columns import id_token_purpose
 from foramen.identity.sealing import DataKeys
 from foramen.identity.security_event import SIGN_OUT, SUCCESS, SecurityEvent
 from foramen.identity.sessions import PASSWORD, end_session
@@ -58,7 +59,7 @@ def note(
     holder : the cookie of the session or of the sign-in under way
     """
     key = digest(holder)
-    sealed = keys.seal(found.id_token.encode(), _purpose(found.issuer, found.subject)) if found.id_token else None
+    sealed = keys.seal(found.id_token.encode(), id_token_purpose(found.issuer, found.subject)) if found.id_token else None
     connection.execute(
         _TABLE.insert().values(
             session_digest=key,
@@ -74,10 +75,6 @@ def note(
             expires_at=expires_at,
         )
     )
-
-
-def _purpose(issuer: str, subject: str) -> str:
-    return f"id_token {issuer} {subject}"
 
 
 def begun_outside(
@@ -128,7 +125,7 @@ def id_token_of(keys: DataKeys, held: Held) -> str | None:
     """Return the id_token a session began with: the hint for signing out there."""
     if held.sealed_id_token is None:
         return None
-    return keys.unseal(held.sealed_id_token, _purpose(held.issuer, held.subject)).decode()
+    return keys.unseal(held.sealed_id_token, id_token_purpose(held.issuer, held.subject)).decode()
 
 
 def ended_meanwhile(connection: Connection, found: OutsideIdentity) -> bool:

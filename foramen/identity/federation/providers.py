@@ -20,6 +20,7 @@ from foramen.identity.client_checks import check_web_uri
 from foramen.identity.database import utc_now
 from foramen.identity.federation.provider_settings import ProviderSettings
 from foramen.identity.institutions import known_institution
+from foramen.identity.sealed_columns import provider_purpose
 from foramen.identity.sealing import DataKeys
 from foramen.kernel.errors import ConflictError, InvalidRequestError, NotFoundError
 from foramen.kernel.outbound_addresses import Network, parse_networks
@@ -54,16 +55,12 @@ class Provider:
 
     def secret(self, keys: DataKeys) -> str | None:
         """Client secret, opened."""
-        return keys.unseal(self.sealed_secret, _purpose(self.id)).decode() if self.sealed_secret else None
-
-
-def _purpose(provider_id: str) -> str:
-    return f"identity provider {provider_id}"
+        return keys.unseal(self.sealed_secret, provider_purpose(self.id)).decode() if self.sealed_secret else None
 
 
 def seal_secret(keys: DataKeys, provider_id: str, secret: str) -> str:
     """Seal a client secret."""
-    return keys.seal(secret.encode(), _purpose(provider_id))
+    return keys.seal(secret.encode(), provider_purpose(provider_id))
 
 
 def parse_settings(values: dict[str, Any]) -> ProviderSettings:

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, delete
 
 from foramen.identity import tables
 from foramen.identity.opaque_tokens import digest, new_opaque_token
+from foramen.identity.sealed_columns import journey_purpose
 from foramen.identity.sealing import DataKeys
 
 SIGN_IN, LINK, SIGN_OUT = "sign-in", "link", "sign-out"
@@ -66,7 +67,7 @@ def begin(
             purpose=purpose,
             session_digest=session_digest,
             fresh=fresh,
-            sealed_destination=keys.seal(json.dumps(destination or {}).encode(), f"federation {key}"),
+            sealed_destination=keys.seal(json.dumps(destination or {}).encode(), journey_purpose(key)),
             created_at=now,
             expires_at=now + LIFETIME,
         )
@@ -97,5 +98,5 @@ def take(
     ).one_or_none()
     if row is None or not browser:
         return None
-    destination = json.loads(keys.unseal(row.sealed_destination, f"federation {digest(state)}"))
+    destination = json.loads(keys.unseal(row.sealed_destination, journey_purpose(digest(state))))
     return Pending(row.purpose, row.session_digest, row.fresh, destination, row.created_at)

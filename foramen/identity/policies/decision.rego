@@ -14,8 +14,27 @@ covers(scope, type, action) if {
 	bare := split(scope, "?")
 	halves := split(bare[0], ".")
 	named := split(halves[0], "/")
-	named[1] in {"*", type}
+	reaches(named[0], named[1], type)
 	contains(halves[1], action)
+}
+
+reaches(_, named, type) if named == type
+
+# The audit trail tells what others did: among people it is for whom a scope names it, and patients in their own record.
+reaches(context, named, type) if {
+	named == "*"
+	not leaves_out(context, type)
+}
+
+reaches(context, named, _) if {
+	named == "*"
+	context == "patient"
+	input.role == "patient"
+}
+
+leaves_out(context, type) if {
+	context != "system"
+	type == "AuditEvent"
 }
 
 # Permissions are written for context `user/`; `patient/` reaches less.

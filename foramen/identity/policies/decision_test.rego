@@ -157,3 +157,11 @@ test_an_unknown_role_may_nothing if {
 test_nothing_asked_is_refused if {
 	not decision.allow with input as {}
 }
+
+test_a_wildcard_leaves_out_the_audit_trail if {
+	audit := with_changes(physician, {"type": "AuditEvent"})
+	not decision.allow with input as audit
+	not decision.allow with input as with_changes(audit, {"scopes": ["user/AuditEvent.rs"]})
+	auditor := with_changes(audit, {"role": "system-administrator", "scopes": ["user/AuditEvent.rs"]})
+	decision.allow with input as auditor
+}

@@ -57,7 +57,7 @@ permissions := {
 	"read-own-record": {
 		"zh": "查看本人病历",
 		"en": "read one's own record",
-		"scopes": ["patient/*.rs"],
+		"scopes": ["patient/*.rs", "patient/AuditEvent.rs"],
 		"identified": true,
 	},
 	"read-pseudonymised": {

@@ -63,7 +63,11 @@ test_an_unknown_role_has_nothing if {
 
 test_rights_of_a_patient if {
 	answer := permissions.rights with input as subject("patient", [], [])
-	answer == {"permissions": ["read-own-record"], "scopes": ["patient/*.rs"], "reachable": ["read-own-record"]}
+	answer == {
+		"permissions": ["read-own-record"],
+		"scopes": ["patient/*.rs", "patient/AuditEvent.rs"],
+		"reachable": ["read-own-record"],
+	}
 }
 
 test_rights_of_a_service_are_empty if {

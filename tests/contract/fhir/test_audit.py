@@ -134,7 +134,7 @@ async def test_a_write_to_several_records_is_in_nobodys(api: Api) -> None:
         "participant": [{"actor": {"reference": f"Patient/{name}"}, "status": "needs-action"} for name in ("cc", "dd")],
     }
     await api.put_ok(appointment)
-    cc = api.as_("patient/*.rs", patient="cc")
+    cc = api.as_("patient/*.rs", patient="cc", fhirUser="Patient/cc")
     own = (await cc.get("/fhir/AuditEvent?_count=1000")).json()
     assert "Patient/cc" in str(own)
     assert not {"Patient/dd", "Observation/o-dd", "Observation/gone-dd", "Appointment/together"} & {
@@ -157,7 +157,7 @@ async def test_a_patient_who_writes_into_anothers_record_does_not_find_the_event
     await parent.put_ok({**observation("Patient/dd"), "id": "o-dd"})
     (event,) = await api.ids("AuditEvent?entity=Observation/o-dd")
     assert (await api.get(f"/fhir/AuditEvent/{event}")).status_code == 200
-    cc = api.as_("patient/*.rs", patient="cc")
+    cc = api.as_("patient/*.rs", patient="cc", fhirUser="Patient/cc")
     refused(await cc.get(f"/fhir/AuditEvent/{event}"), 404, "not-found")
 
 

@@ -148,3 +148,14 @@ def test_refresh_only_narrows():
 
 def test_unknown_scopes_are_named():
     assert unknown_scopes("openid user/*.rs system/*.x launch/patient magic") == ["system/*.x", "magic"]
+
+
+def test_a_wildcard_of_people_leaves_out_the_audit_trail():
+    allowed = parse_scopes("user/*.rs patient/*.rs")
+    both = ("user", "patient")
+    assert grant("user/AuditEvent.rs patient/AuditEvent.rs", "user/*.rs patient/*.rs", allowed, both) == ""
+    named = parse_scopes("user/*.rs user/AuditEvent.rs")
+    assert grant("user/AuditEvent.rs", "user/AuditEvent.rs", named, both) == "user/AuditEvent.rs"
+    assert grant("user/*.rs", "user/*.rs", allowed, both) == "user/*.rs"
+    assert narrowed("user/AuditEvent.rs", "user/*.rs") is None
+    assert narrowed("system/AuditEvent.rs", "system/*.rs") == "system/AuditEvent.rs"
