@@ -113,7 +113,8 @@ def next_cursor(bundle: dict[str, Any]) -> str | None:
     """Return the `_cursor` of the page after this one, to be sent with the same search; None on the last page."""
     for link in bundle.get("link", []):
         if link.get("relation") == "next":
-            return parse_qs(urlsplit(link["url"]).query).get("_cursor", [None])[0]
+            cursors = parse_qs(urlsplit(link["url"]).query).get("_cursor", [])
+            return cursors[0] if cursors else None
     return None
 
 
