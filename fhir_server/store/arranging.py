@@ -57,7 +57,6 @@ _ENOUGH = 2000
 _KEPT_S = 60.0
 _MOST_KEPT = 20_000
 _VALUES = RangeValues | NumberPair | StringValues | StringPattern
-_NESTED = (AnyOf, AllOf, Not, Chained, ReverseChained)
 _counts: dict[tuple[str, Condition], tuple[float, int]] = {}
 
 
@@ -73,7 +72,7 @@ async def arrange(connection: Any, selection: Selection, *, in_order: bool = Fal
     if at_once is not None:
         return at_once
     conditions = [
-        await _resolve(connection, selection.resource_type, item) if isinstance(item, _NESTED) else item
+        await _resolve(connection, selection.resource_type, item) if _leads_elsewhere(item) else item
         for item in opened(selection.conditions)
     ]
     conditions = paired(selection.resource_type, about_one(conditions))
@@ -88,7 +87,7 @@ def arranged_at_once(selection: Selection) -> Selection | None:
     if selection.arranged:
         return selection
     conditions = list(opened(selection.conditions))
-    if any(isinstance(item, _NESTED) for item in conditions):
+    if any(map(_leads_elsewhere, conditions)):
         return None
     conditions = paired(selection.resource_type, about_one(conditions))
     conditions.sort(key=usual_rank)
@@ -98,6 +97,16 @@ def arranged_at_once(selection: Selection) -> Selection | None:
 
 
 # Chains
+
+
+def _leads_elsewhere(condition: Condition) -> bool:
+    """Whether a condition asks something of other resources, which are looked for first."""
+    match condition:
+        case AnyOf(inner) | AllOf(inner):
+            return any(map(_leads_elsewhere, inner))
+        case Not(negated):
+            return _leads_elsewhere(negated)
+    return isinstance(condition, Chained | ReverseChained)
 
 
 async def _resolve(connection: Any, resource_type: str, condition: Condition) -> Condition:

@@ -13,6 +13,8 @@ from functools import lru_cache
 from typing import Any
 
 from fhir_server.search.conditions import (
+    AllOf,
+    AnyOf,
     AnyPosting,
     Condition,
     InInstitution,
@@ -146,6 +148,10 @@ def slotted(condition: Condition, values: list[int]) -> Condition:
         case InInstitution(managed, patients, beyond, asked):
             found = [slots_for(item, values) for item in (managed, patients, asked)]
             return InInstitution(found[0], found[1], beyond, found[2])
+        case AnyOf(inner):
+            return AnyOf(tuple([slotted(item, values) for item in inner]))
+        case AllOf(inner):
+            return AllOf(tuple([slotted(item, values) for item in inner]))
         case Present() | Nothing():
             return condition
     raise NoShapeError

@@ -79,11 +79,12 @@ class IdentityService:
         # The hash for unknown names is made once, here, so that the first unknown name takes no longer than others.
         await asyncio.to_thread(password_matches, None, "")
         self.watch_revocations()
+        keys = partial(watch_data_keys, self._env.data_keys)
         self._tasks += [
             asyncio.create_task(_keep_running(self._audit.run), name="identity audit delivery"),
             asyncio.create_task(_keep_running(self._alerts.run), name="identity break-glass alerts"),
             asyncio.create_task(_keep_running(partial(keep_house, self._database)), name="identity housekeeping"),
-            asyncio.create_task(_keep_running(partial(watch_data_keys, self._env.data_keys)), name="identity data keys"),
+            asyncio.create_task(_keep_running(keys), name="identity data keys"),
         ]
 
     def watch_revocations(self) -> None:

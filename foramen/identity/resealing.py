@@ -65,7 +65,7 @@ def reseal(transaction: Transaction, keys: DataKeys, columns: Iterable[SealedCol
 def values_of(connection: Connection, key_id: str) -> int:
     """Count the values that a key has sealed."""
     return sum(
-        _count(connection, one, func.split_part(one.column, ":", place).__eq__(key_id) & one.column.startswith(version))
+        _count(connection, one, (func.split_part(one.column, ":", place) == key_id) & one.column.startswith(version))
         for one in SEALED_COLUMNS
         for version, place in (("v1:", 2), ("v2:", 3))
     )

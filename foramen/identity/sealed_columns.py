@@ -64,9 +64,7 @@ class SealedColumn:
 SEALED_COLUMNS = (
     SealedColumn(tables.totp_device, "sealed_secret", "id", ("account", "id"), totp_purpose),
     SealedColumn(tables.identity_provider, "sealed_secret", "id", ("id",), provider_purpose),
-    SealedColumn(
-        tables.federation_request, "sealed_destination", "state_digest", ("state_digest",), journey_purpose
-    ),
+    SealedColumn(tables.federation_request, "sealed_destination", "state_digest", ("state_digest",), journey_purpose),
     SealedColumn(
         tables.federated_session, "sealed_id_token", "session_digest", ("issuer", "subject"), id_token_purpose
     ),

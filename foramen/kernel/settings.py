@@ -113,7 +113,7 @@ class Settings(BaseSettings):
     )
     kms_command: str | None = Field(
         default=None,
-        description="Command (no shell) that wraps and unwraps the data keys in a KMS; without it they lie in the file.",
+        description="Command (no shell) that wraps and unwraps the data keys by a KMS; none: they lie in the file.",
     )
     kms_timeout_s: float = Field(default=10.0, gt=0, le=300, description="Seconds that the KMS command may take.")
     launcher: Literal["off", "on"] = Field(

@@ -59,7 +59,8 @@ def note(
     holder : the cookie of the session or of the sign-in under way
     """
     key = digest(holder)
-    sealed = keys.seal(found.id_token.encode(), id_token_purpose(found.issuer, found.subject)) if found.id_token else None
+    purpose = id_token_purpose(found.issuer, found.subject)
+    sealed = keys.seal(found.id_token.encode(), purpose) if found.id_token else None
     connection.execute(
         _TABLE.insert().values(
             session_digest=key,

@@ -79,7 +79,7 @@ class KmsCommand:
 
     def _run(self, action: str, given: dict[str, str]) -> dict[str, Any]:
         try:
-            done = subprocess.run(  # noqa: S603 - the operator's own program, no shell
+            done = subprocess.run(
                 [*shlex.split(self.command), action],
                 input=json.dumps(given).encode(),
                 stdout=subprocess.PIPE,

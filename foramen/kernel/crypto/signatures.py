@@ -21,7 +21,7 @@ class SignatureError(InteropError):
 
 
 class AlgorithmUnavailableError(InteropError):
-    """This installation cannot compute an algorithm; another one never takes its place."""
+    """The installation cannot compute an algorithm; another one never takes its place."""
 
 
 class SignatureAlgorithm(Protocol):

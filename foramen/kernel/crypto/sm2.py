@@ -101,7 +101,7 @@ def _descriptors(arguments: list[str]) -> tuple[int, ...]:
 def _ran(command: list[str], given: bytes = b"", keep: tuple[int, ...] = ()) -> tuple[int, bytes]:
     """Run a program; its standard error is dropped, as it may repeat what it was given."""
     try:
-        done = subprocess.run(  # noqa: S603 - a fixed program, no shell
+        done = subprocess.run(
             command,
             input=given,
             stdout=subprocess.PIPE,

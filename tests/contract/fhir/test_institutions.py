@@ -194,7 +194,8 @@ async def test_a_transaction_brings_a_patient_and_the_record(divided: Api, insti
 async def test_no_audit_event_of_others_is_seen(divided: Api) -> None:
     await divided.get("/fhir/Patient/pb")
     await divided.get("/fhir/Observation?_count=1")
-    events = (await person(divided, "a").get("/fhir/AuditEvent?_count=1000")).json().get("entry", [])
+    auditor = divided.as_("user/AuditEvent.rs", fhirUser="Practitioner/d", sub="d", institution="a")
+    events = (await auditor.get("/fhir/AuditEvent?_count=1000")).json().get("entry", [])
     assert events  # Of pa there are some.
     assert not [item for item in events if "pb" in str(item["resource"].get("entity"))]
 

@@ -150,7 +150,7 @@ PATHS = [
     "Patient/a/$everything",
     "Patient/a/$everything?_count=1000",
     "Patient/a/Observation",
-    "Patient/a/*",
+    "Patient/a/*?_count=1000",
     "_history?_count=1000",
     "Observation/_history?_count=1000",
 ]

@@ -1,4 +1,4 @@
-"""Pure parts of signing in: password policy, time steps, recovery codes, sealing, budgets, addresses behind proxies."""
+"""Pure parts of signing in: password policy, time steps, recovery codes, budgets, addresses behind proxies."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from foramen.identity import recovery_codes, throttling, totp
 from foramen.identity.browser_name import browser_name
 from foramen.identity.forwarded import address_behind, parse_proxies
 from foramen.identity.password_policy import COMMON, TOO_LONG, TOO_SHORT, password_fault
-from foramen.identity.sealing import DataKeys, parse_data_keys, read_data_keys
 from foramen.identity.second_factor import second_factor_roles
 from foramen.identity.throttling import Bucket, address_budget, after_failure
-from foramen.kernel.errors import InteropError, InvalidRequestError
+from foramen.kernel.errors import InvalidRequestError
 from foramen.kernel.settings import Settings
 
 NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
@@ -92,39 +91,6 @@ def test_recovery_codes_are_many_long_and_read_as_typed():
     assert all(len(recovery_codes.canonical(code)) == 24 for code in codes)
     assert recovery_codes.canonical(codes[0].lower().replace("-", " ")) == recovery_codes.canonical(codes[0])
     assert recovery_codes.canonical("O0I1B8") == "OOIIBB"
-
-
-def test_sealing_binds_to_its_purpose_and_keys_rotate():
-    old, new = DataKeys((b"a" * 32,)), DataKeys((b"b" * 32, b"a" * 32))
-    sealed = old.seal(b"secret", "totp:a:1")
-    assert b"secret" not in sealed.encode()
-    assert old.seal(b"secret", "totp:a:1") != sealed
-    assert new.unseal(sealed, "totp:a:1") == b"secret"
-    assert not new.is_current(sealed)
-    assert new.is_current(new.seal(b"secret", "x"))
-    for value, purpose in (
-        (sealed, "totp:b:1"),
-        (sealed[:-2] + "AA", "totp:a:1"),
-        ("v1:000000000000:AAAA", "totp:a:1"),
-        ("v2" + sealed[2:], "totp:a:1"),
-        ("", "totp:a:1"),
-    ):
-        with pytest.raises(InteropError):
-            new.unseal(value, purpose)
-    with pytest.raises(InteropError):
-        DataKeys((b"b" * 32,)).unseal(sealed, "totp:a:1")
-
-
-def test_data_keys_file(tmp_path):
-    made = read_data_keys(tmp_path, None)
-    assert read_data_keys(tmp_path, None) == made
-    assert (tmp_path / "secrets" / "data-keys").stat().st_mode & 0o077 == 0
-    assert str(made.keys[0]) not in repr(made)
-    for text in ("", "# none\n", "c2hvcnQ"):
-        with pytest.raises(InteropError):
-            parse_data_keys(text)
-    with pytest.raises(InteropError):
-        read_data_keys(tmp_path, tmp_path / "absent")
 
 
 def test_waits_grow_and_failures_leak_away():

@@ -33,6 +33,12 @@ def test_published_hmac():
     assert digest_algorithm("SHA-256").mac(b"\x0b" * 20, b"Hi There").hex() == expected
 
 
+def test_hmac_of_sm3_is_the_one_of_rfc_2104():
+    own, key, data = digest_algorithm("SM3"), b"\x0b" * 20, b"Hi There"
+    inner, outer = (bytes(byte ^ pad for byte in key.ljust(64, b"\0")) for pad in (0x36, 0x5C))
+    assert own.mac(key, data) == own.digest(outer + own.digest(inner + data))
+
+
 @pytest.mark.parametrize("name", ["SHA-256", "SM3"])
 def test_a_code_depends_on_key_and_data(name: str):
     own = digest_algorithm(name)
