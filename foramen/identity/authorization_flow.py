@@ -20,10 +20,10 @@ from authlib.oidc.core.errors import ConsentRequiredError, InteractionRequiredEr
 from sqlalchemy import Connection
 
 from foramen.identity.audit_outbox import record
-from foramen.identity.authorization_requests import PendingRequest, bind_session, finish_request, save_request
+from foramen.identity.authorization_requests import PendingRequest, bind_session, finish_request, new_request
 from foramen.identity.authorization_server import Authorization, FormRequest
 from foramen.identity.bounded_audit import record_refusal
-from foramen.identity.clients import Client, find_client
+from foramen.identity.clients import Client
 from foramen.identity.consents import is_impersonable, remembered_scope
 from foramen.identity.database import utc_now
 from foramen.identity.environment import Environment
@@ -69,8 +69,8 @@ def begin(
     address: str | None,
     *,
     pushed: bool = False,
-) -> Progress | str:
-    """Validate an authorization request; returns the id it is kept under, or how it failed."""
+) -> Progress | tuple[str, PendingRequest]:
+    """Validate an authorization request; returns it with its id, not stored yet, or how it failed."""
     server = env.server(connection)
     form = FormRequest(parameters, {}, "GET", address)
     try:
@@ -86,7 +86,7 @@ def begin(
         if refusal.redirect_uri is None and form.client is not None:
             refusal.redirect_uri = parameters["redirect_uri"]
         return _refused(env, connection, form, refusal)
-    return save_request(connection, form.client.client_id, parameters)
+    return new_request(form.client.client_id, parameters)
 
 
 def _plainly_worded(error: OAuth2Error) -> OAuth2Error:
@@ -150,7 +150,7 @@ def proceed(
     denied: bool = False,
 ) -> Progress:
     """Do the next step of a request; the last one issues the code."""
-    client = find_client(connection, pending.client_id)
+    client = env.server(connection).approved_client(pending.client_id)
     if client is None:
         return Progress(Step.ERROR, detail="invalid_client")
     prompts = pending.parameters.get("prompt", "").split()

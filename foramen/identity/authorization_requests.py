@@ -6,7 +6,7 @@ Only an opaque id travels through the pages, so that nothing in between can be c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, delete, select, update
@@ -31,6 +31,8 @@ class PendingRequest:
     created_at: datetime
     encounter: str | None = None
     """Empty: the person goes on without one."""
+    stored: bool = True
+    """Whether it lies in the database: one that is answered at once never does."""
 
 
 _FIELDS = (
@@ -49,18 +51,23 @@ _FIND = (
 _DELETE = delete(tables.authorization_request).where(_COLUMNS.request_digest == bindparam("wanted"))
 
 
-def save_request(connection: Connection, client_id: str, parameters: dict[str, str]) -> str:
-    """Store a validated request and return its id."""
-    request_id, now = new_opaque_token(), utc_now()
+def new_request(client_id: str, parameters: dict[str, str]) -> tuple[str, PendingRequest]:
+    """Return a validated request and its id; `save_request` keeps it when a page has to be shown first."""
+    request_id = new_opaque_token()
+    pending = PendingRequest(digest(request_id), client_id, parameters, None, None, None, utc_now(), stored=False)
+    return request_id, pending
+
+
+def save_request(connection: Connection, pending: PendingRequest) -> None:
+    """Store a new request as it came; what is settled in it is settled by the pages."""
     values = {
-        "request_digest": digest(request_id),
-        "client_id": client_id,
-        "parameters": parameters,
-        "created_at": now,
-        "expires_at": now + LIFETIME,
+        "request_digest": pending.request_digest,
+        "client_id": pending.client_id,
+        "parameters": pending.parameters,
+        "created_at": pending.created_at,
+        "expires_at": pending.created_at + LIFETIME,
     }
     connection.execute(_INSERT, values)
-    return request_id
 
 
 def find_request(connection: Connection, request_id: str) -> PendingRequest | None:
@@ -73,11 +80,10 @@ def bind_session(connection: Connection, pending: PendingRequest, session_digest
     """Tie a request to a session; what somebody else settled in it is forgotten."""
     if pending.session_digest == session_digest:
         return pending
-    settled = {"session_digest": session_digest, "patient": None, "consented": None, "encounter": None}
-    _change(connection, pending, settled)
-    return PendingRequest(
-        pending.request_digest, pending.client_id, pending.parameters, session_digest, None, None, pending.created_at
-    )
+    if pending.stored:
+        settled = {"session_digest": session_digest, "patient": None, "consented": None, "encounter": None}
+        _change(connection, pending, settled)
+    return replace(pending, session_digest=session_digest, patient=None, consented=None, encounter=None)
 
 
 def settle_patient(connection: Connection, pending: PendingRequest, patient: str) -> None:
@@ -97,7 +103,8 @@ def settle_consent(connection: Connection, pending: PendingRequest, scopes: list
 
 def finish_request(connection: Connection, pending: PendingRequest) -> None:
     """Forget a request that was answered."""
-    connection.execute(_DELETE, {"wanted": pending.request_digest})
+    if pending.stored:
+        connection.execute(_DELETE, {"wanted": pending.request_digest})
 
 
 def _change(connection: Connection, pending: PendingRequest, values: Mapping[str, object]) -> None:

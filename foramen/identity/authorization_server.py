@@ -137,12 +137,20 @@ class SmartAuthorizationServer(AuthorizationServer):  # type: ignore[misc]
         UnauthorizedClientError
             The client is registered but no administrator has approved it yet.
         """
-        if client_id not in self._clients:
-            self._clients[client_id] = find_registration(self.connection, client_id)
-        client = self._clients[client_id]
+        client = self._registration(client_id)
         if client is not None and client.status == PENDING:
             raise UnauthorizedClientError("The client waits for approval by an administrator")
         return client if client is not None and client.status == APPROVED else None
+
+    def approved_client(self, client_id: str) -> Client | None:
+        """Return a client that may act, or None."""
+        client = self._registration(client_id)
+        return client if client is not None and client.status == APPROVED else None
+
+    def _registration(self, client_id: str) -> Client | None:
+        if client_id not in self._clients:
+            self._clients[client_id] = find_registration(self.connection, client_id)
+        return self._clients[client_id]
 
     def save_token(self, token: dict[str, Any], request: FormRequest) -> None:
         """Nothing to do: the grants store what they issue."""

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from foramen.identity.authorization_flow import Progress, Step, proceed
-from foramen.identity.authorization_requests import find_request
+from foramen.identity.authorization_requests import find_request, save_request
 from foramen.identity.endpoints.current_session import current_session
 from foramen.identity.endpoints.par import begin_pushed
 from foramen.identity.environment import MOUNT, Environment
@@ -29,7 +29,12 @@ async def authorize(env: Environment, request: Request) -> Response:
         begun = begin_pushed(env, connection, parameters, address)
         if isinstance(begun, Progress):
             return begun
-        return advance(env, connection, request, begun)
+        request_id, pending = begun
+        session = current_session(env, connection, request)
+        progress = proceed(env, connection, request_id, pending, session, address)
+        if progress.step not in (Step.REDIRECT, Step.ERROR):  # A page comes first: the request waits for its form.
+            save_request(connection, pending)
+        return progress
 
     return to_response(env, request, await env.database.run(work))
 

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from foramen.identity.authorization_flow import Progress, Step, begin, check_smart_parameters
+from foramen.identity.authorization_requests import PendingRequest
 from foramen.identity.authorization_server import Answer, FormRequest, SmartAuthorizationServer
 from foramen.identity.clients import Client
 from foramen.identity.endpoints.token import answer
@@ -49,7 +50,7 @@ def _push(env: Environment, server: SmartAuthorizationServer, form: FormRequest)
 
 def begin_pushed(
     env: Environment, connection: Connection, parameters: dict[str, str], address: str | None
-) -> Progress | str:
+) -> Progress | tuple[str, PendingRequest]:
     """Begin an authorization, from the pushed request when the parameters refer to one (RFC 9126 §4).
 
     Only `client_id` and `request_uri` count then; whatever else the browser brought is ignored.
