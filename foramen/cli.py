@@ -45,7 +45,7 @@ app = typer.Typer(
 app.add_typer(audit.app, name="audit", help="Audit trail: verify, checkpoint, report.")
 app.add_typer(break_glass.app, name="break-glass", help="Emergency access: list, review, end.")
 app.add_typer(client.app, name="client", help="OAuth clients.")
-app.add_typer(keys.app, name="keys", help="Keys that sign tokens.")
+app.add_typer(keys.app, name="keys", help="Keys that sign tokens, and those that seal stored secrets.")
 app.add_typer(user.app, name="user", help="Accounts.")
 app.add_typer(identity_provider.app, name="identity-provider", help="Outside providers that people sign in through.")
 app.add_typer(institution.app, name="institution", help="Institutions that accounts belong to.")

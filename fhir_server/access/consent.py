@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fhir_server.model.references import normalise_reference
 from fhir_server.search.conditions import AllOf, AnyOf, AnyPosting, Condition
-from fhir_server.search.dates import BEGINNING, END, period_range
+from fhir_server.search.dates import BEGINNING, END, date_range, period_range
 from fhir_server.search.hashing import hash64
-from fhir_server.search.parameters import patient_base, type_parameters
+from fhir_server.search.parameters import patient_base, resource_types, type_parameters
 from fhir_server.search.values import token_hashes
 from foramen.kernel.access_context import AccessContext
 
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 _SCOPE = "patient-privacy"
 _TYPES = "http://hl7.org/fhir/resource-types"
 _MAX_NESTING = 3
+_ANNOTATIONS = frozenset({"id", "extension"})
+"""Change the meaning of nothing (https://hl7.org/fhir/R4/extensibility.html); a modifierExtension may."""
+_PERMIT = _ANNOTATIONS | {"type", "period", "actor", "class", "securityLabel"}
+"""Elements of a permit that are read; what any other says would limit it."""
+_ACTOR = _ANNOTATIONS | {"role", "reference"}
+_PERIOD = _ANNOTATIONS | {"start", "end"}
 
 
 class ConsentPolicy(Protocol):
@@ -77,24 +83,47 @@ def denials_of(consent: dict[str, Any], own_url: str) -> list[Denial]:
 def _read(provision: dict[str, Any], patient: str, own_url: str, found: list[Denial], depth: int) -> None:
     nested = provision.get("provision") or []
     if provision.get("type") == "deny":
-        permits = tuple(_limits(item, own_url) for item in nested if item.get("type") == "permit")
-        found.append(Denial(patient, _limits(provision, own_url), permits))
+        permits = (item for item in nested if item.get("type") == "permit" and _is_understood(item))
+        found.append(Denial(patient, _limits(provision, own_url), tuple(_limits(item, own_url) for item in permits)))
     elif depth < _MAX_NESTING:
         for item in nested:
             _read(item, patient, own_url, found, depth + 1)
 
 
 def _limits(provision: dict[str, Any], own_url: str) -> Limits:
-    actors = {
-        normalise_reference(reference, own_url)
-        for actor in provision.get("actor") or []
-        if (reference := (actor.get("reference") or {}).get("reference"))
-    }
-    types = {c["code"] for c in provision.get("class") or [] if c.get("system") == _TYPES and c.get("code")}
-    securities = [c for c in provision.get("securityLabel") or [] if c.get("code")]
-    labels = {(c.get("system") or "", c["code"].casefold()) for c in securities}
+    """Read whom and what a provision speaks of. A limit that cannot be read whole is none: a denial then hides more."""
+    actors, classes, labels = (provision.get(name) or [] for name in ("actor", "class", "securityLabel"))
+    named = {normalise_reference(_literal(actor), own_url) for actor in actors} if all(map(_literal, actors)) else set()
+    types = {item["code"] for item in classes} if all(map(_is_type, classes)) else set()
+    known = all(label.get("code") for label in labels)
+    coded = {(label.get("system") or "", label["code"].casefold()) for label in labels} if known else set()
     low, high = period_range(provision.get("period") or {}) or (BEGINNING, END)
-    return Limits(frozenset(actors), frozenset(types), frozenset(labels), low, high)
+    return Limits(frozenset(named), frozenset(types), frozenset(coded), low, high)
+
+
+def _is_understood(permit: dict[str, Any]) -> bool:
+    """Whether all that limits a permit is read: what is not read would make it permit more than the patient said."""
+    period: dict[str, Any] = permit.get("period") or {}
+    return (
+        _only(permit, _PERMIT)
+        and all(_only(actor, _ACTOR) and _literal(actor) for actor in permit.get("actor") or [])
+        and all(map(_is_type, permit.get("class") or []))
+        and _only(period, _PERIOD)
+        and all(date_range(period[name]) is not None for name in ("start", "end") if period.get(name))
+    )
+
+
+def _only(element: dict[str, Any], names: frozenset[str]) -> bool:
+    return names.issuperset(name for name, value in element.items() if value not in (None, [], {}))
+
+
+def _literal(actor: dict[str, Any]) -> str:
+    """Return the reference by which an actor is named, "" when only an identifier or a text names them."""
+    return (actor.get("reference") or {}).get("reference") or ""
+
+
+def _is_type(coding: dict[str, Any]) -> bool:
+    return coding.get("system") == _TYPES and coding.get("code") in resource_types()
 
 
 def _codes(concept: dict[str, Any] | None) -> set[str]:

@@ -19,7 +19,7 @@ from fhir_server.access.security_context import BINARY, UNKNOWN, marker, securit
 from fhir_server.search.conditions import AllOf, AnyOf, AnyPosting, Condition
 from fhir_server.search.hashing import hash64, resource_key
 from fhir_server.search.parameters import patient_base, resource_types
-from foramen.kernel.access_context import AccessContext, Reach, Scope
+from foramen.kernel.access_context import NAMED_ALONE, AccessContext, Reach, Scope
 from foramen.kernel.errors import ForbiddenError
 
 if TYPE_CHECKING:
@@ -211,7 +211,8 @@ class Access:
     @cached_property
     def _closed_contexts(self) -> frozenset[str]:
         closed = frozenset(name for name in resource_types() if not self._sees_context(name))
-        return closed | {UNKNOWN} if closed else closed
+        # Who sees all but the audit trail sees whatever a Binary is about.
+        return closed | {UNKNOWN} if closed - NAMED_ALONE else frozenset()
 
     def _sees_context(self, resource_type: str) -> bool:
         """Whether all resources of the type may be seen, or a patient's record is closed to what names the patient."""

@@ -197,6 +197,8 @@ async def _parts(call: Call, erasure: Erasure) -> list[dict[str, Any]]:
     moments = {"requested": erasure.requested, "decided": erasure.decided, "finished": erasure.finished}
     parts: list[dict[str, Any]] = [{"name": name, "valueString": text} for name, text in texts.items() if text]
     parts += [{"name": n, "valueInstant": at.astimezone(UTC).isoformat()} for n, at in moments.items() if at]
+    if erasure.status == "approved":  # Until it is done there is a checkpoint, and no outcome.
+        return parts
     parts += [_outcome(name, value) for name, value in erasure.outcome.items() if value not in (None, [], {})]
     return parts
 

@@ -136,6 +136,16 @@ async def count_events(connection: Any, key: int) -> int:
     return int(found)
 
 
+async def count_versions(connection: Any, rows: list[int]) -> int:
+    """Return how many versions these resources have, the newest and the earlier ones."""
+    found = await connection.fetchval(
+        "SELECT (SELECT count(*) FROM fhir.resource WHERE row = ANY($1))"
+        " + (SELECT count(*) FROM fhir.history WHERE row = ANY($1))",
+        rows,
+    )
+    return int(found)
+
+
 async def binaries_in(connection: Any, keys: list[int]) -> list[str]:
     """Return ids of the Binaries whose securityContext names one of these resources."""
     records = await connection.fetch(

@@ -22,7 +22,10 @@ CLOSED = ("restricted", "erased", "refused", "held", "lifted")
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """One request. `requesters` are all names of who asked; nobody of them may approve."""
+    """One request. `requesters` are all names of who asked; nobody of them may approve.
+
+    `outcome` of an approved one is its checkpoint: what was decided, and how far it is.
+    """
 
     id: str
     patient: str
@@ -107,6 +110,13 @@ async def decide(connection: Any, erasure_id: str, status: str, by: str, note: s
         by,
         note,
         job,
+    )
+
+
+async def checkpoint(connection: Any, erasure_id: str, state: dict[str, Any]) -> None:
+    """Write down what was decided and how far an approved erasure is; whatever job goes on with it reads it."""
+    await connection.execute(
+        "UPDATE fhir.erasure SET outcome = $2 WHERE id = $1 AND status = 'approved'", erasure_id, orjson.dumps(state)
     )
 
 

@@ -1,8 +1,8 @@
 """The job that carries out an approved erasure: close the record, look what the law says, remove, tell (ADR 0028).
 
 Every step can be begun again: what is gone is not found any more, and what was decided before the first removal is kept
-in the job's checkpoint. The Patient goes last, with the resources that name the person; until then it tells what to
-look for.
+with the request, which outlives a job that fails. The Patient goes last, with the resources that name the person; until
+then it tells what to look for.
 """
 
 from __future__ import annotations
@@ -56,8 +56,10 @@ class Erasing:
             request = await erasures.find(connection, self._id, self._patient)
         if request is None or request.status != "approved":
             return
+        self._state = self._state or dict(request.outcome)  # Of an earlier job, when it was approved once more.
         await self._settle()
         record = await self._collect()
+        await self._close_binaries(record)
         if "decision" not in self._state:
             await self._decide(record)
         decision = self._state["decision"]
@@ -94,6 +96,17 @@ class Erasing:
 
             return await collect(connection, self._patient, self._server.own_url, told)
 
+    async def _close_binaries(self, record: Record) -> None:
+        """Close what is theirs only because they refer to it; it stays closed should the job end before it is gone."""
+        async with self._job.connections.lend() as connection:
+            await erasures.close(connection, self._patient, "erasing", self._id, record.binaries)
+        self._server.restrictions.forget()
+
+    async def _keep(self, connection: Any, progress: str | None = None) -> None:
+        """Write down how far it is, in the transaction of what was done."""
+        await erasures.checkpoint(connection, self._id, self._state)
+        await self._job.save(self._state, progress, connection=connection)
+
     async def _decide(self, record: Record) -> None:
         """Say once what is done, before anything is removed: later the record would tell another story."""
         limits = self._server.limits
@@ -109,7 +122,8 @@ class Erasing:
             "residue": sorted(record.residue)[:_MOST_NAMED],
             "kept_binaries": len(record.kept_binaries),
         }
-        await self._job.save(self._state, "decided")
+        async with self._job.connections.lend() as connection, connection.transaction():
+            await self._keep(connection, "decided")
 
     # Within the retention
 
@@ -122,20 +136,22 @@ class Erasing:
             "resources": self._state["counts"],
             **_told(copies),
         }
-        await self._finish("restricted", "restricted", outcome, binaries=record.binaries)
+        await self._finish("restricted", outcome)
 
     async def _stop(self, holds: list[Hold]) -> None:
         """A legal hold came meanwhile: what is left stays, closed."""
         outcome = {
             "decision": "held",
             "holds": [hold.id for hold in holds],
-            "removedVersions": self._state.get("removed", 0),
+            "resources": self._state["counts"],
+            "removedVersions": self._state["removed"],
+            "studies": self._state["studies"],
         }
-        await self._finish("held", "restricted", outcome)
+        await self._finish("held", outcome)
 
-    async def _finish(self, status: str, closed: str, outcome: dict[str, Any], **more: Any) -> None:
+    async def _finish(self, status: str, outcome: dict[str, Any]) -> None:
         async with self._job.connections.lend() as connection, connection.transaction():
-            await self._close(connection, status, closed, outcome, **more)
+            await self._close(connection, status, "restricted", outcome)
         self._server.restrictions.forget()
 
     async def _close(
@@ -188,7 +204,7 @@ class Erasing:
                 )
                 total = sum(self._state["counts"].values())
                 progress = f"removing, {self._state['removed']} versions of {total} resources"
-                await self._job.save(self._state, progress, connection=connection)
+                await self._keep(connection, progress)
         if holds:
             await self._stop(holds)
         return not holds
@@ -199,7 +215,7 @@ class Erasing:
             holds = await legal_holds.over(connection, record.key)
             if not holds:
                 self._state["removed"] += await erasing.remove_versions(connection, record.versions)
-                await self._job.save(self._state, connection=connection)
+                await self._keep(connection)
         if holds:
             await self._stop(holds)
         return not holds
@@ -244,7 +260,7 @@ class Erasing:
             for stored, content in changed:
                 await erasing.rewrite_version(connection, stored.row, stored.version, content)
             self._state["scrubbed"] = sorted({*self._state["scrubbed"], *written})[:_MOST_NAMED]
-            await self._job.save(self._state, connection=connection)
+            await self._keep(connection)
 
     async def _scrub_versions(self, record: Record) -> None:
         own_url = self._server.own_url

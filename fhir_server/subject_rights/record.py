@@ -192,7 +192,8 @@ async def _binaries(connection: Any, record: Record) -> None:
         record.kept_binaries = sorted(others)
     record.binaries = sorted(own)
     keys = [resource_key("Binary", logical_id) for logical_id in record.binaries]
-    for row, reference in (await erasing.rows_of(connection, keys)).items():
-        if row not in record.rows:
-            record.counts["Binary"] += 1
-            record.rows[row] = reference
+    found = await erasing.rows_of(connection, keys)
+    more = {row: reference for row, reference in found.items() if row not in record.rows}
+    record.rows |= more
+    record.counts["Binary"] += len(more)
+    record.count_versions += await erasing.count_versions(connection, list(more))

@@ -49,7 +49,7 @@ PAGES: tuple[Page, ...] = (
     Page(_ONE, {"GET": accounts.account_page}, _ACCOUNTS),
     Page(f"{_ONE}/edit", _both(accounts.edit_account_page, accounts.edit_account), _ACCOUNTS, recent=True),
     Page(f"{_ONE}/disable", _both(account_actions.ask_disable, account_actions.disable), _ACCOUNTS),
-    Page(f"{_ONE}/enable", _both(account_actions.ask_enable, account_actions.enable), _ACCOUNTS),
+    Page(f"{_ONE}/enable", _both(account_actions.ask_enable, account_actions.enable), _ACCOUNTS, recent=True),
     Page(f"{_ONE}/unlock", {"POST": account_actions.unlock}, _ACCOUNTS),
     Page(
         f"{_ONE}/reset-second-factor", _both(account_actions.ask_reset, account_actions.reset), _ACCOUNTS, recent=True

@@ -44,12 +44,15 @@ def review(
 ) -> None:
     """Judge an occasion that is over; nobody judges the own one, and it is done once."""
     from foramen.identity.accounts import require_account
+    from foramen.identity.break_glass import Wall
     from foramen.identity.break_glass import review as judge
     from foramen.identity.database import transaction
     from foramen.kernel.database_url import database_url
 
     with transaction(database_url(get_settings())) as connection:
-        done = judge(connection, require_account(connection, by), case, verdict, note)
+        # Whose patient it was is asked of the record, by the administration app; here only who acts everywhere judges.
+        wall = Wall(get_settings().institutions)
+        done = judge(connection, require_account(connection, by), case, verdict, note, wall=wall)
     typer.echo(json.dumps(_described(done), indent=2, ensure_ascii=False, default=str))
 
 

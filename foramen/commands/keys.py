@@ -136,7 +136,7 @@ def drop_data(kid: Annotated[str, typer.Argument(help="Generation, as `foramen k
 def _report(kid: str, cipher: str, done: Resealed, *, goes_on: bool) -> dict[str, Any]:
     report: dict[str, Any] = {"kid": kid, "cipher": cipher, "new": not goes_on, "resealed": dict(done.done)}
     if not done.complete:
-        report |= {"unreadable": dict(done.unreadable), "left": done.left}
+        report |= {"unreadable": dict(+done.unreadable), "left": done.left}
     return report
 
 

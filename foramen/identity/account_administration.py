@@ -11,9 +11,17 @@ from sqlalchemy import Connection, update
 
 from foramen.identity import accounts, tables
 from foramen.identity.accounts import Account
-from foramen.identity.administration import MANAGE_ACCOUNTS, note, require
+from foramen.identity.administration import (
+    MANAGE_ACCOUNTS,
+    Belongings,
+    links_of,
+    locked_account,
+    note,
+    require,
+)
+from foramen.identity.delegations import end_loans
 from foramen.identity.institutions import known_institution
-from foramen.identity.permissions import end_exceeding, lock_account
+from foramen.identity.permissions import end_exceeding
 from foramen.identity.roles import PATIENT, ROLES
 from foramen.identity.second_factor import reset_second_factor
 from foramen.kernel.errors import ConflictError, InvalidRequestError
@@ -27,7 +35,7 @@ def unlock(connection: Connection, administrator: Account, name: str) -> None:
     ForbiddenError, NotFoundError
         The policy refuses, or there is no such account.
     """
-    target = accounts.require_account(connection, name)
+    target = locked_account(connection, name)
     require(connection, administrator, MANAGE_ACCOUNTS, target)
     accounts.unlock_account(connection, name)
     note(connection, administrator, target, "unlocked")
@@ -41,22 +49,26 @@ def reset_factors(connection: Connection, administrator: Account, name: str, rea
     ForbiddenError, NotFoundError
         The policy refuses, or there is no such account.
     """
-    target = accounts.require_account(connection, name)
+    target = locked_account(connection, name)
     require(connection, administrator, MANAGE_ACCOUNTS, target)
     reset_second_factor(connection, name)
     note(connection, administrator, target, f"reset: {reason}", "second-factor")
 
 
-def change_account(connection: Connection, administrator: Account, wanted: Account) -> Account:
+def change_account(
+    connection: Connection, administrator: Account, wanted: Account, *, belongings: Belongings | None = None
+) -> Account:
     """Change role, institution and links of an account; its access ends, as what it may do has changed.
 
     Who gets another role signs in again, with the factors that role needs. Single permissions out of reach of the new
     role count no more; they are not removed. Whom an account stands for is said once: what the former holder knows and
-    owns (password, factors, consents) must not pass to another person, who gets an account of their own.
+    owns (password, factors, consents) must not pass to another person, who gets an account of their own. Who goes to
+    another institution lends and borrows no more.
 
     Parameters
     ----------
     wanted : the account as it shall be; `name` says which, `disabled` is not looked at
+    belongings : of the persons it shall newly stand for; who is missing there belongs to no institution
 
     Raises
     ------
@@ -67,10 +79,11 @@ def change_account(connection: Connection, administrator: Account, wanted: Accou
     ConflictError
         The account stands for another Practitioner or Patient.
     """
-    now = accounts.require_account(connection, wanted.name)
+    now = locked_account(connection, wanted.name)
     require(connection, administrator, MANAGE_ACCOUNTS, now)
     shall = replace(wanted, disabled=now.disabled)
-    require(connection, administrator, MANAGE_ACCOUNTS, shall)
+    new = [link for link in links_of(shall) if link not in links_of(now)]
+    require(connection, administrator, MANAGE_ACCOUNTS, shall, links=[(belongings or {}).get(link, ()) for link in new])
     if shall == now:
         return now
     if shall.role not in ROLES:
@@ -85,20 +98,19 @@ def change_account(connection: Connection, administrator: Account, wanted: Accou
         "patient": accounts.logical_id(shall.patient, "Patient"),
         "institution": known_institution(connection, shall.institution),
     }
-    lock_account(connection, now.name)
     connection.execute(update(tables.account).where(tables.account.c.name == now.name).values(**values))
     accounts.end_access(connection, now.name)
+    if values["institution"] != now.institution:
+        end_loans(connection, now.name, administrator.name)
     end_exceeding(connection, now.name)  # those who borrow from it
-    note(connection, administrator, shall, _difference(now, shall))
+    note(connection, administrator, shall, ", ".join([*_difference(now, shall), *new]))
     return accounts.require_account(connection, now.name)
 
 
-def _difference(old: Account, new: Account) -> str:
-    """Say what changed, for the audit: roles and institutions by name, of the links only that they did."""
-    said = [
+def _difference(old: Account, new: Account) -> list[str]:
+    """Say what changed, for the audit: roles and institutions by name."""
+    return [
         f"{part} {getattr(old, part) or 'none'} to {getattr(new, part) or 'none'}"
         for part in ("role", "institution")
         if getattr(old, part) != getattr(new, part)
     ]
-    said += [f"{part} changed" for part in ("practitioner", "patient") if getattr(old, part) != getattr(new, part)]
-    return ", ".join(said)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, true
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select, true
 
 from foramen.identity import tables
 from foramen.identity.accounts import Account
@@ -15,7 +15,7 @@ from foramen.identity.database import utc_now
 
 ACTIVE, LOCKED, DISABLED = "active", "locked", "disabled"
 STATES = (ACTIVE, LOCKED, DISABLED)
-_ACCOUNT = tables.account.c
+_ACCOUNT, _KNOWN = tables.account.c, tables.known_device.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,8 @@ def listed_account(connection: Connection, account: Account) -> ListedAccount:
 
 def _columns(now: datetime) -> tuple[ColumnElement[Any], ...]:
     names = ("name", "role", "practitioner", "patient", "institution", "disabled", "created_at")
-    until = func.greatest(_ACCOUNT.locked_until, _ACCOUNT.codes_locked_until)
+    here = select(func.max(_KNOWN.locked_until)).where(_KNOWN.account == _ACCOUNT.name).scalar_subquery()
+    until = func.greatest(_ACCOUNT.locked_until, _ACCOUNT.codes_locked_until, here)
     return (*(_ACCOUNT[name] for name in names), func.nullif(func.greatest(until, now), now))
 
 
@@ -82,9 +83,11 @@ def _listed(row: Any) -> ListedAccount:
 
 
 def is_locked_at(now: datetime) -> ColumnElement[bool]:
-    """Condition: failed passwords or codes keep the account locked."""
+    """Condition: failed passwords or codes keep the account locked, be it in one of its own browsers only."""
     return or_(
-        func.coalesce(_ACCOUNT.locked_until > now, False), func.coalesce(_ACCOUNT.codes_locked_until > now, False)
+        func.coalesce(_ACCOUNT.locked_until > now, False),
+        func.coalesce(_ACCOUNT.codes_locked_until > now, False),
+        exists().where(_KNOWN.account == _ACCOUNT.name, _KNOWN.locked_until > now),
     )
 
 

@@ -16,6 +16,7 @@ from foramen.identity import tables
 from foramen.identity.audit_outbox import record
 from foramen.identity.database import transaction, utc_now
 from foramen.identity.institutions import known_institution
+from foramen.identity.known_devices import count_here, forget_failures, lock_here
 from foramen.identity.lockout import MAX_FAILED_ATTEMPTS, Lock, after_attempt
 from foramen.identity.password_policy import check_password
 from foramen.identity.passwords import hash_password
@@ -221,10 +222,11 @@ def disable_account(connection: Connection, name: str) -> None:
 
 
 def is_locked(connection: Connection, name: str, now: datetime) -> bool:
-    """Whether failed passwords or codes keep an account locked now."""
-    column = tables.account.c
+    """Whether failed passwords or codes keep an account locked now, be it in one of its own browsers only."""
+    column, known = tables.account.c, tables.known_device.c
     row = connection.execute(select(column.locked_until, column.codes_locked_until).where(column.name == name)).one()
-    return any(until is not None and until > now for until in row)
+    here = connection.execute(select(known.locked_until).where(known.account == name)).scalars()
+    return any(until is not None and until > now for until in (*row, *here))
 
 
 def enable_account(connection: Connection, name: str) -> None:
@@ -239,7 +241,7 @@ def enable_account(connection: Connection, name: str) -> None:
 
 
 def unlock_account(connection: Connection, name: str) -> None:
-    """End the lock that failed passwords or codes have put on an account.
+    """End the lock that failed passwords or codes have put on an account, also in its own browsers.
 
     Raises
     ------
@@ -249,6 +251,7 @@ def unlock_account(connection: Connection, name: str) -> None:
     fresh = {"failed_attempts": 0, "locked_until": None, "locks": 0}
     codes = {"code_failures": 0, "codes_locked_until": None, "code_locks": 0}
     _change(connection, name, **fresh, **codes)
+    forget_failures(connection, name)
 
 
 def set_password_hash(connection: Connection, name: str, password_hash: str, kept_session: str | None) -> None:
@@ -268,9 +271,13 @@ def _change(connection: Connection, name: str, **values: object) -> None:
 
 
 def end_access(connection: Connection, name: str, kept_session: str | None = None) -> None:
-    """End an account's sessions, sign-ins under way, refresh tokens and access tokens, but those of `kept_session`."""
+    """End an account's sessions, sign-ins under way, refresh tokens and access tokens, but those of `kept_session`.
+
+    So does a link for a new password: it was made for the account as it was.
+    """
     now, family, session = utc_now(), tables.token_family.c, tables.session.c
-    connection.execute(delete(tables.partial_sign_in).where(tables.partial_sign_in.c.account == name))
+    for table in (tables.partial_sign_in, tables.password_link):
+        connection.execute(delete(table).where(table.c.account == name))
     connection.execute(
         delete(tables.session).where(session.account == name, session.session_digest.is_distinct_from(kept_session))
     )
@@ -289,17 +296,22 @@ def end_access(connection: Connection, name: str, kept_session: str | None = Non
 
 @dataclass(frozen=True, slots=True)
 class SignInAttempt:
-    """What is needed to check a password; `password_hash` is None where no password can be right."""
+    """What is needed to check a password; `password_hash` is None where no password can be right.
+
+    `device`: the cookie of the browser the attempt was counted in; None: it was counted for the account.
+    """
 
     known: bool
     password_hash: str | None
+    device: str | None = None
 
 
-def begin_sign_in(connection: Connection, name: str, now: datetime) -> SignInAttempt:
+def begin_sign_in(connection: Connection, name: str, device: str | None, now: datetime) -> SignInAttempt:
     """Count one attempt before the password is looked at, so that attempts in parallel cannot pass the limit.
 
-    The fifth failure locks the account, longer each time (`lockout`). Known and unknown, disabled and locked names cost
-    the same statements.
+    The fifth failure locks, longer each time (`lockout`): in a browser that the account is known in (`device`, its
+    device cookie) there alone, so that guesses of strangers never keep its person out; else the account for all other
+    browsers. Known and unknown, disabled and locked names cost the same statements.
     """
     column = tables.account.c
     row = connection.execute(
@@ -307,22 +319,37 @@ def begin_sign_in(connection: Connection, name: str, now: datetime) -> SignInAtt
         .where(column.name == name)
         .with_for_update(key_share=True)
     ).one_or_none()
-    lock = Lock(row.failed_attempts, row.locked_until, row.locks) if row else Lock()
+    everywhere = Lock(row.failed_attempts, row.locked_until, row.locks) if row else Lock()
+    here = lock_here(connection, device, name, now)
+    lock = everywhere if here is None else here
     open_ = row is not None and not row.disabled and not lock.holds(now)
     counted = after_attempt(lock, now) if open_ else lock
-    connection.execute(
-        update(tables.account)
-        .where(column.name == name)
-        .values(failed_attempts=counted.attempts, locked_until=counted.until, locks=counted.locks)
+    _count(connection, name, counted if here is None else everywhere)
+    count_here(connection, device, name, Lock() if here is None else counted)
+    return SignInAttempt(
+        row is not None,
+        row.password_hash if row is not None and open_ else None,
+        None if here is None else device,
     )
-    return SignInAttempt(row is not None, row.password_hash if row is not None and open_ else None)
 
 
-def sign_in_succeeded(connection: Connection, name: str) -> Account | None:
-    """Forget the failed attempts and return the account, unless it was disabled meanwhile."""
+def sign_in_succeeded(connection: Connection, name: str, device: str | None = None) -> Account | None:
+    """Forget the failed attempts and return the account, unless it was disabled meanwhile.
+
+    Parameters
+    ----------
+    device : `SignInAttempt.device`; a success in a known browser leaves a lock that strangers have put on the account
+    """
+    if device is None:
+        _count(connection, name, Lock())
+    else:
+        count_here(connection, device, name, Lock())
+    return find_account(connection, name)
+
+
+def _count(connection: Connection, name: str, lock: Lock) -> None:
     connection.execute(
         update(tables.account)
         .where(tables.account.c.name == name)
-        .values(failed_attempts=0, locked_until=None, locks=0)
+        .values(failed_attempts=lock.attempts, locked_until=lock.until, locks=lock.locks)
     )
-    return find_account(connection, name)

@@ -12,7 +12,6 @@ from foramen.identity import tables
 from foramen.identity.account_directory import is_locked_at
 from foramen.identity.accounts import Account
 from foramen.identity.administration import GRANT_PERMISSIONS, MANAGE_ACCOUNTS, Reach, reach
-from foramen.identity.break_glass import list_unreviewed
 from foramen.identity.clients import PENDING
 from foramen.identity.database import utc_now
 from foramen.identity.permissions import own_rights
@@ -61,7 +60,9 @@ def attention(
     if _MANAGE_CLIENTS in held:
         numbers["pending_clients"] = _count(connection, tables.client, tables.client.c.status == PENDING)
     if _REVIEW in held:
-        numbers["unreviewed"] = len(list_unreviewed(connection, administrator))
+        case = tables.break_glass.c
+        mine = reach(connection, administrator, _REVIEW).condition(case.institution)
+        numbers["unreviewed"] = _count(connection, tables.break_glass, mine, case.reviewed_at.is_(None))
     if _READ_AUDIT in held:
         numbers |= _deliveries(connection)
     return Attention(**numbers)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +24,7 @@ from foramen.identity.break_glass_cases import (
     REVIEW,
     WHAT,
     BreakGlassCase,
+    arranged_by,
     current_case,
     find_by_id,
     may_break_glass,
@@ -41,6 +43,8 @@ __all__ = [
     "UNJUSTIFIED",
     "VERDICTS",
     "BreakGlassCase",
+    "Wall",
+    "arranged_by",
     "current_case",
     "end",
     "end_without_permission",
@@ -57,6 +61,11 @@ __all__ = [
 JUSTIFIED, UNJUSTIFIED = "justified", "unjustified"
 VERDICTS = (JUSTIFIED, UNJUSTIFIED)
 LONGEST_NOTE = 500
+_REFUSED = {
+    "another": "Nobody reviews their own emergency access",
+    "arranged": "Nobody reviews an emergency access that they have arranged: somebody else has to",
+    "patient": "The emergency access to another institution's patient is reviewed by a system administrator",
+}
 
 
 def own_case(connection: Connection, account: Account, case_id: uuid.UUID) -> BreakGlassCase:
@@ -76,19 +85,58 @@ def own_case(connection: Connection, account: Account, case_id: uuid.UUID) -> Br
 # What reviewers do
 
 
-def _review_question(connection: Connection, administrator: Account, case: BreakGlassCase | None) -> dict[str, Any]:
-    found = {"account": case.account, "institution": case.institution} if case else {}
+@dataclass(frozen=True, slots=True)
+class Wall:
+    """How institutions divide the record, and where the patient of an occasion stands.
+
+    Parameters
+    ----------
+    institutions : the setting `FORAMEN_INSTITUTIONS`: ``shared`` or ``separate``
+    managed_by : the institution that manages the patient, as the record says now; None: not known, or none
+    """
+
+    institutions: str
+    managed_by: str | None = None
+
+
+def _review_question(
+    connection: Connection, administrator: Account, case: BreakGlassCase | None, wall: Wall | None
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if case is not None:
+        found = {
+            "account": case.account,
+            "institution": case.institution,
+            "arranged_by": arranged_by(connection, case),
+            "managed_by": wall.managed_by if wall else None,
+        }
     who = {"name": administrator.name, "institution": administrator.institution}
-    return {**standing(connection, administrator), **who, "case": found}
+    return {
+        **standing(connection, administrator),
+        **who,
+        "case": found,
+        "institutions": wall.institutions if wall else None,
+    }
 
 
-def may_review(connection: Connection, administrator: Account, case: BreakGlassCase) -> list[str]:
-    """Return the rules that refuse a review (``permission``, ``institution``, ``another``); empty: it may be done."""
-    return refused_rules("review", _review_question(connection, administrator, case))
+def may_review(
+    connection: Connection, administrator: Account, case: BreakGlassCase, wall: Wall | None = None
+) -> list[str]:
+    """Return the rules that refuse a review; empty: it may be done.
+
+    They are ``permission``, ``institution``, ``another`` (the own one), ``arranged`` (what the own grant, account or
+    link was used for) and ``patient`` (another institution's; without `wall` it is not known whose).
+    """
+    return refused_rules("review", _review_question(connection, administrator, case, wall))
+
+
+def _out_of_reach(connection: Connection, administrator: Account, case: BreakGlassCase) -> bool:
+    """Whether it is none of the administrator's business: to look at an occasion and to end it, less is asked."""
+    return bool({"permission", "institution"} & set(may_review(connection, administrator, case)))
 
 
 def _require_reviewer(connection: Connection, administrator: Account) -> None:
-    if "permission" in refused_rules("review", _review_question(connection, administrator, None)):
+    if "permission" in refused_rules("review", _review_question(connection, administrator, None, None)):
         raise ForbiddenError("This needs the permission review-break-glass")
 
 
@@ -157,7 +205,7 @@ def find_case(connection: Connection, administrator: Account, case_id: uuid.UUID
 
 
 def review(
-    connection: Connection, administrator: Account, case_id: uuid.UUID, verdict: str, note: str = ""
+    connection: Connection, administrator: Account, case_id: uuid.UUID, verdict: str, note: str = "", *, wall: Wall
 ) -> BreakGlassCase:
     """Judge an occasion that is over; it is done once and stays.
 
@@ -165,13 +213,14 @@ def review(
     ----------
     verdict : one of `VERDICTS`
     note : up to 500 characters, for reviewers; needed when it was not justified
+    wall : whose patient it was, where institutions divide the record
 
     Raises
     ------
     InvalidRequestError
         The verdict is none, or the note is missing or too long.
     ForbiddenError
-        No permission, or it is the administrator's own.
+        No permission, it is the administrator's own or of their own arranging, or another institution's patient.
     NotFoundError
         See `find_case`.
     ConflictError
@@ -183,8 +232,9 @@ def review(
     if len(note) > LONGEST_NOTE or (verdict == UNJUSTIFIED and not note):
         raise InvalidRequestError(f"A note of at most {LONGEST_NOTE} characters is needed when it was not justified")
     found = find_case(connection, administrator, case_id)
-    if may_review(connection, administrator, found):
-        raise ForbiddenError("Nobody reviews their own emergency access")
+    refused = may_review(connection, administrator, found, wall)
+    if refused:
+        raise ForbiddenError(next(said for rule, said in _REFUSED.items() if rule in refused))
     found = find_by_id(connection, case_id, lock=True) or found
     now = utc_now()
     if found.in_force(now):
@@ -210,7 +260,7 @@ def end(connection: Connection, who: Account, case_id: uuid.UUID, *, address: st
         There is none of this id that `who` may end.
     """
     found = find_by_id(connection, case_id)
-    if found is None or (found.account != who.name and may_review(connection, who, found)):
+    if found is None or (found.account != who.name and _out_of_reach(connection, who, found)):
         raise NotFoundError("There is no such emergency access")
     lock_account(connection, found.account)  # Tokens being issued to it are waited for, and revoked with the others.
     now = utc_now()

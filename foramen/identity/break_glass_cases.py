@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, or_, select
 
 from foramen.identity import tables
 from foramen.identity.accounts import Account
@@ -72,6 +72,27 @@ def standing(connection: Connection, account: Account) -> dict[str, Any]:
         "lent": [],
         "withdrawn": sorted(change.permission for change in current if change.effect == WITHDRAW),
     }
+
+
+def arranged_by(connection: Connection, case: BreakGlassCase) -> list[str]:
+    """Return who gave the account what the occasion took: made it, its last password link, or granted the permission.
+
+    A grant counts that was in force when the occasion started.
+    """
+    account, change = tables.account.c, tables.permission_change.c
+    made = connection.execute(
+        select(account.created_by, account.link_made_by).where(account.name == case.account)
+    ).one_or_none()
+    granted = connection.execute(
+        select(change.decided_by).where(
+            change.account == case.account,
+            change.permission == PERMISSION,
+            change.effect == GRANT,
+            change.created_at <= case.started_at,
+            or_(change.ended_at.is_(None), change.ended_at > case.started_at),
+        )
+    ).scalars()
+    return sorted({name for name in (*(made or ()), *granted) if name})
 
 
 def refused_rules(rule: str, question: dict[str, Any]) -> list[str]:

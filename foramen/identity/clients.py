@@ -11,7 +11,7 @@ from typing import Any
 
 from authlib.oauth2.rfc6749 import ClientMixin
 from joserfc.jwk import KeySet
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import ColumnElement, Connection, bindparam, select
 from sqlalchemy.dialects.postgresql import insert
 
 from foramen.identity import tables
@@ -19,10 +19,12 @@ from foramen.identity.client_checks import PRIVATE_KEY, PUBLIC, SECRET, check_cl
 from foramen.identity.database import utc_now
 from foramen.identity.opaque_tokens import digest
 from foramen.identity.passwords import client_secret_matches
+from foramen.kernel.errors import ConflictError
 
 __all__ = ["PRIVATE_KEY", "PUBLIC", "SECRET", "Client", "check_client", "find_client", "list_clients", "save_client"]
 
 PENDING, APPROVED, REJECTED, WITHDRAWN = "pending", "approved", "rejected", "withdrawn"
+_OURS = "foramen-"
 _SECRET_DIGEST = "sha256:"  # noqa: S105  a prefix
 
 
@@ -161,9 +163,33 @@ def save_client(connection: Connection, client: Client) -> None:
     ------
     InvalidRequestError
         Id, scope, redirect URI or keys cannot be accepted.
+    ConflictError
+        The id is new here, and an account has it for a name.
     """
     check_client(client)
+    if _named(connection, tables.account.c.name, client.client_id) and not _named(
+        connection, tables.client.c.client_id, client.client_id
+    ):
+        raise ConflictError("There is an account of this name")
     values = stored_values(client)
     statement = insert(tables.client).values(client_id=client.client_id, created_at=utc_now(), disabled=False, **values)
     changed = values if client.first_party else {**values, "disabled": False}
     connection.execute(statement.on_conflict_do_update(index_elements=["client_id"], set_=changed))
+
+
+def check_account_name(connection: Connection, name: str) -> None:
+    """Refuse a name that a client has for its id: both are `sub` of tokens, and the audit would not tell them apart.
+
+    Names that begin with ``foramen-`` are kept for what acts here without a registration.
+
+    Raises
+    ------
+    ConflictError
+        See above.
+    """
+    if name.startswith(_OURS) or _named(connection, tables.client.c.client_id, name):
+        raise ConflictError("There is a client of this name")
+
+
+def _named(connection: Connection, column: ColumnElement[str], name: str) -> bool:
+    return connection.execute(select(column).where(column == name)).one_or_none() is not None

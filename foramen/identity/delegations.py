@@ -15,8 +15,7 @@ from foramen.identity import tables
 from foramen.identity.accounts import Account
 from foramen.identity.audit_outbox import record
 from foramen.identity.database import utc_now
-from foramen.identity.permissions import check_occasion, end_exceeding, own_rights
-from foramen.identity.policy import evaluate
+from foramen.identity.permissions import check_occasion, end_exceeding, lending_refused
 from foramen.identity.security_event import REFUSED, SUCCESS, SecurityEvent
 from foramen.kernel.errors import ForbiddenError, InvalidRequestError, NotFoundError
 
@@ -67,7 +66,7 @@ def delegate(
     check_occasion(reason, until, now)
     if until > now + longest:
         raise InvalidRequestError(f"A permission is lent for at most {longest.days} days")
-    refused = refusals(connection, lender, borrower, permission)
+    refused = lending_refused(connection, lender, borrower, permission)
     if refused:
         raise ForbiddenError(f"This cannot be lent: {', '.join(refused)}")
     made = Delegation(uuid.uuid4(), lender.name, borrower.name, permission, until, reason, now)
@@ -87,27 +86,6 @@ def delegate(
         ),
     )
     return made
-
-
-def refusals(connection: Connection, lender: Account, borrower: Account, permission: str) -> list[str]:
-    """Return the rules of the policy that refuse a loan; empty: it may be made."""
-    answer = evaluate(
-        "delegation.answer",
-        {
-            "permission": permission,
-            "lender": {
-                "name": lender.name,
-                "institution": lender.institution,
-                "permissions": sorted(own_rights(connection, lender).permissions),
-            },
-            "borrower": {
-                "name": borrower.name,
-                "institution": borrower.institution,
-                "reachable": sorted(own_rights(connection, borrower).reachable),
-            },
-        },
-    )
-    return [] if answer["allow"] else [rule["rule"] for rule in answer["rules"] if not rule["holds"]]
 
 
 def record_refusal(connection: Connection, lender: Account, borrower: Account, permission: str) -> None:
@@ -147,3 +125,10 @@ def end_delegation(connection: Connection, delegation: uuid.UUID, decided_by: st
     said = f"{ended.permission} ended"
     record(connection, SecurityEvent("delegation", SUCCESS, account=decided_by, concerns=ended.borrower, reason=said))
     return ended
+
+
+def end_loans(connection: Connection, name: str, decided_by: str) -> None:
+    """End all that an account lends and borrows now; tokens of borrowers that hold more than is left are revoked."""
+    for loan in list_delegations(connection, name):
+        if loan.ended_at is None and loan.until > utc_now():
+            end_delegation(connection, loan.id, decided_by)

@@ -12,10 +12,10 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, true,
 
 from foramen.identity import accounts, tables
 from foramen.identity.accounts import Account
-from foramen.identity.administration import GRANT_PERMISSIONS, note, reach, require
+from foramen.identity.administration import GRANT_PERMISSIONS, decide, locked_account, note, reach, require
 from foramen.identity.database import utc_now
 from foramen.identity.delegations import Delegation, end_delegation
-from foramen.identity.permissions import WITHDRAW, PermissionChange, end_exceeding, lock_account
+from foramen.identity.permissions import WITHDRAW, PermissionChange, end_exceeding
 from foramen.kernel.errors import NotFoundError
 
 _CHANGE, _LOAN, _ACCOUNT = tables.permission_change.c, tables.delegation.c, tables.account.c
@@ -80,9 +80,8 @@ def revert_change(connection: Connection, administrator: Account, name: str, per
     ForbiddenError, NotFoundError
         The policy refuses, there is no such account, or nothing is decided on the permission.
     """
-    target = accounts.require_account(connection, name)
+    target = locked_account(connection, name)
     require(connection, administrator, GRANT_PERMISSIONS, target)
-    lock_account(connection, name)
     effect = connection.execute(
         update(tables.permission_change)
         .where(_CHANGE.account == name, _CHANGE.permission == permission, _CHANGE.ended_at.is_(None))
@@ -103,7 +102,7 @@ def search_loans(
 ) -> tuple[list[Delegation], int]:
     """Return a part of the loans, newest first, and how many there are in all.
 
-    An administrator sees those whose lender is within reach; lender and borrower are of one institution.
+    An administrator sees those whose lender or borrower is within reach.
 
     Parameters
     ----------
@@ -150,7 +149,7 @@ def find_loan(connection: Connection, administrator: Account, loan: uuid.UUID) -
 
 
 def end_loan(connection: Connection, administrator: Account, loan: uuid.UUID) -> Delegation:
-    """End a loan; tokens of the borrower that make use of it end.
+    """End a loan; tokens of the borrower that make use of it end. Who may decide on one of the two may end it.
 
     Raises
     ------
@@ -158,7 +157,8 @@ def end_loan(connection: Connection, administrator: Account, loan: uuid.UUID) ->
         The policy refuses, or there is no such loan.
     """
     found = find_loan(connection, administrator, loan)
-    require(connection, administrator, GRANT_PERMISSIONS, accounts.require_account(connection, found.lender))
+    if decide(connection, administrator, GRANT_PERMISSIONS, accounts.require_account(connection, found.borrower)):
+        require(connection, administrator, GRANT_PERMISSIONS, accounts.require_account(connection, found.lender))
     return end_delegation(connection, loan, administrator.name)
 
 
@@ -167,4 +167,4 @@ def _within(connection: Connection, administrator: Account) -> ColumnElement[boo
     if within.everywhere:
         return true()
     mine = select(_ACCOUNT.name).where(within.condition(_ACCOUNT.institution))
-    return and_(_LOAN.lender.in_(mine), _LOAN.borrower.in_(mine))
+    return or_(_LOAN.lender.in_(mine), _LOAN.borrower.in_(mine))

@@ -116,6 +116,20 @@ class _Issuing:
         )
         return response
 
+    def session_lives(self, family: Family) -> bool:
+        """Whether the session of a family goes on: online access ends with it; offline access has none."""
+        if family.session_digest is None:
+            return True
+        alive = live_session(
+            self.server.connection,
+            family.session_digest,
+            utc_now(),
+            self.server.settings.session_idle_s,
+            seen=False,
+            two_factor_roles=second_factor_roles(self.server.settings),
+        )
+        return alive is not None
+
     def _emergency(
         self, family: Family, account: Account | None, rights: Rights | None, now: datetime
     ) -> BreakGlassCase | None:
@@ -168,7 +182,9 @@ class AuthorizationCodeGrant(_Issuing, grants.AuthorizationCodeGrant):  # type: 
         return token_families.find_code(self.server.connection, code, client.client_id)
 
     def authenticate_user(self, authorization_code: Family) -> Account | None:
-        """Return the person behind the code, unless disabled meanwhile."""
+        """Return the person behind the code, unless disabled or signed out meanwhile."""
+        if not self.session_lives(authorization_code):
+            return None
         return find_account(self.server.connection, authorization_code.account or "")
 
     def create_token_response(self) -> tuple[int, dict[str, Any], Any]:
@@ -193,17 +209,7 @@ class RefreshTokenGrant(_Issuing, grants.RefreshTokenGrant):  # type: ignore[mis
     def authenticate_refresh_token(self, refresh_token: str) -> Family | None:
         """Find a refresh token that may still be used."""
         found = token_families.find_refresh_token(self.server.connection, refresh_token, self.request.client.client_id)
-        if found is None or found.session_digest is None:
-            return found
-        alive = live_session(  # online_access ends with the session
-            self.server.connection,
-            found.session_digest,
-            utc_now(),
-            self.server.settings.session_idle_s,
-            seen=False,
-            two_factor_roles=second_factor_roles(self.server.settings),
-        )
-        return found if alive is not None else None
+        return found if found is not None and self.session_lives(found) else None
 
     def _validate_request_client(self) -> Client:
         client = self._public_client_that_does_not_name_itself() or super()._validate_request_client()

@@ -1,4 +1,4 @@
-"""How long an account is locked after failed passwords or codes: repeated locks double, up to a bound. Pure.
+"""How long an account, or one in a browser it is known in, is locked after failures: locks double up to a bound. Pure.
 
 OWASP Authentication Cheat Sheet (account lock-out with exponential delay); NIST SP 800-63B §3.2.2
 """

@@ -96,11 +96,12 @@ _CHANGE_COLUMNS = tuple(_CHANGE[name] for name in PermissionChange.__dataclass_f
 def rights_of(connection: Connection, account: Account) -> Rights:
     """Return what an account may do now; changes of its rights wait until this transaction has ended.
 
-    A loan counts while the lender is active and has the permission without borrowing it.
+    A loan counts while it could be made: the lender is active and has the permission without borrowing it, the borrower
+    can have it, and both are of one institution.
     """
     name = tables.account.c.name
     connection.execute(select(name).where(name == account.name).with_for_update(read=True, key_share=True))
-    loans = [loan for loan in loans_to(connection, account.name) if _still_lends(connection, loan)]
+    loans = [loan for loan in loans_to(connection, account.name) if _still_lends(connection, loan, account)]
     return _rights(connection, account, loans)
 
 
@@ -132,11 +133,30 @@ def _rights(connection: Connection, account: Account, loans: list[Loan]) -> Righ
     )
 
 
-def _still_lends(connection: Connection, loan: Loan) -> bool:
+def _still_lends(connection: Connection, loan: Loan, borrower: Account) -> bool:
     lender = find_account(connection, loan.lender)
-    if lender is None:
-        return False
-    return {"delegate", loan.permission} <= own_rights(connection, lender).permissions
+    return lender is not None and not lending_refused(connection, lender, borrower, loan.permission)
+
+
+def lending_refused(connection: Connection, lender: Account, borrower: Account, permission: str) -> list[str]:
+    """Return the rules of the policy that refuse a loan; empty: it may be made, and one that was made counts."""
+    answer = evaluate(
+        "delegation.answer",
+        {
+            "permission": permission,
+            "lender": {
+                "name": lender.name,
+                "institution": lender.institution,
+                "permissions": sorted(own_rights(connection, lender).permissions),
+            },
+            "borrower": {
+                "name": borrower.name,
+                "institution": borrower.institution,
+                "reachable": sorted(own_rights(connection, borrower).reachable),
+            },
+        },
+    )
+    return [] if answer["allow"] else [rule["rule"] for rule in answer["rules"] if not rule["holds"]]
 
 
 def loans_to(connection: Connection, borrower: str) -> list[Loan]:

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, Update, bindparam, func, select, update
 
 from foramen.identity.sealed_columns import SEALED_COLUMNS, SealedColumn
 from foramen.identity.sealing import DataKeys
@@ -40,7 +40,7 @@ class Resealed:
     @property
     def complete(self) -> bool:
         """Whether every value can be opened with the key and cipher of now."""
-        return not self.left and not self.unreadable
+        return not self.left and not self.unreadable.total()
 
 
 def reseal(transaction: Transaction, keys: DataKeys, columns: Iterable[SealedColumn] = SEALED_COLUMNS) -> Resealed:
@@ -88,28 +88,31 @@ def _pass(transaction: Transaction, keys: DataKeys, one: SealedColumn, result: R
             if after is not None:
                 statement = statement.where(one.key_column > after)
             rows = connection.execute(statement.order_by(one.key_column).limit(_BATCH)).all()
-            for key, value, *binding in rows:
-                _reseal_row(connection, keys, one, (key, value, binding), result)
+            sealed = [
+                {"row": key, "was": value, "now": again}
+                for key, value, *binding in rows
+                if (again := _again(keys, one, value, binding)) is not None
+            ]
+            result.unreadable[one.table.name] += len(rows) - len(sealed)
+            if sealed:
+                result.done[one.table.name] += connection.execute(_replacing(one), sealed).rowcount
         if len(rows) < _BATCH:
             return
         after = rows[-1][0]
 
 
-def _reseal_row(
-    connection: Connection, keys: DataKeys, one: SealedColumn, row: tuple[Any, str, list[Any]], result: Resealed
-) -> None:
-    key, value, binding = row
+def _replacing(one: SealedColumn) -> Update:
+    unchanged = (one.key_column == bindparam("row")) & (one.column == bindparam("was"))
+    return update(one.table).where(unchanged).values({one.name: bindparam("now")})
+
+
+def _again(keys: DataKeys, one: SealedColumn, value: str, binding: list[Any]) -> str | None:
+    """Seal a value again; None: no key opens it."""
     purpose = one.purpose(*binding)
     try:
         plain = keys.unseal(value, purpose)
     except UpstreamError:  # the keys cannot be read now: that says nothing about the value
         raise
     except InteropError:
-        result.unreadable[one.table.name] += 1
-        return
-    changed = connection.execute(
-        update(one.table)
-        .where(one.key_column == key, one.column == value)
-        .values({one.name: keys.seal(plain, purpose)})
-    )
-    result.done[one.table.name] += changed.rowcount
+        return None
+    return keys.seal(plain, purpose)

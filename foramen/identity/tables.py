@@ -50,6 +50,8 @@ account = Table(
     _time("password_changed_at", optional=True),
     Column("locks", Integer, nullable=False),
     Column("code_locks", Integer, nullable=False),
+    _text("created_by", optional=True),
+    _text("link_made_by", optional=True),
 )
 client = Table(
     "client",
@@ -162,6 +164,9 @@ known_device = Table(
     _text("device_digest", key=True),
     _text("account", key=True),
     _time("expires_at"),
+    Column("failed_attempts", Integer, nullable=False, server_default="0"),
+    _time("locked_until", optional=True),
+    Column("locks", Integer, nullable=False, server_default="0"),
 )
 refusal_count = Table(
     "refusal_count",

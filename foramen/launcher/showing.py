@@ -77,14 +77,18 @@ class Card:
         return "good" if self.exchange.status < 300 else "refused"
 
 
-def card_of(trial: Trial, exchange: Exchange, said: dict[str, Any]) -> Card:
-    """Build the card of one exchange; `said` holds the words of the page's language."""
+def cards_of(trial: Trial, said: dict[str, Any]) -> list[Card]:
+    """Build the card of each exchange; `said` holds the words of the page's language."""
+    seen = _variables(trial)
+    return [_card(exchange, said, seen) for exchange in trial.exchanges]
+
+
+def _card(exchange: Exchange, said: dict[str, Any], seen: dict[str, str]) -> Card:
     request = HttpRequest(exchange.method, exchange.url, exchange.headers, exchange.form)
     query = parse_qsl(urlsplit(exchange.url).query, keep_blank_values=True)
     named = list((exchange.form or {}).items()) if exchange.form else query
     explained = said["parameters"] if exchange.step != walk.STUDIES else {}
     body, plain = _shown(exchange)
-    seen = _variables(trial)
     return Card(
         exchange=exchange,
         title=said["step_titles"][exchange.step],

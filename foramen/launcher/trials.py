@@ -23,6 +23,8 @@ from foramen.kernel.errors import ConflictError, NotFoundError
 LIFETIME = timedelta(hours=1)
 MOST = 5
 """Trials one session keeps; the oldest goes."""
+MOST_EXCHANGES = 60
+"""Exchanges one trial keeps: the whole walk is a dozen, and all of them are sealed and shown each time."""
 READY, WAITING, ANSWERED = "ready", "waiting", "answered"
 
 
@@ -68,6 +70,11 @@ class Trial:
     patient: str | None = None
     exchanges: list[Exchange] = field(default_factory=list)
     revision: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it can take no further step."""
+        return len(self.exchanges) >= MOST_EXCHANGES
 
     def last(self, step: str) -> Exchange | None:
         """Return the latest exchange of a step."""

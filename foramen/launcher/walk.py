@@ -20,7 +20,7 @@ from foramen.launcher.faults import FAULTS, Fault
 from foramen.launcher.sending import json_of, recorded, send
 from foramen.launcher.steps import HttpRequest
 from foramen.launcher.tokens import verify, verify_id_token
-from foramen.launcher.trials import ANSWERED, READY, WAITING, Exchange, Trial
+from foramen.launcher.trials import ANSWERED, MOST_EXCHANGES, READY, WAITING, Exchange, Trial
 
 DISCOVERY, AUTHORIZE, CALLBACK, TOKEN, KEYS = "discovery", "authorize", "callback", "token", "keys"
 PATIENT, OBSERVATIONS, STUDIES = "patient", "observations", "studies"
@@ -173,11 +173,21 @@ async def act(env: Environment, trial: Trial, action: str) -> None:
     InvalidRequestError
         There is no such step.
     ConflictError
-        The trial has no token for it.
+        The trial has no token for it, or has taken as many steps as it can keep.
     """
     if action not in _DOING:
         raise InvalidRequestError("There is no such step")
+    if trial.is_full:
+        raise ConflictError(
+            f"A trial keeps {MOST_EXCHANGES} requests, and this one has them all; end it and start another"
+        )
     await _DOING[action](env, trial)
+
+
+async def let_go(env: Environment, trial: Trial) -> None:
+    """Revoke the tokens of a trial that ends, also of one that is full: what nobody has any more shall not live on."""
+    if trial.tokens:
+        await _revoke(env, trial)
 
 
 def _token(trial: Trial, name: str) -> str:

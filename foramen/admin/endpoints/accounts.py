@@ -12,9 +12,9 @@ from typing import Any
 from sqlalchemy import Connection
 from starlette.responses import Response
 
-from foramen.admin.endpoints.practitioner_check import check_practitioner
+from foramen.admin.belonging import belonging
 from foramen.admin.layout import Paging, Undo, done, page_number, render, told
-from foramen.admin.page import GRANT_PERMISSIONS, MANAGE_ACCOUNTS, READ_AUDIT, Call
+from foramen.admin.page import GRANT_PERMISSIONS, MANAGE_ACCOUNTS, MANAGE_INSTITUTIONS, READ_AUDIT, Call
 from foramen.identity.account_administration import change_account
 from foramen.identity.account_directory import (
     STATES,
@@ -24,7 +24,14 @@ from foramen.identity.account_directory import (
     search_accounts,
 )
 from foramen.identity.accounts import Account
-from foramen.identity.administration import create_account, decide, visible_account
+from foramen.identity.administration import (
+    Belongings,
+    create_account,
+    decide,
+    links_of,
+    reach,
+    visible_account,
+)
 from foramen.identity.delegations import Delegation, list_delegations
 from foramen.identity.institution_administration import visible_institutions
 from foramen.identity.institutions import Institution
@@ -97,6 +104,8 @@ async def account_page(call: Call) -> Response:
 
     found = await call.run(work)
     action = _UNDO.get(call.query.get("done", ""))
+    if found.listed.account.disabled != (action == "enable"):  # the word is typed by anybody: it was not done here
+        action = None
     return render(
         call,
         "account.html",
@@ -117,13 +126,14 @@ async def new_account_page(call: Call) -> Response:
 async def new_account(call: Call) -> Response:
     """Create an account and show the link with which its person sets the password, once."""
     try:
-        wanted = await _wanted(call, call.form.get("name", ""))
+        wanted = _wanted(call, call.form.get("name", ""))
+        belongings = await _belongings(call, wanted)
         # Of a password that nobody knows: only the link opens the account. It takes long; no transaction waits for it.
         async with call.env.password_checks:
             password_hash = await asyncio.to_thread(hash_password, new_opaque_token())
 
         def work(connection: Connection, administrator: Account) -> str:
-            create_account(connection, administrator, wanted, password_hash=password_hash)
+            create_account(connection, administrator, wanted, password_hash=password_hash, belongings=belongings)
             return make_link(connection, administrator, wanted.name)
 
         token = await call.run(work)
@@ -150,33 +160,51 @@ async def edit_account(call: Call) -> Response:
         now = await call.run(
             lambda connection, administrator: visible_account(connection, administrator, MANAGE_ACCOUNTS, name)
         )
-        wanted = await _wanted(call, name, now)
-        await call.run(lambda connection, administrator: change_account(connection, administrator, wanted))
+        wanted = _wanted(call, name)
+        belongings = await _belongings(call, wanted, now)
+        await call.run(
+            lambda connection, administrator: change_account(connection, administrator, wanted, belongings=belongings)
+        )
     except _TRY_AGAIN as error:
         return await _form(call, name, status=error.status, problem=told(call, error))
     return done(f"/accounts/{name}", "account_changed")
 
 
-async def _wanted(call: Call, name: str, now: Account | None = None) -> Account:
-    """Read the account of a form; a Practitioner that is new to it has to be in the record."""
+def _wanted(call: Call, name: str) -> Account:
+    """Read the account of a form."""
     form = call.form
-    practitioner = form.get("practitioner", "").removeprefix("Practitioner/") or None
-    wanted = Account(
+    return Account(
         name,
         form.get("role", ""),
-        practitioner=practitioner,
+        practitioner=form.get("practitioner", "").removeprefix("Practitioner/") or None,
         patient=form.get("patient", "").removeprefix("Patient/") or None,
         institution=form.get("institution") or None,
     )
-    if practitioner is not None and (now is None or practitioner != now.practitioner):
-        await check_practitioner(call, practitioner)
-    return wanted
+
+
+async def _belongings(call: Call, wanted: Account, now: Account | None = None) -> Belongings:
+    """Ask the record for the persons that are new to an account; they have to be there.
+
+    Whoever does not see all institutions is not told whether there is a Patient: the policy refuses both alike.
+    """
+    found: dict[str, frozenset[str]] = {}
+    for reference in links_of(wanted):
+        if now is not None and reference in links_of(now):
+            continue
+        institutions = await belonging(call.env, reference)
+        kind = reference.partition("/")[0]
+        if institutions is None and (kind == "Practitioner" or call.may(MANAGE_INSTITUTIONS)):
+            raise InvalidRequestError(f"There is no such {kind} in the record")
+        found[reference] = institutions or frozenset()
+    return found
 
 
 async def _form(call: Call, name: str | None, *, status: int = 200, problem: str = "") -> Response:
     """Render the form of a new account, or of the one named."""
 
-    def work(connection: Connection, administrator: Account) -> tuple[Account | None, list[Institution], list[str]]:
+    def work(
+        connection: Connection, administrator: Account
+    ) -> tuple[Account | None, list[Institution], list[str], bool]:
         institutions = visible_institutions(connection, administrator)
         account = visible_account(connection, administrator, MANAGE_ACCOUNTS, name) if name is not None else None
         inside = administrator.institution
@@ -185,12 +213,12 @@ async def _form(call: Call, name: str | None, *, status: int = 200, problem: str
             for role in ROLES
             if not decide(connection, administrator, MANAGE_ACCOUNTS, Account("", role, institution=inside))
         ]
-        return account, institutions, may
+        return account, institutions, may, reach(connection, administrator, MANAGE_ACCOUNTS).everywhere
 
-    account, institutions, may = await call.run(work)
+    account, institutions, may, everywhere = await call.run(work)
     values: dict[str, Any] = {"account": account, "institutions": _choices(call, institutions)}
     values["roles"] = [(role, said) for role, said in _roles(call) if role in may]
-    values["everywhere"] = len(may) == len(ROLES)
+    values["everywhere"] = everywhere
     return render(call, "account_form.html", status=status, problem=problem, **values)
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from urllib.parse import quote
 
 from sqlalchemy import Connection
 from starlette.responses import Response
 
+from foramen.admin.belonging import belonging
 from foramen.admin.endpoints.delegations import read_id
 from foramen.admin.layout import confirm, done, render, told
-from foramen.admin.page import Call
+from foramen.admin.page import MANAGE_INSTITUTIONS, Call
 from foramen.identity import break_glass
 from foramen.identity.accounts import Account
 from foramen.identity.break_glass import VERDICTS, BreakGlassCase
@@ -25,12 +27,13 @@ _MOST = 200
 
 @dataclass(frozen=True, slots=True)
 class ListedCase:
-    """An occasion and what a reviewer has to know of it now."""
+    """An occasion and what a reviewer has to know of it now; `arranged`: with the reviewer's own doing."""
 
     case: BreakGlassCase
     in_force: bool
     overdue: bool
     own: bool
+    arranged: bool = False
 
 
 async def break_glass_page(call: Call) -> Response:
@@ -63,12 +66,25 @@ async def judge(call: Call) -> Response:
     case_id = read_id(call, _ABSENT)
     verdict, note = call.form.get("verdict", ""), call.form.get("note", "")
     try:
+        wall = await _wall(call, case_id)
         await call.run(
-            lambda connection, administrator: break_glass.review(connection, administrator, case_id, verdict, note)
+            lambda connection, administrator: break_glass.review(
+                connection, administrator, case_id, verdict, note, wall=wall
+            )
         )
     except (InvalidRequestError, ConflictError) as error:
         return await _case_page(call, status=error.status, problem=told(call, error))
     return done("/break-glass", "break_glass_reviewed")
+
+
+async def _wall(call: Call, case_id: uuid.UUID) -> break_glass.Wall:
+    """Ask the record whose patient it was, where that decides: institutions divide it, and the reviewer is of one."""
+    institutions, managed_by = call.env.settings.institutions, None
+    if institutions != "shared" and not call.may(MANAGE_INSTITUTIONS):
+        found = await _find(call, case_id)
+        managing = await belonging(call.env, f"Patient/{quote(found.patient)}")
+        managed_by = next(iter(managing or ()), None)
+    return break_glass.Wall(institutions, managed_by)
 
 
 async def ask_end(call: Call) -> Response:
@@ -98,13 +114,19 @@ async def end(call: Call) -> Response:
 
 
 async def _case_page(call: Call, *, status: int = 200, problem: str = "") -> Response:
-    found = await _find(call, read_id(call, _ABSENT))
+    case_id = read_id(call, _ABSENT)
+
+    def work(connection: Connection, administrator: Account) -> tuple[BreakGlassCase, bool]:
+        case = break_glass.find_case(connection, administrator, case_id)
+        return case, administrator.name in break_glass.arranged_by(connection, case)
+
+    found, arranged = await call.run(work)
     return render(
         call,
         "break_glass_case.html",
         status=status,
         problem=problem,
-        found=_listed(call, found, utc_now()),
+        found=replace(_listed(call, found, utc_now()), arranged=arranged),
         reasons=_reasons(call),
         verdicts=VERDICTS,
         policy=break_glass_policy(str(found.id)),

@@ -49,8 +49,8 @@ async def client_page(call: Call) -> Response:
 async def _client_page(call: Call, *, status: int = 200, problem: str = "") -> Response:
     found = await _find(call)
     scopes = found.client.scope.split()
-    turned = {"client_disabled": "enable"}.get(call.query.get("done", ""))
-    undo = Undo(f"/clients/{found.client.client_id}/{turned}", {}) if turned else None
+    turned = call.query.get("done") == "client_disabled" and found.disabled  # the word is typed by anybody
+    undo = Undo(f"/clients/{found.client.client_id}/enable", {}) if turned else None
     return render(
         call,
         "client.html",

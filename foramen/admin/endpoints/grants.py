@@ -85,7 +85,9 @@ async def _account(call: Call, *, status: int = 200, problem: str = "") -> Respo
 
     found = await call.run(work)
     decided, permission = call.query.get("done", ""), call.query.get("permission", "")
-    undone = decided in ("permission_granted", "permission_withdrawn") and permission in table("permissions")
+    effect = {"permission_granted": GRANT, "permission_withdrawn": WITHDRAW}.get(decided)
+    # The words are typed by anybody: only what stands so can be taken back.
+    undone = any((change.permission, change.effect) == (permission, effect) for change in found.changes)
     return render(
         call,
         "account_permissions.html",

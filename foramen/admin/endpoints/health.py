@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from urllib.parse import urlsplit
 
 import httpx
 from starlette.responses import Response
@@ -18,8 +19,11 @@ from foramen.identity.signing_keys import SigningKeys
 from foramen.kernel.settings import Settings
 
 _WAIT_S = 5.0
-_HIDDEN = frozenset({"database_url"})
-"""Settings whose value may hold a password."""
+_DOTS = "••••"
+_HIDDEN = frozenset({"database_url", "kms_command"})
+"""Settings whose value may hold a password anywhere."""
+_ORIGIN_ONLY = frozenset({"break_glass_alert_url"})
+"""Addresses whose path is often their secret, as of a chat's webhook."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,22 @@ def _settings(settings: Settings) -> list[SettingLine]:
     lines = []
     for name, field in type(settings).model_fields.items():
         value, changed = getattr(settings, name), getattr(settings, name) != field.default
-        said = "••••" if name in _HIDDEN and value else "" if value is None else str(value)
+        said = "" if value is None else _shown(name, str(value))
         lines.append(SettingLine(f"{prefix}{name.upper()}", said, changed, field.description or ""))
     return sorted(lines, key=lambda line: not line.changed)
+
+
+def _shown(name: str, value: str) -> str:
+    """Return a setting as the page may show it: of an address neither user and password nor query and fragment."""
+    if name in _HIDDEN and value:
+        return _DOTS
+    if "://" not in value:
+        return value
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return _DOTS
+    host = f"{_DOTS}@{parts.netloc.rpartition('@')[2]}" if "@" in parts.netloc else parts.netloc
+    if name in _ORIGIN_ONLY:
+        return f"{parts.scheme}://{host}/{_DOTS}"
+    return f"{parts.scheme}://{host}{parts.path}{f'?{_DOTS}' if parts.query or parts.fragment else ''}"

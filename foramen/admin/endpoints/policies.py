@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection
@@ -13,7 +14,7 @@ from foramen.admin.page import MANAGE_ACCOUNTS, Call
 from foramen.identity.accounts import Account
 from foramen.identity.administration import visible_account
 from foramen.identity.explanation import Explanation, explain
-from foramen.identity.policy import run_tests, sources
+from foramen.identity.policy import PolicyTest, run_tests, sources
 from foramen.kernel.errors import InvalidRequestError, NotFoundError
 
 ACTIONS = ("r", "s", "c", "u", "d")
@@ -42,10 +43,16 @@ async def policies_page(call: Call) -> Response:
 
 
 async def tests_page(call: Call) -> Response:
-    """Run the tests beside the policy files and show how each ended."""
-    outcomes = await asyncio.to_thread(lambda: list(run_tests()))
-    failed = [one for one in outcomes if not one.passed]
-    return render(call, "policy_tests.html", outcomes=outcomes, failed=failed)
+    """Show how the tests beside the policy files end."""
+    found = await asyncio.to_thread(outcomes)
+    failed = [one for one in found if not one.passed]
+    return render(call, "policy_tests.html", outcomes=found, failed=failed)
+
+
+@cache
+def outcomes() -> tuple[PolicyTest, ...]:
+    """Run the tests, once in a process: its policy stays, and hashing of passwords waits for the same threads."""
+    return tuple(run_tests())
 
 
 async def policy_page(call: Call) -> Response:

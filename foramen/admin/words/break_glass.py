@@ -18,6 +18,7 @@ WORDS: dict[str, dict[str, str]] = {
         "break_glass_overdue": "复核逾期",
         "break_glass_to_review": "待复核",
         "break_glass_own": "本人",
+        "break_glass_arranged_note": "该账号、其权限或密码链接由您设立，须由他人复核。",
         "break_glass_own_note": "这是您本人的紧急访问，须由他人复核；可在您的账户页结束。",
         "break_glass_case": "一次紧急访问",
         "break_glass_over": "结束",
@@ -51,6 +52,7 @@ WORDS: dict[str, dict[str, str]] = {
         "break_glass_overdue": "review overdue",
         "break_glass_to_review": "to be reviewed",
         "break_glass_own": "your own",
+        "break_glass_arranged_note": "You made the account, its permission or its link: somebody else reviews it.",
         "break_glass_own_note": "This is your own: somebody else reviews it. It is ended on your account page.",
         "break_glass_case": "An emergency access",
         "break_glass_over": "Ended",
@@ -75,6 +77,12 @@ MESSAGES_ZH = {
     "There is no such emergency access": "没有这样的紧急访问",
     "A note of at most 500 characters is needed when it was not justified": "结论为“不合理”时须填写备注（最多 500 字）",
     "Nobody reviews their own emergency access": "不能复核本人的紧急访问",
+    "Nobody reviews an emergency access that they have arranged: somebody else has to": (
+        "账号、权限或密码链接由您设立，须由他人复核"
+    ),
+    "The emergency access to another institution's patient is reviewed by a system administrator": (
+        "涉及其他机构患者的紧急访问由系统管理员复核"
+    ),
     "It is still in force: end it first": "仍在进行中，请先结束",
     "It was reviewed already": "已复核过",
     "The own emergency access is ended on its own page": "本人的紧急访问请在自己的页面结束",

@@ -92,6 +92,7 @@ WORDS: dict[str, dict[str, str]] = {
 MESSAGES_ZH = {
     "There is no such account": "没有这个账号。",
     "There is an account of this name": "已有同名账号。",
+    "There is a client of this name": "已有同名应用，请换一个账号名。",
     "An account name has 1 to 64 letters, digits or ._@-": "账号名为 1–64 个字母、数字或 . _ @ -。",
     "An account of role patient needs its Patient": "患者账号必须填写对应的患者 ID。",
     "Practitioner is named by its logical id": "医务人员应填写其逻辑 ID（字母、数字、- 或 .）。",
@@ -106,8 +107,15 @@ MESSAGES_ZH = {
     "The session has ended": "登录会话已结束。",
     "The account stands for somebody else: create another one": "该账号已对应另一人，请另建账号。",
     "The account is disabled": "该账号已停用。",
+    "The account signs in through an identity provider only": "该账号只能通过身份平台登录。",
     "There is no such Practitioner in the record": "病历系统中没有这位医务人员。",
-    "The Practitioner could not be looked up: try again, or leave it out": "暂时无法核对医务人员，请稍后重试或先留空。",
+    "There is no such Patient in the record": "病历系统中没有这位患者。",
+    "The person could not be looked up in the record: try again, or leave it out": (
+        "暂时无法核对病历中的人员，请稍后重试或先留空。"
+    ),
+    "An account stands for a person of your institution only, as the record says": (
+        "账号只能对应病历系统中属于您机构的人员。"
+    ),
     "There is an institution of this id": "已有此 ID 的机构。",
     "There is no such institution": "没有这个机构。",
     "A permission is granted or withdrawn": "请选择授予或收回。",

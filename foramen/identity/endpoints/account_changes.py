@@ -13,9 +13,10 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from foramen.identity.accounts import begin_sign_in, set_password_hash, sign_in_succeeded
+from foramen.identity.accounts import SignInAttempt, begin_sign_in, set_password_hash, sign_in_succeeded
 from foramen.identity.audit_outbox import record
 from foramen.identity.consents import withdraw_consent
+from foramen.identity.cookies import DEVICE, read_cookie
 from foramen.identity.database import utc_now
 from foramen.identity.endpoints.account import page
 from foramen.identity.endpoints.authorize import redirect
@@ -174,8 +175,8 @@ async def change_password(env: Environment, request: Request) -> Response:
             return redirect(SIGN_IN_AGAIN)
         if isinstance(begun, int):
             return throttled(env, request, begun)
-        session, password_hash = begun
-        matches = await asyncio.to_thread(password_matches, password_hash, form.get("old_password", ""))
+        session, attempt = begun
+        matches = await asyncio.to_thread(password_matches, attempt.password_hash, form.get("old_password", ""))
         problem = await asyncio.to_thread(_problem, session, form) if matches else "problem_old_password"
         new_hash = await asyncio.to_thread(hash_password, form.get("new_password", "")) if not problem else ""
 
@@ -183,7 +184,7 @@ async def change_password(env: Environment, request: Request) -> Response:
             if not matches:
                 failed(env, connection, request, PASSWORD_CHANGE, session.account.name)
                 return ""
-            sign_in_succeeded(connection, session.account.name)
+            sign_in_succeeded(connection, session.account.name, attempt.device)
             return "" if problem else _replace(env, connection, request, session, new_hash)
 
         cookie = await env.database.run(settle)
@@ -195,14 +196,14 @@ async def change_password(env: Environment, request: Request) -> Response:
 
 def _begin_password(
     env: Environment, connection: Connection, request: Request
-) -> tuple[Session, str | None] | int | None:
+) -> tuple[Session, SignInAttempt] | int | None:
     """Count an attempt at the old password; a wait, or None without a session."""
     session, now = current_session(env, connection, request), utc_now()
     if session is None:
         return None
     name = session.account.name
     wait = address_wait_s(env, connection, request, name, now)
-    return wait or (session, begin_sign_in(connection, name, now).password_hash)
+    return wait or (session, begin_sign_in(connection, name, read_cookie(env, request, DEVICE), now))
 
 
 def _problem(session: Session, form: dict[str, str]) -> str:

@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from foramen.identity.accounts import SignInAttempt, begin_sign_in, sign_in_succeeded
+from foramen.identity.cookies import DEVICE, read_cookie, set_cookie
 from foramen.identity.cookies import SIGN_IN as PARTIAL
-from foramen.identity.cookies import read_cookie, set_cookie
 from foramen.identity.database import utc_now
 from foramen.identity.endpoints.authorize import redirect
 from foramen.identity.endpoints.current_session import form_is_ours
@@ -31,6 +31,7 @@ from foramen.identity.endpoints.sign_in_steps import (
 )
 from foramen.identity.environment import Environment
 from foramen.identity.federation.choices import sign_in_choices
+from foramen.identity.federation.linking import signs_in_outside_only
 from foramen.identity.pages import error_page, page_language, render
 from foramen.identity.parameters import form_parameters, query_parameters
 from foramen.identity.partial_sign_in import LIFETIME, begin_partial, end_partial
@@ -67,7 +68,7 @@ async def login(env: Environment, request: Request) -> Response:
         return address_wait_s(env, connection, request, name, utc_now())
 
     def begin(connection: Connection) -> SignInAttempt | int:
-        return wait(connection) or begin_sign_in(connection, name, utc_now())
+        return wait(connection) or begin_sign_in(connection, name, read_cookie(env, request, DEVICE), utc_now())
 
     waiting = await env.database.run(wait)
     if waiting:
@@ -97,12 +98,14 @@ def _settle(
     """Decide what comes next, or note the failure.
 
     The budget is looked at again: of many attempts sent at once, those past it learn nothing about their password.
+    No password is right for an account that a provider manages; each name is asked about, so that none stands out.
     """
     now = utc_now()
     wait = address_wait_s(env, connection, request, name, now)
     if wait:
         return _Settled(wait_s=wait)
-    account = sign_in_succeeded(connection, name) if matches else None
+    outside_only = signs_in_outside_only(connection, name)
+    account = sign_in_succeeded(connection, name, attempt.device) if matches and not outside_only else None
     if account is None:
         failed(env, connection, request, SIGN_IN, name if attempt.known else None)
         return _Settled()

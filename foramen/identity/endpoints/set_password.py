@@ -13,17 +13,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from foramen.identity.accounts import Account
-from foramen.identity.database import utc_now
 from foramen.identity.endpoints.authorize import redirect
 from foramen.identity.endpoints.current_session import form_is_ours
-from foramen.identity.endpoints.sign_in_steps import failed, throttled
+from foramen.identity.endpoints.sign_in_steps import failed_unguessable
 from foramen.identity.environment import MOUNT, Environment
 from foramen.identity.pages import error_page, render
 from foramen.identity.parameters import client_address, form_parameters, query_parameters
 from foramen.identity.password_links import account_of_link, use_link
 from foramen.identity.password_policy import MIN_PASSWORD_LENGTH, password_fault
 from foramen.identity.passwords import hash_password
-from foramen.identity.throttling import wait_s
 
 PASSWORD_LINK = "password-link"  # noqa: S105  a word of the audit
 _LONGEST_TOKEN = 64
@@ -59,24 +57,17 @@ async def set_password(env: Environment, request: Request) -> Response:
 
 
 async def _account(env: Environment, request: Request, token: str) -> Account | Response:
-    """Return whose link it is; guesses count like wrong passwords."""
-    address = client_address(request)
+    """Return whose link it is. 256 random bits are not guessed: a wrong link counts against nobody, nobody waits."""
 
-    def look(connection: Connection) -> Account | int | None:
-        now = utc_now()
-        wait = wait_s(connection, address, now)
-        if wait:
-            return wait
+    def look(connection: Connection) -> Account | None:
         found = account_of_link(connection, token)
         if found is None:
-            failed(env, connection, request, PASSWORD_LINK, None)
+            failed_unguessable(connection, request, PASSWORD_LINK)
         return found
 
     found = await env.database.run(look)
     env.audit.wake()
-    if found is None:
-        return error_page(env, request, 404, "password_link")
-    return throttled(env, request, found) if isinstance(found, int) else found
+    return error_page(env, request, 404, "password_link") if found is None else found
 
 
 def _page(env: Environment, request: Request, token: str, account: Account, problem: str = "") -> Response:

@@ -154,6 +154,7 @@ def _followed(connection: Connection, account: Account, now_is: Mapped, address:
     record(connection, SecurityEvent(FOLLOWED, SUCCESS, account=account.name, address=address, reason=said))
     if changed == ["role"]:
         end_exceeding(connection, account.name)
+        connection.execute(delete(tables.password_link).where(tables.password_link.c.account == account.name))
     else:
         end_access(connection, account.name)  # tokens name the institution and the Practitioner of before
         end_exceeding(connection, account.name)

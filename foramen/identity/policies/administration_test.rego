@@ -2,7 +2,14 @@ package foramen.administration_test
 
 import data.foramen.administration
 
-target := {"name": "surgeon", "role": "physician", "institution": "north", "permission": null}
+target := {
+	"name": "surgeon",
+	"role": "physician",
+	"institution": "north",
+	"permission": null,
+	"granted": [],
+	"links": [],
+}
 
 local := {
 	"name": "head",
@@ -16,6 +23,10 @@ local := {
 }
 
 system := object.union(local, {"name": "root", "role": "system-administrator", "institution": null})
+
+without_granted := object.remove(target, ["granted"])
+
+without_links := object.remove(target, ["links"])
 
 aims(base, changes) := object.union(base, {"target": object.union(target, changes)})
 
@@ -65,4 +76,47 @@ test_a_withdrawn_permission_is_missing if {
 
 test_nothing_asked_is_refused if {
 	not administration.allow with input as {}
+}
+
+test_an_administrator_of_the_same_role_is_acted_on if {
+	administration.allow with input as aims(local, {"role": "institution-administrator"})
+	administration.allow with input as aims(system, {"role": "system-administrator"})
+}
+
+# What was withdrawn does not come back through a second account.
+test_nobody_has_more_to_say_than_who_acts_on_them if {
+	every lost in ["review-break-glass", "grant-permissions"] {
+		less := object.union(local, {"withdrawn": [lost]})
+		not administration.allow with input as aims(less, {"role": "institution-administrator"})
+		administration.allow with input as aims(less, {"role": "physician"})
+	}
+	less := object.union(system, {"withdrawn": ["read-audit"]})
+	not administration.allow with input as aims(less, {"role": "system-administrator"})
+	administration.allow with input as aims(less, {"role": "institution-administrator"})
+}
+
+test_single_permissions_count_as_well if {
+	not administration.allow with input as aims(local, {"granted": ["read-audit"]})
+	administration.allow with input as aims(local, {"granted": ["annotate"]})
+}
+
+test_unknown_single_permissions_are_refused if {
+	not administration.allow with input as object.union(object.remove(local, ["target"]), {"target": without_granted})
+}
+
+test_a_person_of_the_own_institution_is_linked if {
+	administration.allow with input as aims(local, {"links": [["north"], ["south", "north"]]})
+}
+
+test_another_institutions_person_is_not if {
+	not administration.allow with input as aims(local, {"links": [["south"]]})
+	not administration.allow with input as aims(local, {"links": [["north"], ["south"]]})
+	not administration.allow with input as aims(local, {"links": [[]]})
+	administration.allow with input as aims(system, {"links": [["south"], []]})
+}
+
+test_unknown_links_are_refused if {
+	not administration.allow with input as object.union(object.remove(local, ["target"]), {"target": without_links})
+	not administration.allow with input as aims(local, {"links": null})
+	not administration.allow with input as aims(system, {"links": null})
 }

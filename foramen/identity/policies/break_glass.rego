@@ -6,7 +6,8 @@
 # start: session: age_s (seconds since the person proved who they are), two_factors, second_factor (whether the account
 #   has one); patient (logical id); reason: code, length (letters); started (occasions in 24 hours), limit; in_force.
 # carry: case: account, session, patient, running; token: account, session, patient (launch context, or null).
-# review: name, institution (of who reviews); case: account, institution.
+# review: name, institution (of who reviews); institutions (shared, or separate where they divide the record); case:
+#   account, institution, arranged_by (who gave the account what it took), managed_by (of the patient, or null).
 package foramen.break_glass
 
 import data.foramen.permissions
@@ -189,10 +190,36 @@ reached if {
 	input.case.institution == input.institution
 }
 
+# Who made the account, gave it the permission or made its last password link judges what they have arranged themselves.
+default arranged_by_others := false
+
+arranged_by_others if {
+	is_array(input.case.arranged_by)
+	is_string(input.name)
+	not input.name in input.case.arranged_by
+}
+
+# What another institution's patient had to bear is not judged by the institution that looked.
+default own_patient := false
+
+own_patient if input.institutions == "shared"
+
+own_patient if {
+	nothing_lent
+	"manage-institutions" in permissions.effective
+}
+
+own_patient if {
+	is_string(input.institution)
+	input.case.managed_by == input.institution
+}
+
 review_rules := [
 	{"rule": "permission", "holds": reviewer},
 	{"rule": "institution", "holds": reached},
 	{"rule": "another", "holds": another},
+	{"rule": "arranged", "holds": arranged_by_others},
+	{"rule": "patient", "holds": own_patient},
 ]
 
 default may_review := false

@@ -125,7 +125,8 @@ review_question := {
 	"withdrawn": [],
 	"name": "head",
 	"institution": "north",
-	"case": {"account": "surgeon", "institution": "north"},
+	"institutions": "shared",
+	"case": {"account": "surgeon", "institution": "north", "arranged_by": ["root"], "managed_by": null},
 }
 
 reviews(changes) if break_glass.may_review with input as object.union(review_question, changes)
@@ -142,6 +143,23 @@ test_a_system_administrator_reviews_everywhere if {
 }
 
 test_nobody_reviews_the_own if not reviews({"name": "surgeon"})
+
+test_nobody_reviews_what_they_arranged if {
+	not reviews({"case": {"arranged_by": ["head"]}})
+	not reviews({"case": {"arranged_by": ["root", "head"]}})
+	not reviews({"case": {"arranged_by": null}})
+	not reviews({"role": "system-administrator", "case": {"arranged_by": ["head"]}})
+	reviews({"case": {"arranged_by": []}})
+}
+
+test_where_institutions_divide_the_record_another_ones_patient_is_for_reviewers_everywhere if {
+	reviews({"institutions": "separate", "case": {"managed_by": "north"}})
+	not reviews({"institutions": "separate", "case": {"managed_by": "south"}})
+	not reviews({"institutions": "separate", "case": {"managed_by": null}})
+	not reviews({"institutions": "separate", "case": {"managed_by": null}, "institution": null})
+	not reviews({"institutions": "odd"})
+	reviews({"institutions": "separate", "case": {"managed_by": "south"}, "role": "system-administrator"})
+}
 
 test_no_other_role_reviews if {
 	every role in ["physician", "researcher", "engineer", "assistant", "patient", "service"] {

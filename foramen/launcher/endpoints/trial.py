@@ -12,9 +12,9 @@ from foramen.kernel.errors import InvalidRequestError
 from foramen.launcher import faults, steps, trials
 from foramen.launcher.endpoints.choose import Form, start_trial
 from foramen.launcher.pages import message, redirect, render, words
-from foramen.launcher.showing import card_of, timeline
+from foramen.launcher.showing import cards_of, timeline
 from foramen.launcher.trials import WAITING, Trial
-from foramen.launcher.walk import ACTIONS, REVOCATION, act, authorization, come_back, fault_of, leave
+from foramen.launcher.walk import ACTIONS, act, authorization, come_back, fault_of, leave, let_go
 
 
 async def _find(env: Environment, request: Request, session: Session) -> Trial:
@@ -39,7 +39,7 @@ async def trial_page(env: Environment, request: Request, session: Session, form:
         "trial.html",
         trial=trial,
         fault=fault_of(trial),
-        cards=[card_of(trial, exchange, said) for exchange in trial.exchanges],
+        cards=cards_of(trial, said),
         marks=timeline(trial),
         actions=ACTIONS,
         upcoming=authorization(trial) if ready else None,
@@ -51,8 +51,7 @@ async def step(env: Environment, request: Request, session: Session, form: Form)
     trial = await _find(env, request, session)
     action = form.get("step", "")
     if action == "end":
-        if trial.tokens:  # what nobody has any more shall not live on
-            await act(env, trial, REVOCATION)
+        await let_go(env, trial)
         await env.database.run(lambda connection: trials.end(connection, session.session_digest, trial.id))
         return redirect(f"{steps.PATH}/")
     if action == "authorize":

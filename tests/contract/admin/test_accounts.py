@@ -101,14 +101,6 @@ async def test_a_newer_link_replaces_the_older_and_using_it_ends_sessions(admin:
     )
 
 
-async def test_guessing_links_counts_like_guessing_passwords(admin: Admin):
-    admin.execute("DELETE FROM identity.failure_budget")
-    browser = admin.browser(address="192.0.2.99")
-    await browser.open("/auth/set-password?token=guess")
-    level = admin.execute("SELECT level FROM identity.failure_budget WHERE budget = 'address 192.0.2.99'")
-    assert level[0][0] == 1
-
-
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -167,6 +159,16 @@ async def test_disabling_asks_first_ends_access_and_can_be_undone(admin: Admin):
     assert said == ["disabled", "enabled"]
 
 
+async def test_a_link_from_elsewhere_shows_no_undo_of_what_was_not_done(admin: Admin):
+    """`?done=` is typed by anybody: the button it shows must not disable an account that is active, or the reverse."""
+    boss = await admin.signed_in("boss")
+    shown = await boss.open(f"{MOUNT}/accounts/north-doctor?done=account_disabled")
+    assert 'action="/apps/admin/accounts/north-doctor/enable"' not in shown.text
+    admin.execute("UPDATE identity.account SET disabled = true WHERE name = 'north-doctor'")
+    shown = await boss.open(f"{MOUNT}/accounts/north-doctor?done=account_enabled")
+    assert 'action="/apps/admin/accounts/north-doctor/disable"' not in shown.text
+
+
 async def test_who_decides_on_the_own_account_or_a_higher_role_is_refused(admin: Admin):
     boss, north = await admin.signed_in("boss"), await admin.signed_in("north-admin")
     for browser, name in ((boss, "boss"), (north, "deputy"), (north, "north-admin")):
@@ -194,6 +196,20 @@ async def test_a_locked_account_is_found_and_unlocked(admin: Admin):
     shown = await boss.submit(index=1)
     assert "The account is unlocked." in shown.text
     assert account(admin, "scientist")["locked_until"] is None
+
+
+async def test_a_lock_in_the_persons_own_browser_is_shown_and_ended_too(admin: Admin):
+    boss = await admin.signed_in("boss")
+    admin.execute(
+        "INSERT INTO identity.known_device (device_digest, account, expires_at, failed_attempts, locked_until, locks) "
+        "VALUES ('x', 'builder', now() + interval '1 day', 5, now() + interval '1 hour', 1)"
+    )
+    assert "builder" in (await boss.open(f"{MOUNT}/accounts?state=locked")).text
+    assert "accounts are locked" in (await boss.open(f"{MOUNT}/")).text
+    await boss.open(f"{MOUNT}/accounts/builder")
+    shown = await boss.submit(index=1)
+    assert "The account is unlocked." in shown.text
+    assert admin.execute("SELECT locked_until FROM identity.known_device WHERE account = 'builder'") == [(None,)]
 
 
 async def test_second_factors_are_reset_with_a_reason(admin: Admin):
@@ -260,7 +276,8 @@ async def test_what_is_typed_is_shown_as_text(admin: Admin):
 async def test_an_old_sign_in_does_not_give_access_to_others(admin: Admin):
     boss = await admin.sign_in("boss")
     admin.execute("UPDATE identity.session SET authenticated_at = now() - interval '16 minutes' WHERE account = 'boss'")
-    for path in ("/accounts/new", "/accounts/north-doctor/password-link", "/accounts/north-doctor/permissions"):
+    gives = ("enable", "password-link", "permissions")
+    for path in ("/accounts/new", *(f"/accounts/north-doctor/{page}" for page in gives)):
         response = await boss.http.get(f"{MOUNT}{path}")
         assert response.status_code == 303
         assert response.headers["location"] == "/auth/login?then=admin"

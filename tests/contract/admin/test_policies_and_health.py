@@ -5,9 +5,16 @@ from __future__ import annotations
 import html
 import re
 
+import pytest
+from sqlalchemy import event
+
+from foramen.admin.endpoints import policies
 from foramen.identity.accounts import require_account
-from foramen.identity.database import transaction
+from foramen.identity.attention import attention
+from foramen.identity.break_glass import list_unreviewed
+from foramen.identity.database import transaction, utc_now
 from foramen.identity.permissions import WITHDRAW, change_permission
+from foramen.identity.policy import run_tests
 from tests.contract.admin.conftest import Admin
 
 PAGE = "/apps/admin/policies"
@@ -70,6 +77,46 @@ async def test_files_and_tests_of_the_policy(admin: Admin):
     assert re.search(r"\d+ tests, 0 failed", tests)
 
 
+async def test_the_tests_of_the_policy_run_once_for_a_process(admin: Admin, monkeypatch: pytest.MonkeyPatch):
+    """They share their threads with password hashing: who opens the page again and again must not hold up sign-ins."""
+    runs = []
+
+    def counted():
+        runs.append(1)
+        return run_tests()
+
+    monkeypatch.setattr("foramen.admin.endpoints.policies.run_tests", counted)
+    policies.outcomes.cache_clear()
+    browser = await admin.signed_in("boss")
+    shown = [(await browser.open(f"{PAGE}/tests")).text for _ in range(3)]
+    assert all(re.search(r"[1-9]\d* tests, 0 failed", page) for page in shown)
+    assert len(runs) == 1
+
+
+async def test_the_overview_counts_the_unreviewed_as_the_list_does_and_loads_none(admin: Admin):
+    unreviewed = {"at": None, "by": None, "verdict": None}
+    for number, institution in enumerate(("north", "north", "south", None)):
+        admin.execute(
+            "INSERT INTO identity.break_glass (id, account, institution, patient, reason_code, reason, started_at, "
+            "until, reviewed_at, reviewed_by, verdict) VALUES (gen_random_uuid(), 'north-doctor', :institution, 'p1', "
+            "'other', 'SYNTHETIC reason', now(), now(), :at, :by, :verdict)",
+            institution=institution,
+            **({"at": utc_now(), "by": "boss", "verdict": "justified"} if number == 0 else unreviewed),
+        )
+    try:
+        for name, expected in (("boss", 3), ("north-admin", 1), ("south-admin", 1)):
+            with transaction(admin.database_url) as connection:
+                administrator = require_account(connection, name)
+                loaded: list[str] = []
+                event.listen(connection, "before_cursor_execute", lambda *a, seen=loaded: seen.append(a[2]))
+                found = attention(connection, administrator, idle_s=600, two_factor_roles=())
+                assert not [sql for sql in loaded if "break_glass.reason" in sql], "counted in the database"
+                listed = list_unreviewed(connection, administrator)
+            assert found.unreviewed == len(listed) == expected, name
+    finally:
+        admin.execute("DELETE FROM identity.break_glass")
+
+
 async def test_the_system_page_shows_no_secret(admin: Admin):
     browser = await admin.signed_in("boss")
     page = (await browser.open("/apps/admin/health")).text
@@ -82,13 +129,29 @@ async def test_the_system_page_shows_no_secret(admin: Admin):
     assert admin.service.environment.csrf_secret not in page
 
 
-async def test_the_password_of_the_database_is_hidden(admin: Admin):
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("database_url", "postgresql://u:SYNTHETIC-secret@127.0.0.1/x", "••••"),
+        ("kms_command", "/usr/bin/kms --token SYNTHETIC-secret", "••••"),
+        ("break_glass_alert_url", "https://chat.example.org/hooks/SYNTHETIC-secret", "https://chat.example.org/••••"),
+        ("break_glass_alert_url", "https://chat.example.org?k=SYNTHETIC-secret", "https://chat.example.org/••••"),
+        ("orthanc_url", "https://u:SYNTHETIC-secret@pacs.example.org:8042/o", "https://••••@pacs.example.org:8042/o"),
+        ("orthanc_url", "https://pacs.example.org/o?k=SYNTHETIC-secret#x", "https://pacs.example.org/o?••••"),
+        ("orthanc_url", "https://pacs.example.org/o#SYNTHETIC-secret", "https://pacs.example.org/o?••••"),
+        ("orthanc_url", "https://SYNTHETIC-secret@[pacs", "••••"),
+        ("internal_url", "http://u:SYNTHETIC-secret@127.0.0.1:9", "http://••••@127.0.0.1:9"),
+    ],
+)
+async def test_what_settings_hold_of_secrets_is_hidden(admin: Admin, name: str, value: str, shown: str):
+    browser = await admin.signed_in("boss")
     settings = admin.settings
-    before = settings.database_url
-    object.__setattr__(settings, "database_url", "postgresql://u:SYNTHETIC-secret@127.0.0.1/x")
+    before = getattr(settings, name)
+    object.__setattr__(settings, name, value)
     try:
-        page = (await (await admin.signed_in("boss")).open("/apps/admin/health")).text
-        assert "SYNTHETIC-secret" not in page
-        assert "••••" in page
+        page = html.unescape((await browser.open("/apps/admin/health")).text)
     finally:
-        object.__setattr__(settings, "database_url", before)
+        object.__setattr__(settings, name, before)
+    assert "SYNTHETIC-secret" not in page
+    row = rf"<code>FORAMEN_{name.upper()}</code></th><td>{re.escape(shown)} <"
+    assert re.search(row, page), "the rest is shown"

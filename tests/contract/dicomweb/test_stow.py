@@ -121,7 +121,7 @@ async def test_malformed_bodies_change_nothing(gateway: Gateway, body: bytes, co
 
 
 async def test_a_body_over_the_limit_is_413(gateway: Gateway, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(gateway.orthanc.settings, "max_stow_bytes", 2000)
+    monkeypatch.setattr(gateway.service._settings, "max_stow_bytes", 2000)
     answer = await gateway.store(series(1, seed=19, size=(64, 64))[0])
     assert answer.status_code == 413
 

@@ -95,6 +95,12 @@ class Probe:
     in_person: bool = False
 
     @property
+    def scopes(self) -> str:
+        """Its scope, with the audit trail where it asks for that: people's wildcard leaves it out."""
+        asks = "AuditEvent" in f"{self.path} {self.body}"
+        return f"{self.scope} patient/AuditEvent.rs" if asks else self.scope
+
+    @property
     def shares(self) -> bool:
         """Whether its worlds may be those of other probes: it asks by name, and changes nothing."""
         named = "{t}" in self.path or "{t}" in str(self.body)
@@ -130,7 +136,7 @@ class Worlds:
 
     def _token(self, probe: Probe, patient: str, kind: str) -> Api:
         user = f"Patient/{patient}" if kind == SIGNED_IN else "Practitioner/d"
-        return self.everyone.as_(probe.scope, patient=patient, fhirUser=user, client_id="app", sub="asker")
+        return self.everyone.as_(probe.scopes, patient=patient, fhirUser=user, client_id="app", sub="asker")
 
     async def make(self, probe: Probe, which: str, kind: str = LAUNCHED) -> World:
         """Take a new name, and put the record of a patient of this name on the server unless it is `absent`.

@@ -155,7 +155,7 @@ def _work(made: Installation) -> None:
                 assert physician.get("/Patient?family=Geheimname&given=SYNTHETIC-Vorname").status_code == 500
             finally:
                 connection.execute("ALTER TABLE fhir.string_value_away RENAME TO string_value")
-        assert physician.get("/AuditEvent?_summary=count").json()["total"] > len(statuses)
+        assert service.get("/AuditEvent?_summary=count").json()["total"] > len(statuses)
 
 
 def test_nothing_of_the_patient_is_in_logs_audit_or_files(installation: Installation):

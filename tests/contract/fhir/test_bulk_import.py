@@ -241,7 +241,7 @@ async def test_an_import_of_several_records_is_in_nobodys(admin: Api) -> None:
     assert len(events) == 1
     assert await admin.ids("AuditEvent?patient=Patient/apart-2") == events
     for name in ("apart-1", "apart-2"):
-        assert await admin.as_("patient/*.rs", patient=name).ids("AuditEvent") == []
+        assert await admin.as_("patient/*.rs", patient=name, fhirUser=f"Patient/{name}").ids("AuditEvent") == []
 
 
 async def test_the_tag_of_every_type_survives_deletion(admin: Api) -> None:

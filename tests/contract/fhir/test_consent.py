@@ -176,6 +176,29 @@ async def test_everybody_but_those_permitted_and_the_patient(api: Api):
     assert await stranger.ids("Observation") == []
 
 
+_COLLEAGUES = {"reference": {"identifier": {"system": "urn:synthetic:staff", "value": "7"}}}
+_PURPOSE = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "HRESCH"}
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        {"actor": [{**_actor("Practitioner/none"), **_COLLEAGUES}]},
+        {"purpose": [_PURPOSE]},
+        {"class": [{"system": "urn:ietf:bcp:13", "code": "application/hl7-cda+xml"}]},
+        {"data": [{"meaning": "instance", "reference": {"reference": "Observation/co1-1"}}]},
+    ],
+    ids=str,
+)
+async def test_a_permit_that_says_more_than_is_read_permits_nothing(api: Api, limit: dict[str, Any]):
+    """Else who meant one colleague, research or a document would open the record to everybody."""
+    await api.put_ok(_consent(provision=[{"type": "permit", **limit}]))
+    closed = _dr(api)
+    assert sorted(await closed.ids("Observation")) == ["co2-0", "co2-1"]
+    refused(await closed.get("/fhir/Patient/co1"), 404, "not-found")
+    refused(await closed.get("/fhir/Patient/co1/$everything"), 404, "not-found")
+
+
 async def test_a_role_and_a_service_can_be_named(api: Api):
     role = {"resourceType": "PractitionerRole", "id": "role", "practitioner": {"reference": "Practitioner/dr3"}}
     await api.put_ok(role)

@@ -58,7 +58,8 @@ async def test_to_another_patient_the_data_are_as_absent(worlds: Worlds, probe: 
     is_open = probe.owner and (kind == SIGNED_IN or not probe.in_person)
     if is_open and not probe.blind:  # The route is open to such tokens: whose data it is made the difference.
         own = await worlds.make(probe, "own", kind)
-        assert await ask(worlds.asker(probe, own, kind), probe, own) != nothing, f"{probe} is closed to the patient"
+        seen = await ask(worlds.asker(probe, own, kind), probe, own, head=kind == LAUNCHED)
+        assert seen != nothing, f"{probe} is closed to the patient"
 
 
 @pytest.mark.parametrize("probe", CASES.values(), ids=CASES)

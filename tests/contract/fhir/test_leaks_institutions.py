@@ -34,7 +34,7 @@ class Divided(Worlds):
     """Worlds whose own patients institution A manages, and whose foreign ones institution B."""
 
     def _token(self, probe: Probe, patient: str, kind: str) -> Api:
-        scope = probe.scope.replace("patient/", "user/")
+        scope = probe.scopes.replace("patient/", "user/")
         who = {"fhirUser": "Practitioner/d", "client_id": "app", "sub": "asker", "institution": OWN}
         return self.everyone.as_(scope, **who)
 
@@ -69,5 +69,5 @@ async def test_to_another_institution_the_data_are_as_absent(worlds: Worlds, pro
     assert await standing(worlds.everyone, foreign) == before, f"{probe} changed something"
     if probe.owner and not probe.blind and not probe.path.startswith(BY_PATIENT):
         own = await worlds.make(probe, "own")
-        found = await ask(worlds.asker(probe, own, LAUNCHED), probe, own)
+        found = await ask(worlds.asker(probe, own, LAUNCHED), probe, own, head=True)
         assert found != nothing, f"{probe} is closed to the patient's institution"

@@ -14,12 +14,13 @@ from joserfc.jwk import ECKey, KeySet
 
 from foramen.kernel.errors import InvalidRequestError
 from foramen.kernel.settings import Settings
-from foramen.launcher import demonstration, steps, walk
+from foramen.launcher import demonstration, showing, steps, walk
 from foramen.launcher.faults import FAULTS
 from foramen.launcher.sending import internal_url
 from foramen.launcher.steps import HttpRequest, challenge_of
 from foramen.launcher.text import LAUNCHER_WORDS
 from foramen.launcher.tokens import decode, verify, verify_id_token
+from foramen.launcher.trials import MOST_EXCHANGES, Exchange, Trial
 
 KEY = ECKey.generate_key("P-256", parameters={"kid": "k"}, private=True)
 OTHER = ECKey.generate_key("P-256", parameters={"kid": "k"}, private=True)
@@ -136,3 +137,20 @@ def test_every_fault_names_its_place_in_a_standard_and_changes_something(fault: 
     right |= {"code_challenge": "c", "code_challenge_method": "S256"}
     in_the_order = {"replayed-code", "expired-launch", "id-token-as-access-token", "reused-refresh-token"}
     assert (fault.change(right) == right) is (fault.name in in_the_order)
+
+
+def test_each_answer_is_parsed_once_for_the_whole_page(monkeypatch: pytest.MonkeyPatch):
+    """What the tokens of a trial are is asked once, not for each card: a long trial must not stall all others."""
+    bodies = [f'{{"access_token": "SYNTHETIC-{number:030d}"}}' for number in range(MOST_EXCHANGES)]
+    exchanges = [Exchange(walk.PATIENT, "GET", "https://ehr/fhir/Patient/p", answer=body) for body in bodies]
+    trial, parsed, real = Trial("t", "openid", "r", "a", exchanges=exchanges), [], showing.json_of
+
+    def counted(exchange: Exchange) -> dict[str, Any]:
+        parsed.append(exchange)
+        return real(exchange)
+
+    monkeypatch.setattr(showing, "json_of", counted)
+    cards = showing.cards_of(trial, LAUNCHER_WORDS["en"])
+    assert [card.exchange for card in cards] == exchanges
+    assert len(parsed) == MOST_EXCHANGES
+    assert all("SYNTHETIC-00000000000000000000" not in card.answer for card in cards)

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from foramen.launcher import faults
+from foramen.launcher.trials import MOST_EXCHANGES
 from tests.contract.launcher.conftest import EHR, OFFLINE, Pages, Site
 
 SMART = "hl7.fhir.uv.smart-app-launch_2.2.0"
@@ -151,6 +152,30 @@ async def test_a_step_is_not_done_twice_where_it_can_be_done_once(site: Site):
         token = variable(browser, "ACCESS_TOKEN")
         page = await browser.press("step", "end")
         assert str(page.url).endswith("/apps/launcher/")
+        assert (await browser.http.get(trial)).status_code == 404
+        deadline = time.monotonic() + 15
+        while (await browser.http.get("/fhir/Patient/p1", headers={"Authorization": f"Bearer {token}"})).is_success:
+            assert time.monotonic() < deadline, "its tokens live on"
+            await asyncio.sleep(0.5)
+
+
+async def test_a_trial_does_not_grow_without_end(site: Site):
+    """Each of its requests is sealed, opened and shown again with every step, in the process that serves all others."""
+    async with site.signed_in() as browser:
+        page = await browser.walk()
+        trial = str(page.url).partition("#")[0]
+        form = {"csrf": re.findall(r'name="csrf" value="([0-9a-f]+)"', page.text)[0], "step": "patient"}
+        token = variable(browser, "ACCESS_TOKEN")
+        for _ in range(MOST_EXCHANGES - len(browser.cards)):
+            assert (await browser.http.post(trial, data=form)).status_code == 303
+        refused = await browser.http.post(trial, data=form)
+        assert refused.status_code == 409
+        assert f"keeps {MOST_EXCHANGES} requests" in refused.text
+        await browser.open(trial)
+        assert len(browser.cards) == MOST_EXCHANGES
+        assert 'value="patient"' not in browser.page.text
+        assert str(MOST_EXCHANGES) in browser.text
+        await browser.press("step", "end")  # which still ends the tokens
         assert (await browser.http.get(trial)).status_code == 404
         deadline = time.monotonic() + 15
         while (await browser.http.get("/fhir/Patient/p1", headers={"Authorization": f"Bearer {token}"})).is_success:

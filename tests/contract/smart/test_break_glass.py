@@ -25,11 +25,13 @@ from typer.testing import CliRunner
 
 from foramen.cli import app as cli
 from foramen.identity import passwords
-from foramen.identity.accounts import ensure_user, require_account
+from foramen.identity.accounts import Account, ensure_user, require_account
+from foramen.identity.administration import create_account
 from foramen.identity.app import IdentityService
 from foramen.identity.break_glass import (
     JUSTIFIED,
     UNJUSTIFIED,
+    Wall,
     end,
     find_case,
     list_cases,
@@ -41,6 +43,7 @@ from foramen.identity.clients import PUBLIC, Client, save_client
 from foramen.identity.database import transaction, utc_now
 from foramen.identity.delegations import delegate
 from foramen.identity.institutions import ensure_institution
+from foramen.identity.password_links import make_link
 from foramen.identity.permissions import GRANT, WITHDRAW, change_permission, rights_of
 from foramen.identity.revocation_list import RevocationAwareVerifier
 from foramen.identity.token_families import revoked_since
@@ -50,6 +53,7 @@ from tests.builders.browser import Browser, forms_of
 from tests.contract.smart.conftest import APP, CLIENT_SECRET, ORIGIN, PASSWORD, App, Smart
 
 PAGE = f"{ORIGIN}/auth/break-glass"
+SHARED = Wall("shared")
 TEXT = "SYNTHETIC: unconscious after a fall, 急诊"
 ONLINE = "openid fhirUser online_access user/*.rs"
 pytestmark = pytest.mark.requirement("identity#break-glass")
@@ -94,7 +98,8 @@ def _clean(smart: Smart) -> Iterator[None]:
 
 def _decide(connection: Any, name: str, effect: str, **more: Any) -> None:
     account = require_account(connection, name)
-    change_permission(connection, account, "break-glass", effect, reason="SYNTHETIC", decided_by="root", **more)
+    given = {"reason": "SYNTHETIC", "decided_by": "foramen-cli", **more}
+    change_permission(connection, account, "break-glass", effect, **given)
 
 
 def decide(smart: Smart, name: str, effect: str, **more: Any) -> None:
@@ -670,27 +675,30 @@ async def test_reviewers_see_their_institution_and_judge_once(smart: Smart):
         assert [case.id for case in list_unreviewed(connection, root)] == [anna, zoe]
         assert [case.id for case in list_cases(connection, root, limit=1)] == [zoe]
         assert find_case(connection, head, anna).reason == TEXT
-        for reader in (lambda: find_case(connection, head, zoe), lambda: review(connection, head, zoe, JUSTIFIED)):
+        for reader in (
+            lambda: find_case(connection, head, zoe),
+            lambda: review(connection, head, zoe, JUSTIFIED, wall=SHARED),
+        ):
             with pytest.raises(NotFoundError):
                 reader()
         for denied in (
             lambda: list_unreviewed(connection, bo),
             lambda: list_cases(connection, bo),
             lambda: find_case(connection, bo, anna),
-            lambda: review(connection, bo, anna, JUSTIFIED),
+            lambda: review(connection, bo, anna, JUSTIFIED, wall=SHARED),
         ):
             with pytest.raises(ForbiddenError):
                 denied()
         with pytest.raises(ConflictError):
-            review(connection, head, anna, JUSTIFIED)  # still in force
+            review(connection, head, anna, JUSTIFIED, wall=SHARED)  # still in force
         for verdict, note in (("fine", ""), (UNJUSTIFIED, "  "), (JUSTIFIED, "x" * 501)):
             with pytest.raises(InvalidRequestError):
-                review(connection, head, anna, verdict, note)
+                review(connection, head, anna, verdict, note, wall=SHARED)
         assert end(connection, head, anna).ended_by == "head"
-        done = review(connection, head, anna, UNJUSTIFIED, "SYNTHETIC note")
+        done = review(connection, head, anna, UNJUSTIFIED, "SYNTHETIC note", wall=SHARED)
         assert (done.verdict, done.reviewed_by, done.note) == (UNJUSTIFIED, "head", "SYNTHETIC note")
         with pytest.raises(ConflictError):
-            review(connection, root, anna, JUSTIFIED)
+            review(connection, root, anna, JUSTIFIED, wall=SHARED)
         assert list_unreviewed(connection, head) == []
         assert [case.id for case in list_cases(connection, head)] == [anna]
     event = events(smart, "break-glass-review")[-1]
@@ -708,13 +716,73 @@ async def test_nobody_reviews_the_own(smart: Smart):
             anna = require_account(connection, "anna")
             case = list_unreviewed(connection, anna)[0]
             with pytest.raises(ForbiddenError):
-                review(connection, anna, case.id, JUSTIFIED)
+                review(connection, anna, case.id, JUSTIFIED, wall=SHARED)
         with pytest.raises(exc.IntegrityError):  # nor is it stored, whoever writes it
             smart.execute(
                 "UPDATE identity.break_glass SET reviewed_by = 'anna', reviewed_at = now(), verdict = 'justified'"
             )
     finally:
         smart.execute("UPDATE identity.account SET role = 'physician' WHERE name = 'anna'")
+
+
+def _reviewed(smart: Smart, name: str, wall: Wall = SHARED) -> None:
+    with transaction(smart.database_url) as connection:
+        review(connection, require_account(connection, name), cases(smart)[0].id, JUSTIFIED, wall=wall)
+
+
+async def test_who_granted_the_permission_does_not_review_what_it_was_used_for(smart: Smart):
+    decide(smart, "anna", GRANT, decided_by="head")
+    await emergency(smart)
+    smart.execute("UPDATE identity.break_glass SET until = now()")
+    with pytest.raises(ForbiddenError, match="arranged"):
+        _reviewed(smart, "head")
+    decide(smart, "anna", GRANT)  # somebody else's grant of later changes nothing
+    with pytest.raises(ForbiddenError, match="arranged"):
+        _reviewed(smart, "head")
+    _reviewed(smart, "root")
+    assert cases(smart)[0].reviewed_by == "root"
+
+
+async def test_a_grant_of_later_does_not_count(smart: Smart):
+    await emergency(smart)
+    smart.execute("UPDATE identity.break_glass SET until = now()")
+    decide(smart, "anna", GRANT, decided_by="head")
+    _reviewed(smart, "head")
+    decide(smart, "anna", GRANT)
+
+
+@pytest.mark.parametrize("link_only", [True, False])
+async def test_who_made_the_account_or_its_link_does_not_review(smart: Smart, link_only: bool):
+    name = f"made-{link_only}".lower()
+    maker = "root" if link_only else "head"
+    with transaction(smart.database_url) as connection:
+        by, head = require_account(connection, maker), require_account(connection, "head")
+        create_account(connection, by, Account(name, "physician", institution="bg-north"), PASSWORD)
+        if link_only:
+            make_link(connection, head, name)
+    decide(smart, name, GRANT)
+    await emergency(smart, name=name)
+    with transaction(smart.database_url) as connection:  # to end is not to judge
+        assert end(connection, require_account(connection, "head"), cases(smart)[0].id).ended_by == "head"
+    with pytest.raises(ForbiddenError, match="arranged"):
+        _reviewed(smart, "head")
+    with pytest.raises(NotFoundError):
+        _reviewed(smart, "south")
+
+
+async def test_where_institutions_divide_the_record_anothers_patient_is_reviewed_by_who_acts_everywhere(smart: Smart):
+    await emergency(smart)
+    smart.execute("UPDATE identity.break_glass SET until = now()")
+    for wall in (Wall("separate"), Wall("separate", "bg-south")):
+        with pytest.raises(ForbiddenError, match="another institution's patient"):
+            _reviewed(smart, "head", wall)
+    _reviewed(smart, "root", Wall("separate", "bg-south"))
+
+
+async def test_and_the_own_patients_by_the_own_institution(smart: Smart):
+    await emergency(smart)
+    smart.execute("UPDATE identity.break_glass SET until = now()")
+    _reviewed(smart, "head", Wall("separate", "bg-north"))
 
 
 async def test_a_reviewer_ends_it_and_the_tokens_with_it(smart: Smart):

@@ -147,6 +147,19 @@ def revoked(people: People, family: str) -> bool:
     )
 
 
+async def test_a_password_link_ends_when_the_role_follows_the_groups(people: People, outside: OutsideProvider):
+    outside.person = person("linked-up", "spine-surgeons")
+    await Traveller.of(people).sign_in()
+    people.execute(
+        "INSERT INTO identity.password_link (account, token_digest, made_by, created_at, expires_at) "
+        "VALUES ('linked-up@hospital', 'x', 'somebody', now(), now() + interval '1 day')"
+    )
+    outside.person = person("linked-up", "it")
+    await Traveller.of(people).sign_in()
+    assert people.execute("SELECT role FROM identity.account WHERE name = 'linked-up@hospital'") == [("engineer",)]
+    assert people.execute("SELECT count(*) FROM identity.password_link") == [(0,)]
+
+
 async def test_institution_and_practitioner_follow_the_claims(people: People, outside: OutsideProvider):
     people.execute("INSERT INTO identity.institution VALUES ('i1', '甲', 'A', now()), ('i2', '乙', 'B', now())")
     trust(

@@ -1,4 +1,4 @@
-"""Neighbours behind one address: known browsers and passkeys do not wait for their failures; parallel guesses do."""
+"""Known browsers: neither neighbours behind one address nor strangers at an account keep its person out of them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from foramen.identity.accounts import is_locked, unlock_account
+from foramen.identity.database import transaction, utc_now
 from tests.builders.browser import Browser, forms_of
 from tests.contract.smart.people import PASSWORD, People, cookie_of, options_of, people_server
 
@@ -67,6 +69,73 @@ async def test_the_lock_of_the_account_holds_in_a_known_browser(people: People):
         assert (await people.passwords(browser, "guessed-at", "a wrong password")).status_code == 403
     assert (await people.passwords(browser, "guessed-at")).status_code == 403
     assert cookie_of(browser) is None
+
+
+async def wrong(people: People, browser: Browser, name: str, times: int = 5) -> None:
+    browser.http.cookies.delete("foramen-session")
+    for _ in range(times):
+        assert (await people.passwords(browser, name, "a wrong password")).status_code == 403
+
+
+async def test_strangers_cannot_keep_a_person_out_of_a_known_browser(people: People):
+    people.add("chosen")
+    own = await people.signed_in("chosen", address="198.51.100.30")
+    await wrong(people, people.browser("198.51.100.31"), "chosen", LIMIT)
+    await wrong(people, people.browser("198.51.100.32"), "chosen", 1)
+    stranger = people.browser("198.51.100.33")
+    assert (await people.passwords(stranger, "chosen")).status_code == 403, "locked for browsers not known"
+    own.http.cookies.delete("foramen-session")
+    assert str((await people.passwords(own, "chosen")).url).endswith("/auth/account")
+    form = next(n for n, item in enumerate(forms_of(own.page.text)) if item.action == "/auth/account/password")
+    new = "the river bends twice here"
+    shown = await own.submit(form, old_password=PASSWORD, new_password=new, new_password_again=new)
+    assert "done=password-changed" in str(shown.url)
+    locked = "SELECT locks, locked_until > now() FROM identity.account WHERE name = 'chosen'"
+    assert people.execute(locked) == [(1, True)], "a success in a known browser gives strangers no new guesses"
+    assert (await people.passwords(stranger, "chosen", new)).status_code == 403
+
+
+async def test_guesses_in_a_known_browser_lock_there_and_nowhere_else(people: People):
+    people.add("two-desks")
+    first, second = [await people.signed_in("two-desks", address=f"198.51.100.4{number}") for number in (0, 1)]
+    await wrong(people, first, "two-desks", LIMIT)
+    people.execute("DELETE FROM identity.failure_budget")
+    await wrong(people, first, "two-desks", 1)
+    assert (await people.passwords(first, "two-desks")).status_code == 403
+    assert cookie_of(first) is None
+    assert people.execute("SELECT failed_attempts FROM identity.account WHERE name = 'two-desks'") == [(0,)]
+    for browser in (second, people.browser("198.51.100.42")):
+        browser.http.cookies.delete("foramen-session")
+        assert str((await people.passwords(browser, "two-desks")).url).endswith("/auth/account")
+    with transaction(people.database_url) as connection:
+        assert is_locked(connection, "two-desks", utc_now()), "administrators see it"
+        unlock_account(connection, "two-desks")
+        assert not is_locked(connection, "two-desks", utc_now())
+    assert str((await people.passwords(first, "two-desks")).url).endswith("/auth/account")
+
+
+async def test_locks_in_a_known_browser_grow_and_those_of_the_others_at_it_stay(people: People):
+    for name in ("at-desk", "at-desk-too"):
+        people.add(name)
+    shared = people.browser(NAT)
+    for name in ("at-desk", "at-desk-too"):
+        await people.passwords(shared, name)
+        shared.http.cookies.delete("foramen-session")
+    minutes = []
+    left = "SELECT locked_until - now() FROM identity.known_device WHERE account = 'at-desk'"
+    for _ in range(2):
+        for number in range(5):
+            people.execute("DELETE FROM identity.failure_budget")
+            await wrong(people, shared, "at-desk", 1)
+            if number == 2:  # another person's sign-in gives the browser a new cookie, and nobody new guesses
+                await people.passwords(shared, "at-desk-too")
+        minutes.append(round(people.execute(left)[0][0].total_seconds() / 60))
+        assert (await people.passwords(shared, "at-desk")).status_code == 403
+        people.execute("UPDATE identity.known_device SET locked_until = now() WHERE account = 'at-desk'")
+    assert minutes == [15, 30]
+    assert str((await people.passwords(shared, "at-desk")).url).endswith("/auth/account")
+    counted = people.execute("SELECT failed_attempts, locks FROM identity.known_device WHERE account = 'at-desk'")
+    assert counted == [(0, 0)]
 
 
 async def test_a_device_cookie_gives_nothing_when_planted_changed_old_or_after_a_new_password(people: People):
@@ -169,7 +238,8 @@ async def test_guesses_at_the_old_password_in_parallel_too(people: People, monke
     people.add("open-desk")
     looked_at = []
     monkeypatch.setattr(
-        "foramen.identity.endpoints.account_changes.password_matches", lambda *_: looked_at.append(1) and False
+        "foramen.identity.endpoints.account_changes.password_matches",
+        lambda found, _: bool(looked_at.append(found is not None)),
     )
     browser = await people.signed_in("open-desk")
     token = forms_of(browser.page.text)[0].fields["csrf"]
@@ -178,7 +248,9 @@ async def test_guesses_at_the_old_password_in_parallel_too(people: People, monke
         *(browser.http.post("/auth/account/password", data={**data, "old_password": f"guess {n}"}) for n in range(12))
     )
     assert {answer.status_code for answer in answers} <= {403, 429}
-    assert people.execute("SELECT failed_attempts FROM identity.account WHERE name = 'open-desk'") == [(5,)]
+    counted = people.execute("SELECT failed_attempts FROM identity.known_device WHERE account = 'open-desk'")
+    assert counted == [(5,)]
+    assert sum(looked_at) == 5
 
 
 async def test_a_proxy_on_a_socket_for_both_families_is_recognised(people: People):

@@ -166,6 +166,7 @@ PROBES: dict[str, dict[str, Probe] | str] = {
     "/account/recovery-codes": _OWN,
     "/account/sessions": {"another's": account_sessions},
     "/account/apps": {"another's": account_apps},
+    "/set-password": "goes by a secret of 256 bits; unknown, used and expired links look alike: test_password_links.py",
     "/break-glass": "shows the session's own; whether a patient exists is not said: test_break_glass.py",
     "/break-glass/end": {"another's": break_glass_end},
     "/consent": _FLOW,

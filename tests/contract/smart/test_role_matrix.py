@@ -36,7 +36,7 @@ from tests.contract.fhir.api import observation, patient_resource
 from tests.contract.smart.conftest import APP, ORIGIN, PASSWORD, App
 
 pytestmark = pytest.mark.requirement("identity#roles")
-REGISTERED = "user/*.cruds patient/*.cruds foramen/admin openid offline_access"
+REGISTERED = "user/*.cruds user/AuditEvent.rs patient/*.cruds foramen/admin openid offline_access"
 P1 = {"reference": "Patient/p1"}
 
 
@@ -78,7 +78,7 @@ PROBES: dict[str, Probe] = {
 }
 ALSO = {"operate-devices": {"read-directory", "read-identified"}}
 """Other permissions that allow the same request."""
-ALSO |= {name: {"read-identified"} for name in ("read-definitions", "read-directory", "read-audit", "read-own-record")}
+ALSO |= {name: {"read-identified"} for name in ("read-definitions", "read-directory", "read-own-record")}
 ALSO |= {"read-identified": {"read-own-record"}}
 CELLS = [(role, name) for role in ROLES for name in table("permissions")]
 SCOPED = [cell for cell in CELLS if cell[1] in PROBES and cell != ("system-administrator", "maintain-record")]
@@ -113,7 +113,7 @@ class Server:
         return await self.exchange(browser, self.matrix_app(role))
 
     def matrix_app(self, role: str) -> App:
-        scope = "patient/*.cruds openid" if role == "patient" else "user/*.cruds foramen/admin openid offline_access"
+        scope = "patient/*.cruds openid" if role == "patient" else REGISTERED.replace("patient/*.cruds ", "")
         return App(self, "matrix", APP, scope)  # type: ignore[arg-type]  an App needs its `http` only
 
     async def browser(self, name: str, role: str) -> Browser:

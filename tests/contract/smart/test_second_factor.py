@@ -138,13 +138,13 @@ async def test_secrets_are_sealed_and_sealed_again_with_a_new_key(people: People
     _, otp, _ = await enrolled(people, "sealed")
     stored = people.execute("SELECT sealed_secret FROM identity.totp_device WHERE account = 'sealed'")[0][0]
     old = people.service._env.data_keys
-    assert stored.startswith(f"v1:{old.current_id}:")
+    assert stored.startswith(f"v2:AES-256-GCM:{old.current_id}:")
     assert otp.secret not in stored
-    rotated = DataKeys((b"n" * 32, *old.keys))
+    rotated = DataKeys((b"n" * 32, old.provider.current().secret))
     with transaction(people.database_url) as connection:
         assert use_code(connection, rotated, "sealed", otp.now(), utc_now())
     stored = people.execute("SELECT sealed_secret FROM identity.totp_device WHERE account = 'sealed'")[0][0]
-    assert stored.startswith(f"v1:{rotated.current_id}:")
+    assert stored.startswith(f"v2:AES-256-GCM:{rotated.current_id}:")
     with transaction(people.database_url) as connection:  # from then on without the old key
         later = utc_now() + timedelta(seconds=30)
         assert use_code(connection, DataKeys((b"n" * 32,)), "sealed", otp.at(later), later)

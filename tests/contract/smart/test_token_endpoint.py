@@ -274,6 +274,21 @@ async def test_offline_access_outlives_the_session_online_access_does_not(smart:
     assert (await growth.refresh(offline["refresh_token"])).status_code == 200
 
 
+async def test_a_code_is_worth_nothing_once_its_session_has_ended(smart: Smart, portal: App, growth: App):
+    """Signing out revokes what it finds; a code issued in the same moment is one it did not find."""
+    browser = smart.browser()
+    await sign_in(browser, portal)
+    code = browser.answer["code"]
+    await browser.open(growth.url(prompt="consent"))
+    await browser.submit(1, patient="p1")
+    await browser.submit(decision="allow")
+    offline = browser.answer["code"]
+    smart.execute("DELETE FROM identity.session")
+    refused = await portal.exchange(code)
+    assert (refused.status_code, refused.json()["error"]) == (400, "invalid_grant")
+    assert (await growth.exchange(offline)).status_code == 200, "offline access does not live with the session"
+
+
 async def test_withdrawn_role_takes_effect_at_the_next_refresh(smart: Smart, portal: App):
     first = await signed_in(smart, portal)
     smart.execute("UPDATE identity.account SET role = 'researcher' WHERE name = 'surgeon'")

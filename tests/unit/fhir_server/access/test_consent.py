@@ -83,6 +83,85 @@ def test_nested_provisions():
     assert _policy(within, "Practitioner/a").hides(_version())
 
 
+_PURPOSE = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "HRESCH"}
+_BY_NUMBER = {"reference": {"identifier": {"system": "urn:synthetic:staff", "value": "7"}}}
+_BY_NAME = {"reference": {"display": "SYNTHETIC doctor"}}
+_DOCUMENT = {"system": "urn:ietf:bcp:13", "code": "application/hl7-cda+xml"}
+_MODIFIER = [{"url": "urn:synthetic:not", "valueBoolean": True}]
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        {"actor": [_BY_NUMBER]},
+        {"actor": [_BY_NAME]},
+        {"actor": [_actor("Practitioner/a"), _BY_NUMBER]},
+        {"actor": [{**_actor("Practitioner/a"), "modifierExtension": _MODIFIER}]},
+        {"actor": [{"role": {"text": "SYNTHETIC"}}]},
+        {"class": [_DOCUMENT]},
+        {"class": [{"system": _CLASS, "code": "Observation"}, _DOCUMENT]},
+        {"class": [{"system": _CLASS, "code": "Nonsense"}]},
+        {"class": [{"system": _CLASS}]},
+        {"class": [{"code": "Observation"}]},
+        {"purpose": [_PURPOSE]},
+        {"data": [{"meaning": "instance", "reference": {"reference": "Observation/y"}}]},
+        {"dataPeriod": {"end": "2020"}},
+        {"code": [{"coding": [{"system": "http://loinc.org", "code": "30525-0"}]}]},
+        {"action": [{"coding": [{"code": "collect"}]}]},
+        {"provision": [{"type": "deny", "actor": [_actor("Practitioner/a")]}]},
+        {"period": {"_start": {"extension": _MODIFIER}}},
+        {"period": {"end": "whenever"}},
+        {"period": {"start": "2020", "end": "2021"}},
+        {"securityLabel": [{"system": "s", "code": "N"}]},
+        {"modifierExtension": _MODIFIER},
+        {"_class": [{"extension": _MODIFIER}]},
+    ],
+    ids=str,
+)
+def test_a_permit_whose_limits_are_not_all_read_lifts_nothing(limit: dict[str, Any]):
+    permit = {"type": "permit", **limit}
+    assert _policy(_consent(provision=[permit]), "Practitioner/a").hides(_version())
+    if "actor" not in limit:
+        assert _policy(_consent(provision=[{**permit, "actor": [_actor("Practitioner/a")]}]), "Practitioner/a")
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        {},
+        {"period": {"start": "2020"}},
+        {"class": [{"system": _CLASS, "code": "Observation", "display": "SYNTHETIC"}], "purpose": []},
+        {"extension": [{"url": "urn:synthetic", "valueString": "SYNTHETIC"}], "id": "one"},
+    ],
+    ids=str,
+)
+def test_a_permit_that_is_read_whole_lifts_the_denial(limit: dict[str, Any]):
+    permit = {"type": "permit", "actor": [{**_actor("Practitioner/a"), "role": {"text": "SYNTHETIC"}}], **limit}
+    assert not _policy(_consent(provision=[permit]), "Practitioner/a").hides(_version())
+    assert _policy(_consent(provision=[permit]), "Practitioner/b").hides(_version())
+
+
+def test_one_permit_that_is_not_read_takes_nothing_from_another():
+    permits = [{"type": "permit", "purpose": [_PURPOSE]}, {"type": "permit", "actor": [_actor("Practitioner/a")]}]
+    assert not _policy(_consent(provision=permits), "Practitioner/a").hides(_version())
+    assert _policy(_consent(provision=permits), "Practitioner/b").hides(_version())
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        {"actor": [_actor("Practitioner/b"), _BY_NUMBER]},
+        {"actor": [_BY_NAME]},
+        {"class": [{"system": _CLASS, "code": "Condition"}, _DOCUMENT]},
+        {"securityLabel": [{"system": "s", "code": "R"}, {"system": "s", "display": "SYNTHETIC"}]},
+        {"purpose": [_PURPOSE]},
+    ],
+    ids=str,
+)
+def test_a_denial_with_a_limit_that_is_not_read_hides_more_never_less(limit: dict[str, Any]):
+    assert _policy(_consent(**limit), "Practitioner/a").hides(_version())
+
+
 @pytest.mark.parametrize(
     "change",
     [{"status": "draft"}, {"scope": {"coding": [{"code": "treatment"}]}}, {"patient": None}, {"provision": None}],
