@@ -7,6 +7,7 @@ person has to answer for it.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,8 @@ import typer
 from foramen.kernel.settings import get_settings
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from foramen.commands.bulk_client import BulkClient
 
 app = typer.Typer(no_args_is_help=True)
@@ -27,22 +30,33 @@ _SCOPE = "foramen/admin"
 @app.command("export")
 def export(
     patient: Patient,
-    folder: Annotated[Path, typer.Argument(help="Where the files go; made when it is not there.")],
+    folder: Annotated[Path, typer.Argument(help="Where the files go: an empty folder, or one to make.")],
     user: User,
     history: Annotated[bool, typer.Option("--history", help="Earlier versions as well.")] = False,
 ) -> None:
     """Make a full copy of one person's data: NDJSON, who saw it, a page to read it, where the images are."""
     from rich.console import Console
 
-    client = _client(user)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if any(folder.iterdir()):  # Perhaps of another person, with whose files this copy would be handed over.
+        raise typer.BadParameter("the folder is not empty")
+    client, console = _client(user), Console(stderr=True)
+    before = os.umask(0o077)  # The folder may be open to others: the files are not.
+    try:
+        count = _export(client, patient, folder, console, history=history)
+    finally:
+        os.umask(before)
+    console.print(f"{count} resources; open {folder / 'summary.html'}")
+
+
+def _export(client: BulkClient, patient: str, folder: Path, console: Console, *, history: bool) -> int:
+    """Let the server make the copy, fetch it, and let the server throw its own away; returns how many resources."""
     body = _parameters(history=history)
     response = client.http.post(
         client.url(f"Patient/{_id(patient)}/$subject-export"), json=body, headers={"Prefer": "respond-async"}
     )
     status_url = client.kicked_off(response)
     manifest: dict[str, Any] = {}
-    console = Console(stderr=True)
     with console.status("export") as line:
         for told in client.progress(status_url):
             if isinstance(told, dict):
@@ -52,7 +66,7 @@ def export(
     count = _download(client, manifest, folder)
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     client.http.delete(status_url)
-    console.print(f"{count} resources; open {folder / 'summary.html'}")
+    return count
 
 
 def _download(client: BulkClient, manifest: dict[str, Any], folder: Path) -> int:

@@ -89,7 +89,7 @@ def use_link(connection: Connection, token: str, password_hash: str, address: st
     return account
 
 
-def _find(connection: Connection, token: str) -> Row[tuple[str, str]] | None:
+def _find(connection: Connection, token: str) -> Row[str, str] | None:
     return connection.execute(
         select(_LINK.account, _LINK.made_by).where(_LINK.token_digest == digest(token), _LINK.expires_at > utc_now())
     ).one_or_none()

@@ -1,4 +1,6 @@
-"""A small KMS as an external command: AES-GCM under a key in a file; SYNTHETIC, for tests.
+"""A small KMS as an external command: a mask and a code (SHAKE, HMAC) under a key in a file; SYNTHETIC.
+
+Only the standard library, so that it starts at once. No scheme to be used anywhere else.
 
 Calls are noted in `calls`, without what they were given. `mode` in a file makes it fail in one of several ways.
 """
@@ -11,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PROGRAM = """
-import base64, json, os, pathlib, sys, time
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+import base64, hashlib, hmac, json, os, pathlib, sys, time
 home, action = pathlib.Path(sys.argv[1]), sys.argv[2]
 with (home / "calls").open("a") as calls:
     calls.write(action + "\\n")
@@ -35,16 +36,33 @@ if mode == "other":
     sys.exit(0)
 current = (home / "current").read_text()
 name = given.get("kek", current)
-kek = AESGCM((home / name).read_bytes())
+kek = (home / name).read_bytes()
 context = given["context"].encode()
+
+
+def stream(nonce, data):
+    mask = hashlib.shake_256(kek + nonce + context).digest(len(data))
+    return bytes(one ^ other for one, other in zip(data, mask))
+
+
+def tag(nonce, body):
+    return hmac.digest(kek, nonce + context + body, "sha256")
+
+
 if action == "wrap":
     nonce = os.urandom(12)
-    wrapped = nonce + kek.encrypt(nonce, base64.b64decode(given["key"]), context)
+    body = stream(nonce, base64.b64decode(given["key"]))
+    wrapped = nonce + body + tag(nonce, body)
     print(json.dumps({"kek": name, "wrapped": base64.b64encode(wrapped).decode()}))
 else:
     content = base64.b64decode(given["wrapped"])
-    key = kek.decrypt(content[:12], content[12:], context)
+    nonce, body, given_tag = content[:12], content[12:-32], content[-32:]
+    if not hmac.compare_digest(given_tag, tag(nonce, body)):
+        sys.exit(5)
+    key = stream(nonce, body)
     print(json.dumps({"key": base64.b64encode(key).decode()}))
+if mode == "fault":
+    sys.exit(4)
 """
 
 
@@ -57,7 +75,7 @@ class SyntheticKms:
     @property
     def command(self) -> str:
         """What FORAMEN_KMS_COMMAND is set to."""
-        return shlex.join([sys.executable, str(self.folder / "kms.py"), str(self.folder)])
+        return shlex.join([sys.executable, "-I", "-S", str(self.folder / "kms.py"), str(self.folder)])
 
     @property
     def calls(self) -> list[str]:

@@ -34,7 +34,8 @@ def fresh(admin: Admin) -> Iterator[None]:
     with transaction(admin.database_url) as connection:
         if any_account(connection, SECOND) is None:
             boss = require_account(connection, "boss")
-            create_account(connection, boss, Account(SECOND, "institution-administrator", institution="north"), PASSWORD)
+            wanted = Account(SECOND, "institution-administrator", institution="north")
+            create_account(connection, boss, wanted, PASSWORD)
     yield
     admin.restore()
 
@@ -157,7 +158,8 @@ def test_an_account_is_judged_as_it_is_changed(admin: Admin, what: str):
 def _waits(admin: Admin) -> None:
     """Return when somebody waits for a row."""
     end = monotonic() + 10
-    while not admin.execute("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"):
+    waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    while not admin.execute(waiting):
         assert monotonic() < end, "nobody waits"
         sleep(0.02)
 
@@ -177,13 +179,13 @@ def test_of_two_who_create_an_account_at_once_one_is_told(admin: Admin):
             second.result(timeout=10)
     row = admin.execute("SELECT role, password_hash, created_by FROM identity.account WHERE name = 'twice'")[0]
     assert tuple(row) == ("researcher", "hash of boss", "boss")
-    assert len(admin.audited("account", "north-admin")) == 0 or "twice" not in str(admin.audited("account", "north-admin"))
+    assert "twice" not in str(admin.audited("account", "north-admin"))
 
 
 @pytest.mark.parametrize("name", ["foramen-worker", "foramen-cli", "foramen-anything"])
 def test_an_account_has_no_name_of_a_client(admin: Admin, name: str):
     with pytest.raises(ConflictError, match="client of this name"):
-        act(admin, "boss", lambda c, by: create_account(c, by, Account(name, "physician", institution="north"), PASSWORD))
+        act(admin, "boss", lambda c, by: create_account(c, by, Account(name, "physician"), PASSWORD))
 
 
 def test_nor_a_client_one_of_an_account(admin: Admin):
@@ -192,4 +194,4 @@ def test_nor_a_client_one_of_an_account(admin: Admin):
         act(admin, "boss", lambda c, _: save_client(c, wanted))
     act(admin, "boss", lambda c, _: save_client(c, Client("plain-app", PUBLIC, "openid", wanted.redirect_uris)))
     with pytest.raises(InteropError, match="client of this name"):
-        act(admin, "boss", lambda c, by: create_account(c, by, Account("plain-app", "assistant", institution="north"), PASSWORD))
+        act(admin, "boss", lambda c, by: create_account(c, by, Account("plain-app", "assistant"), PASSWORD))

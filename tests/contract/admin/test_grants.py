@@ -70,6 +70,17 @@ async def test_a_grant_counts_until_its_last_day_is_over_and_can_be_undone(admin
     assert "annotate as the role has it" in admin.audited("grant-ended", "boss")[-1]["outcomeDesc"]
 
 
+async def test_a_link_from_elsewhere_shows_no_undo_of_what_was_not_decided(admin: Admin):
+    boss = await admin.signed_in("boss")
+    revert = 'action="/apps/admin/accounts/north-doctor/permissions/annotate/revert"'
+    for word in ("permission_granted", "permission_withdrawn"):
+        shown = await boss.open(f"{MOUNT}{DOCTOR}?done={word}&permission=annotate")
+        assert revert not in shown.text, word
+    await decide(admin, "boss")
+    assert revert in (await boss.open(f"{MOUNT}{DOCTOR}?done=permission_granted&permission=annotate")).text
+    assert revert not in (await boss.open(f"{MOUNT}{DOCTOR}?done=permission_withdrawn&permission=annotate")).text
+
+
 async def test_a_withdrawal_ends_tokens_that_hold_more(admin: Admin):
     family = uuid.uuid4()
     admin.execute(

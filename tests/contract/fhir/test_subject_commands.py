@@ -130,7 +130,22 @@ def test_a_copy_is_whole_and_lies_where_only_its_owner_reads_it(installation: In
     assert more["accessLog"]
     assert "<html" in (folder / "summary.html").read_text()
     # Nothing of it stays on the server.
-    assert [path for path in (installation.home / "bulk").rglob("*.ndjson")] == []
+    assert [path for path in (installation.home / "bulk").rglob("*") if path.is_file()] == []
+
+
+def test_a_copy_is_not_mixed_with_what_was_there(run: Any, tmp_path: Path):
+    """What a broken copy of another person left behind would be handed over with this one."""
+    (tmp_path / "Observation.0000.ndjson.part").write_text("SYNTHETIC of another person\n")
+    assert "not empty" in says(run("export", "Patient/asks", str(tmp_path)))
+    assert [path.name for path in tmp_path.iterdir()] == ["Observation.0000.ndjson.part"]
+
+
+def test_a_copy_is_its_owners_alone_in_a_folder_that_was_there(run: Any, tmp_path: Path):
+    folder = tmp_path / "open"
+    folder.mkdir(mode=0o755)
+    done = run("export", "asks", str(folder))
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
 
 
 def test_a_record_is_held_released_and_erased_by_two_people(installation: Installation, run: Any):

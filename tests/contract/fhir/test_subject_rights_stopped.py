@@ -216,7 +216,7 @@ async def test_a_failed_erasure_goes_on_as_it_was_decided(world: Api, database: 
     assert [item["valueUri"] for item in task["input"]] == [f"urn:oid:{STUDY}"]
     assert await left(database, "broken") == 0
     refused(await one.get("/fhir/Patient/broken"), 404, "not-found")
-    refused(await approved(two, "broken", request), 404, "not-found")
+    refused(await approved(two, "broken", request), 409, "conflict")
 
 
 async def _break(database: asyncpg.Connection, logical_id: str) -> None:

@@ -77,7 +77,9 @@ async def test_the_old_password_cannot_be_guessed_with_a_stolen_session(people: 
         assert page.status_code == 403
     page = await send(browser, "/auth/account/password", old_password=PASSWORD, **values)
     assert page.status_code == 403
-    assert people.execute("SELECT locked_until > now() FROM identity.account WHERE name = 'stolen'") == [(True,)]
+    locked = "SELECT locked_until > now() FROM identity.{} WHERE {} = 'stolen'"
+    assert people.execute(locked.format("known_device", "account")) == [(True,)]
+    assert people.execute(locked.format("account", "name")) == [(None,)], "the thief locks the own place only"
 
 
 async def test_factors_are_added_named_and_removed(people: People):

@@ -235,9 +235,8 @@ def test_an_institution_administrator_acts_on_the_own_institution_only(smart: Sm
         with transaction(smart.database_url) as connection, pytest.raises(NotFoundError):
             administration.change(connection, head, name, "annotate", GRANT, reason="SYNTHETIC")
     with transaction(smart.database_url) as connection:
-        new = administration.create_account(
-            connection, head, Account("cleo", "physician", "dr9", None, "north"), PASSWORD
-        )
+        wanted, belongings = Account("cleo", "physician", "dr9", None, "north"), {"Practitioner/dr9": {"north"}}
+        new = administration.create_account(connection, head, wanted, PASSWORD, belongings=belongings)
         assert new.institution == "north"
         rights = administration.change(connection, head, "cleo", "annotate", GRANT, reason="SYNTHETIC")
         assert "annotate" in rights.permissions

@@ -175,7 +175,7 @@ def test_taking_a_kms_into_use_and_changing_its_key(file: RingFile, kms: Synthet
     assert KeyRing(file, wrapping(kms)).current() == plain
 
 
-@pytest.mark.parametrize("mode", ["fail", "nonsense", "echo", "other"])
+@pytest.mark.parametrize("mode", ["fail", "fault", "nonsense", "echo", "other"])
 def test_a_kms_that_fails_stops_the_start_and_shows_nothing(file: RingFile, kms: SyntheticKms, mode: str):
     KeyRing(file, wrapping(kms))
     before = file.path.read_bytes()
