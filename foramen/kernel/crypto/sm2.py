@@ -1,8 +1,8 @@
 """SM2 signatures with SM3 (GB/T 32918.2-2016, GB/T 35276-2017) by the system's OpenSSL, version 3 or later.
 
 `cryptography` has no SM2 and no Python library for it is kept well enough (ADR 0031), so the program `openssl` is run:
-some 15 ms of CPU a signature, for rare statements. Private keys reach it through an anonymous file in memory, never by name,
-argument or environment. https://docs.openssl.org/3.0/man7/EVP_PKEY-SM2/
+15 ms of CPU a signature, for rare statements. Private keys reach it through standard input or an anonymous file in
+memory, never by argument or environment. https://docs.openssl.org/3.0/man7/EVP_PKEY-SM2/
 """
 
 from __future__ import annotations

@@ -86,6 +86,8 @@ async def test_a_client_is_disabled_and_that_is_taken_back(admin: Admin):
     page = await browser.submit(1)  # the first form signs out, the second takes it back
     assert "enabled again" in page.text
     assert state(admin, "syn-app")[1] is False
+    page = await browser.open("/apps/admin/clients/syn-app?done=client_disabled")
+    assert "Undo" not in page.text, "a link from elsewhere: there is nothing to take back"
 
 
 async def test_an_app_is_rejected_but_not_one_of_ours(admin: Admin):

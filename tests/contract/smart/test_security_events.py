@@ -104,11 +104,19 @@ async def test_one_refused_event_does_not_hold_up_the_others(smart: Smart, porta
         await browser.open(portal.url())
         await browser.submit(username="surgeon", password=PASSWORD)
         await portal.exchange(browser.answer["code"])
-        await deliver(smart)
-        assert [event["subtype"][0]["code"] for event in smart.fhir.events] == ["authorization_code"]
-        assert outbox(smart) == 1
+        await _delivered_but(smart, 1)
+        # The service delivers too, at least once: an event may have come twice.
+        assert {event["subtype"][0]["code"] for event in smart.fhir.events} == {"authorization_code"}
     finally:
         smart.fhir.refused = set()
-    await deliver(smart)
-    assert outbox(smart) == 0
-    assert smart.fhir.events[-1]["subtype"][0]["code"] == "110122"
+    await _delivered_but(smart, 0)
+    assert "110122" in {event["subtype"][0]["code"] for event in smart.fhir.events}
+
+
+async def _delivered_but(smart: Smart, left: int) -> None:
+    for _ in range(50):
+        await deliver(smart)
+        if outbox(smart) == left:
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"{outbox(smart)} events wait, not {left}")
