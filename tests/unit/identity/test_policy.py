@@ -114,7 +114,7 @@ def test_what_each_role_may_be_granted(role: str, expected: str):
 
 
 def test_a_patient_may_be_granted_patient_scopes_only():
-    assert [str(scope) for scope in role_scopes("patient")] == ["patient/*.rs"]
+    assert [str(scope) for scope in role_scopes("patient")] == ["patient/*.rs", "patient/AuditEvent.rs"]
 
 
 def expected_permissions(role: str, granted: list[str], lent: list[str], withdrawn: list[str]) -> set[str]:
