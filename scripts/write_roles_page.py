@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from foramen.identity.policy import table
-from foramen.identity.roles import ROLES
+from foramen.identity.rights.roles import ROLES
 
 PAGE = Path(__file__).parents[1] / "docs" / "roles.md"
 HEAD = """# Roles and permissions

@@ -16,7 +16,6 @@ from starlette.responses import Response
 from foramen.admin.layout import message_page
 from foramen.admin.page import MOUNT, Call, MenuEntry, Page, require
 from foramen.admin.text import WORDS
-from foramen.identity.administration import record_refusal
 from foramen.identity.cookies import SESSION, clear_cookie, read_cookie, set_cookie
 from foramen.identity.database import utc_now
 from foramen.identity.endpoints.authorize import redirect
@@ -26,8 +25,9 @@ from foramen.identity.environment import Environment
 from foramen.identity.opaque_tokens import csrf_matches
 from foramen.identity.pages import page_language
 from foramen.identity.parameters import form_parameters, query_parameters
-from foramen.identity.permissions import own_rights
-from foramen.identity.sessions import Session
+from foramen.identity.people.sessions import Session
+from foramen.identity.rights.administration import record_refusal
+from foramen.identity.rights.permissions import own_rights
 from foramen.kernel.errors import ForbiddenError, InteropError, NotFoundError, UpstreamError
 from foramen.kernel.http_edge import trace_id_of
 from foramen.kernel.log import get_log

@@ -15,11 +15,11 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from foramen.identity.accounts import Account
 from foramen.identity.endpoints.current_session import current_session
 from foramen.identity.environment import Environment
-from foramen.identity.permissions import own_rights
-from foramen.identity.sessions import Session
+from foramen.identity.people.accounts import Account
+from foramen.identity.people.sessions import Session
+from foramen.identity.rights.permissions import own_rights
 from foramen.kernel.errors import ForbiddenError
 
 T = TypeVar("T")

@@ -171,8 +171,8 @@ async def _report(since: datetime, until: datetime, institution: str | None) -> 
     from fhir_server.audit.usage import Usage, UsageReport
     from fhir_server.settings import FhirSettings
     from fhir_server.store.audit_chain import written
-    from foramen.identity.accounts import list_accounts
     from foramen.identity.database import transaction
+    from foramen.identity.people.accounts import list_accounts
     from foramen.kernel.database_url import database_url
 
     url = database_url(get_settings())

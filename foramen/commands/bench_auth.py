@@ -83,7 +83,7 @@ def _write_requests(folder: Path, database_url: str, port: int) -> None:
     from foramen.identity.app import ensure_user
     from foramen.identity.cookies import SESSION
     from foramen.identity.database import transaction, utc_now
-    from foramen.identity.sessions import start_session
+    from foramen.identity.people.sessions import start_session
 
     origin = f"http://127.0.0.1:{port}"
     cookies = []
@@ -126,9 +126,9 @@ def _sign_ins(folder: Path, port: int, process: psutil.Process, seconds: int) ->
 
 def verification_us(folder: Path) -> tuple[float, float]:
     """CPU µs of verifying a token that was seen before, and one that was not (signature included)."""
-    from foramen.identity.operator_token import operator_token
-    from foramen.identity.revocation_list import RevocationAwareVerifier
-    from foramen.identity.signing_keys import SigningKeys
+    from foramen.identity.oauth.operator_token import operator_token
+    from foramen.identity.oauth.revocation_list import RevocationAwareVerifier
+    from foramen.identity.oauth.signing_keys import SigningKeys
     from foramen.kernel.settings import Settings
 
     settings = Settings(home=folder)

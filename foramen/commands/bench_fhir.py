@@ -164,7 +164,7 @@ class Bench:
 @contextmanager
 def running(folder: Path, seconds: int, repeats: int, processes: int) -> Iterator[Bench]:
     """Web processes on an empty record of their own."""
-    from foramen.identity.operator_token import operator_token
+    from foramen.identity.oauth.operator_token import operator_token
     from foramen.kernel.settings import Settings
 
     port = free_port()

@@ -58,7 +58,7 @@ def _cost(bench: Bench, rule: Filter) -> float:
 
 def _token(bench: Bench, rule: Filter) -> str:
     from foramen.identity.database import utc_now
-    from foramen.identity.signing import TokenSigner
+    from foramen.identity.oauth.signing import TokenSigner
     from foramen.kernel.settings import Settings
 
     token = TokenSigner(Settings(home=bench.folder, port=bench.port)).access_token(

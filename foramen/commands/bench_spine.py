@@ -134,7 +134,7 @@ async def _studies(settings: Settings, repeats: int) -> list[float]:
     """Send studies of different patients; returns seconds from the last instance to the report, beyond the wait."""
     from foramen.demo.cohort import ISSUER, cohort_bundle, demo_patients
     from foramen.demo.studies import phantom_study
-    from foramen.identity.operator_token import operator_token
+    from foramen.identity.oauth.operator_token import operator_token
     from foramen.ingest.send import send_instances
     from foramen.kernel.database_url import database_url
     from foramen.kernel.fhir_client import FhirClient

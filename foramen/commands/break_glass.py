@@ -12,7 +12,7 @@ import typer
 from foramen.kernel.settings import get_settings
 
 if TYPE_CHECKING:
-    from foramen.identity.break_glass import BreakGlassCase
+    from foramen.identity.rights.break_glass import BreakGlassCase
 
 app = typer.Typer(no_args_is_help=True)
 By = Annotated[str, typer.Option("--by", help="Account in whose name it is done; it needs review-break-glass.")]
@@ -24,9 +24,9 @@ def list_(
     by: By, all_: Annotated[bool, typer.Option("--all", help="Also what was reviewed, the newest first.")] = False
 ) -> None:
     """Print as JSON what waits for review, the oldest first: who, which patient (id), why, until when, overdue."""
-    from foramen.identity.accounts import require_account
-    from foramen.identity.break_glass import list_cases, list_unreviewed
     from foramen.identity.database import transaction
+    from foramen.identity.people.accounts import require_account
+    from foramen.identity.rights.break_glass import list_cases, list_unreviewed
     from foramen.kernel.database_url import database_url
 
     with transaction(database_url(get_settings())) as connection:
@@ -43,10 +43,10 @@ def review(
     note: Annotated[str, typer.Option(help="For reviewers, up to 500 characters; needed when unjustified.")] = "",
 ) -> None:
     """Judge an occasion that is over; nobody judges the own one, and it is done once."""
-    from foramen.identity.accounts import require_account
-    from foramen.identity.break_glass import Wall
-    from foramen.identity.break_glass import review as judge
     from foramen.identity.database import transaction
+    from foramen.identity.people.accounts import require_account
+    from foramen.identity.rights.break_glass import Wall
+    from foramen.identity.rights.break_glass import review as judge
     from foramen.kernel.database_url import database_url
 
     with transaction(database_url(get_settings())) as connection:
@@ -59,9 +59,9 @@ def review(
 @app.command("end")
 def end(case: Id, by: By) -> None:
     """End an occasion now; tokens that carry it are revoked."""
-    from foramen.identity.accounts import require_account
-    from foramen.identity.break_glass import end as end_case
     from foramen.identity.database import transaction
+    from foramen.identity.people.accounts import require_account
+    from foramen.identity.rights.break_glass import end as end_case
     from foramen.kernel.database_url import database_url
 
     with transaction(database_url(get_settings())) as connection:

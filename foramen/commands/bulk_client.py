@@ -26,7 +26,7 @@ class BulkClient:
     def __init__(self, settings: Settings, scopes: str, *, user: str | None = None) -> None:
         import httpx
 
-        from foramen.identity.operator_token import operator_token
+        from foramen.identity.oauth.operator_token import operator_token
         from foramen.kernel.database_url import database_url
 
         token = operator_token(settings, database_url(settings), scopes, expires_in_s=_DAY_S, user=user)

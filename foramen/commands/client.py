@@ -33,9 +33,9 @@ def add(
     require_par: Annotated[bool, typer.Option("--require-par", help="Pushed authorization requests only.")] = False,
 ) -> None:
     """Register a client, or replace its registration; prints JSON."""
-    from foramen.identity import clients
     from foramen.identity.audit_outbox import record
     from foramen.identity.database import transaction
+    from foramen.identity.oauth import clients
     from foramen.identity.opaque_tokens import new_opaque_token
     from foramen.identity.security_event import SUCCESS, SecurityEvent
     from foramen.kernel.database_url import database_url
@@ -81,9 +81,9 @@ def list_(
     status: Annotated[str | None, typer.Option(help="pending, approved, rejected or withdrawn.")] = None,
 ) -> None:
     """Print clients as JSON: where they send people, what they may do, their keys; without secrets."""
-    from foramen.identity.client_approval import described, is_disabled
-    from foramen.identity.clients import list_clients
     from foramen.identity.database import transaction
+    from foramen.identity.oauth.client_approval import described, is_disabled
+    from foramen.identity.oauth.clients import list_clients
     from foramen.kernel.database_url import database_url
 
     with transaction(database_url(get_settings())) as connection:
@@ -101,7 +101,7 @@ def list_(
 @app.command("show")
 def show(client_id: Annotated[str, typer.Argument(help="Client id.")]) -> None:
     """Print one registration as JSON, to look at before approving it; `digest` names what was shown."""
-    from foramen.identity.client_approval import find_described
+    from foramen.identity.oauth.client_approval import find_described
 
     _decide(lambda connection: _print(find_described(connection, client_id)))
 
@@ -115,7 +115,7 @@ def approve(
     ] = None,
 ) -> None:
     """Approve a registration: from now on the client may act. Prints what was approved as JSON."""
-    from foramen.identity.client_approval import approve_client, described
+    from foramen.identity.oauth.client_approval import approve_client, described
 
     def act(connection: Any) -> None:
         _print({**described(approve_client(connection, client_id, scope=scopes, seen=digest)), "status": "approved"})
@@ -130,7 +130,7 @@ def _print(shown: object) -> None:
 @app.command("reject")
 def reject(client_id: Annotated[str, typer.Argument(help="Client id.")]) -> None:
     """Reject a registration."""
-    from foramen.identity.client_approval import reject_client
+    from foramen.identity.oauth.client_approval import reject_client
 
     _decide(lambda connection: reject_client(connection, client_id))
 
@@ -138,7 +138,7 @@ def reject(client_id: Annotated[str, typer.Argument(help="Client id.")]) -> None
 @app.command("disable")
 def disable(client_id: Annotated[str, typer.Argument(help="Client id.")]) -> None:
     """Disable a client and revoke its tokens."""
-    from foramen.identity.client_approval import disable_client
+    from foramen.identity.oauth.client_approval import disable_client
 
     _decide(lambda connection: disable_client(connection, client_id))
 
@@ -146,7 +146,7 @@ def disable(client_id: Annotated[str, typer.Argument(help="Client id.")]) -> Non
 @app.command("enable")
 def enable(client_id: Annotated[str, typer.Argument(help="Client id.")]) -> None:
     """Enable a disabled client again; its old tokens stay revoked."""
-    from foramen.identity.client_approval import disable_client
+    from foramen.identity.oauth.client_approval import disable_client
 
     _decide(lambda connection: disable_client(connection, client_id, disabled=False))
 

@@ -49,8 +49,8 @@ async def _fill(settings: Settings, *, check: bool) -> bool:
     from foramen.demo.cohort import ISSUER, ORGANIZATION, PRACTITIONER
     from foramen.demo.studies import fresh, main_study, phantom_study, vendor_studies
     from foramen.identity.app import ensure_user
-    from foramen.identity.institutions import ensure_institution
-    from foramen.identity.operator_token import operator_token
+    from foramen.identity.oauth.operator_token import operator_token
+    from foramen.identity.rights.institutions import ensure_institution
     from foramen.kernel.database_url import database_url
 
     url = database_url(settings)
@@ -83,10 +83,10 @@ async def _fill(settings: Settings, *, check: bool) -> bool:
 
 def _others(url: str) -> None:
     """Make the accounts that try launches beside the surgeon, who may do so by a permission of her own."""
-    from foramen.identity.accounts import require_account
     from foramen.identity.app import ensure_user
     from foramen.identity.database import transaction
-    from foramen.identity.permissions import GRANT, change_permission, own_rights
+    from foramen.identity.people.accounts import require_account
+    from foramen.identity.rights.permissions import GRANT, change_permission, own_rights
     from foramen.launcher.admission import PERMISSION
 
     for account in ACCOUNTS:

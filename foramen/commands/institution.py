@@ -21,7 +21,7 @@ def add(
     """Add an institution, or rename it."""
     from foramen.identity.audit_outbox import record
     from foramen.identity.database import transaction
-    from foramen.identity.institutions import Institution, save_institution
+    from foramen.identity.rights.institutions import Institution, save_institution
     from foramen.identity.security_event import SUCCESS, SecurityEvent
     from foramen.kernel.database_url import database_url
 
@@ -38,7 +38,7 @@ def list_() -> None:
     from dataclasses import asdict
 
     from foramen.identity.database import transaction
-    from foramen.identity.institutions import list_institutions
+    from foramen.identity.rights.institutions import list_institutions
     from foramen.kernel.database_url import database_url
 
     with transaction(database_url(get_settings())) as connection:

@@ -18,8 +18,8 @@ from foramen.kernel.errors import ConflictError, InteropError
 from foramen.kernel.settings import get_settings
 
 if TYPE_CHECKING:
+    from foramen.identity.oauth.signing_keys import SigningKeys
     from foramen.identity.resealing import Resealed
-    from foramen.identity.signing_keys import SigningKeys
     from foramen.kernel.crypto.generations import Generation
     from foramen.kernel.crypto.key_ring import RingFile
 
@@ -206,7 +206,7 @@ def _record(reason: str) -> None:
 
 
 def _keys() -> SigningKeys:
-    from foramen.identity.signing import TokenSigner
+    from foramen.identity.oauth.signing import TokenSigner
 
     return TokenSigner(get_settings()).keys
 

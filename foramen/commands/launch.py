@@ -22,11 +22,11 @@ def launch(
     banner: Annotated[bool, typer.Option(help="Whether the app has to show who the patient is.")] = True,
 ) -> None:
     """Print a launch token: single use, five minutes."""
-    from foramen.identity.accounts import find_account
-    from foramen.identity.clients import find_client
     from foramen.identity.database import transaction
-    from foramen.identity.launch_parameters import checked_style_url
-    from foramen.identity.launches import Launch, create_launch
+    from foramen.identity.oauth.clients import find_client
+    from foramen.identity.oauth.launch_parameters import checked_style_url
+    from foramen.identity.oauth.launches import Launch, create_launch
+    from foramen.identity.people.accounts import find_account
     from foramen.kernel.database_url import database_url
     from foramen.kernel.errors import NotFoundError
 

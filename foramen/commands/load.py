@@ -27,7 +27,7 @@ def load(
     from rich.console import Console
     from rich.progress import Progress
 
-    from foramen.identity.operator_token import operator_token
+    from foramen.identity.oauth.operator_token import operator_token
     from foramen.kernel.database_url import database_url
 
     settings = get_settings()

@@ -13,7 +13,7 @@ import typer
 from foramen.kernel.settings import get_settings
 
 if TYPE_CHECKING:
-    from foramen.identity.permissions import Rights
+    from foramen.identity.rights.permissions import Rights
 
 OPERATOR = "foramen-cli"
 _DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
@@ -25,22 +25,22 @@ Until = Annotated[datetime | None, typer.Option(formats=_DATES, help="UTC; witho
 
 def grant(name: Name, permission: Permission, reason: Reason, until: Until = None) -> None:
     """Grant one permission to an account, on top of its role; it counts from the next token on."""
-    from foramen.identity.permissions import GRANT
+    from foramen.identity.rights.permissions import GRANT
 
     _change(name, permission, GRANT, reason, until)
 
 
 def withdraw(name: Name, permission: Permission, reason: Reason, until: Until = None) -> None:
     """Withdraw one permission from an account, whether of its role or granted; tokens that hold it end."""
-    from foramen.identity.permissions import WITHDRAW
+    from foramen.identity.rights.permissions import WITHDRAW
 
     _change(name, permission, WITHDRAW, reason, until)
 
 
 def _change(name: str, permission: str, effect: str, reason: str, until: datetime | None) -> None:
-    from foramen.identity.accounts import require_account
     from foramen.identity.database import transaction
-    from foramen.identity.permissions import change_permission
+    from foramen.identity.people.accounts import require_account
+    from foramen.identity.rights.permissions import change_permission
     from foramen.kernel.database_url import database_url
 
     with transaction(database_url(get_settings())) as connection:
@@ -60,10 +60,10 @@ def permissions(name: Name) -> None:
     """Print as JSON what an account may do now, and every grant, withdrawal and loan there was."""
     from dataclasses import asdict
 
-    from foramen.identity.accounts import require_account
     from foramen.identity.database import transaction
-    from foramen.identity.delegations import list_delegations
-    from foramen.identity.permissions import all_changes, rights_of
+    from foramen.identity.people.accounts import require_account
+    from foramen.identity.rights.delegations import list_delegations
+    from foramen.identity.rights.permissions import all_changes, rights_of
     from foramen.kernel.database_url import database_url
 
     with transaction(database_url(get_settings())) as connection:
@@ -91,9 +91,9 @@ def delegate(
     reason: Reason,
 ) -> None:
     """Lend one permission of an account to another for a limited time (账号借用); the audit shows both."""
-    from foramen.identity.accounts import require_account
     from foramen.identity.database import transaction
-    from foramen.identity.delegations import delegate as lend
+    from foramen.identity.people.accounts import require_account
+    from foramen.identity.rights.delegations import delegate as lend
     from foramen.kernel.database_url import database_url
 
     settings = get_settings()
@@ -115,7 +115,7 @@ def end_delegation(
 ) -> None:
     """End a loan now; tokens of the borrower that make use of it end."""
     from foramen.identity.database import transaction
-    from foramen.identity.delegations import end_delegation as end
+    from foramen.identity.rights.delegations import end_delegation as end
     from foramen.kernel.database_url import database_url
 
     with transaction(database_url(get_settings())) as connection:

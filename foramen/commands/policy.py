@@ -51,9 +51,9 @@ def explain(
     app_patient: Annotated[str | None, typer.Option(help="Patient the app was opened for (id).")] = None,
 ) -> None:
     """Say why an account may, or may not, do this: each rule with its result. Exit code 0: allowed, 1: refused."""
-    from foramen.identity.accounts import require_account
     from foramen.identity.database import transaction
-    from foramen.identity.explanation import explain as explained
+    from foramen.identity.people.accounts import require_account
+    from foramen.identity.rights.explanation import explain as explained
     from foramen.kernel.database_url import database_url
 
     with transaction(database_url(get_settings())) as connection:

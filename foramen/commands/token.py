@@ -22,7 +22,7 @@ def token(
     """Print one bearer token."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    from foramen.identity.operator_token import operator_token
+    from foramen.identity.oauth.operator_token import operator_token
 
     settings = get_settings()
     url = _database_url(settings, needed=user is not None)

@@ -34,9 +34,9 @@ def add(
 
     An account that was disabled, or gets another Practitioner or Patient, has a new holder in any case.
     """
-    from foramen.identity.accounts import any_account, save_account
     from foramen.identity.audit_outbox import record
     from foramen.identity.database import transaction
+    from foramen.identity.people.accounts import any_account, save_account
     from foramen.identity.security_event import SUCCESS, SecurityEvent
     from foramen.kernel.database_url import database_url
 
@@ -57,9 +57,9 @@ def list_() -> None:
     """Print all accounts as JSON: role, links, whether locked, which second factors."""
     from dataclasses import asdict
 
-    from foramen.identity.accounts import is_locked, list_accounts
     from foramen.identity.database import transaction, utc_now
-    from foramen.identity.second_factor import enrolled
+    from foramen.identity.people.accounts import is_locked, list_accounts
+    from foramen.identity.people.second_factor import enrolled
     from foramen.kernel.database_url import database_url
 
     listed: list[dict[str, Any]] = []
@@ -79,7 +79,7 @@ def list_() -> None:
 @app.command("disable")
 def disable(name: Name) -> None:
     """Disable an account: sessions end, tokens are revoked."""
-    from foramen.identity.accounts import disable_account
+    from foramen.identity.people.accounts import disable_account
 
     _change(name, disable_account, "account", "disabled")
     typer.echo(json.dumps({"name": name, "disabled": True}))
@@ -88,7 +88,7 @@ def disable(name: Name) -> None:
 @app.command("enable")
 def enable(name: Name) -> None:
     """Let a disabled account sign in again."""
-    from foramen.identity.accounts import enable_account
+    from foramen.identity.people.accounts import enable_account
 
     _change(name, enable_account, "account", "enabled")
     typer.echo(json.dumps({"name": name, "disabled": False}))
@@ -97,7 +97,7 @@ def enable(name: Name) -> None:
 @app.command("unlock")
 def unlock(name: Name) -> None:
     """End the lock that failed passwords or codes have put on an account."""
-    from foramen.identity.accounts import unlock_account
+    from foramen.identity.people.accounts import unlock_account
 
     _change(name, unlock_account, "account", "unlocked")
     typer.echo(json.dumps({"name": name, "locked": False}))
@@ -106,7 +106,7 @@ def unlock(name: Name) -> None:
 @app.command("reset-second-factor")
 def reset(name: Name) -> None:
     """Remove all second factors and recovery codes of an account and end its sessions: for a lost or stolen device."""
-    from foramen.identity.second_factor import reset_second_factor
+    from foramen.identity.people.second_factor import reset_second_factor
 
     _change(name, reset_second_factor, "second-factor", "reset")
     typer.echo(json.dumps({"name": name, "second_factor": None}))

@@ -16,23 +16,23 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from foramen.identity.accounts import ensure_user
 from foramen.identity.audit_outbox import AuditDelivery
 from foramen.identity.bootstrap import bootstrap
-from foramen.identity.break_glass_alerts import BreakGlassAlerts
 from foramen.identity.database import IdentityDatabase
 from foramen.identity.endpoints import discovery
 from foramen.identity.environment import Environment
 from foramen.identity.forwarded import Forwarded, parse_proxies
 from foramen.identity.housekeeping import keep_house
 from foramen.identity.migrate import migrate
-from foramen.identity.passwords import password_matches
-from foramen.identity.remote_keys import RemoteKeys
-from foramen.identity.revocation_list import RevocationAwareVerifier, watch
+from foramen.identity.oauth.remote_keys import RemoteKeys
+from foramen.identity.oauth.revocation_list import RevocationAwareVerifier, watch
+from foramen.identity.oauth.signing import TokenSigner
+from foramen.identity.people.accounts import ensure_user
+from foramen.identity.people.passwords import password_matches
+from foramen.identity.people.second_factor import second_factor_roles
+from foramen.identity.rights.break_glass_alerts import BreakGlassAlerts
 from foramen.identity.routes import Endpoint, handler, routes
 from foramen.identity.sealing import open_data_keys, watch_data_keys
-from foramen.identity.second_factor import second_factor_roles
-from foramen.identity.signing import TokenSigner
 from foramen.kernel.log import get_log
 from foramen.kernel.outbound_addresses import parse_networks
 from foramen.kernel.secret_files import read_or_create_secret

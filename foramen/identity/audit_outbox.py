@@ -17,8 +17,8 @@ from sqlalchemy import Connection, delete, select, update
 
 from foramen.identity import tables
 from foramen.identity.database import IdentityDatabase, utc_now
+from foramen.identity.oauth.signing import TokenSigner
 from foramen.identity.security_event import SecurityEvent
-from foramen.identity.signing import TokenSigner
 from foramen.kernel.errors import UpstreamError
 from foramen.kernel.log import get_log
 from foramen.kernel.outcome import FHIR_JSON

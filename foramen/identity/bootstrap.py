@@ -8,8 +8,8 @@ from __future__ import annotations
 from sqlalchemy import update
 
 from foramen.identity import tables
-from foramen.identity.clients import PRIVATE_KEY, PUBLIC, Client, save_client
 from foramen.identity.database import transaction
+from foramen.identity.oauth.clients import PRIVATE_KEY, PUBLIC, Client, save_client
 from foramen.kernel.secret_files import read_or_create_key
 from foramen.kernel.settings import Settings
 

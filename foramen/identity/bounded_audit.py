@@ -13,8 +13,8 @@ from sqlalchemy.dialects.postgresql import insert
 from foramen.identity import tables
 from foramen.identity.audit_outbox import record
 from foramen.identity.database import utc_now
+from foramen.identity.people.throttling import network_of
 from foramen.identity.security_event import REFUSED, SecurityEvent
-from foramen.identity.throttling import network_of
 
 EACH_MINUTE = 20
 """Refusals of one network and minute that are recorded one by one."""

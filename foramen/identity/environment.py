@@ -10,13 +10,13 @@ import httpx
 from sqlalchemy import Connection
 
 from foramen.identity.audit_outbox import AuditDelivery
-from foramen.identity.authorization_server import SmartAuthorizationServer
-from foramen.identity.break_glass_alerts import BreakGlassAlerts
 from foramen.identity.database import IdentityDatabase
 from foramen.identity.federation.documents import OutsideDocuments
-from foramen.identity.remote_keys import RemoteKeys
+from foramen.identity.oauth.authorization_server import SmartAuthorizationServer
+from foramen.identity.oauth.remote_keys import RemoteKeys
+from foramen.identity.oauth.signing import TokenSigner
+from foramen.identity.rights.break_glass_alerts import BreakGlassAlerts
 from foramen.identity.sealing import DataKeys
-from foramen.identity.signing import TokenSigner
 from foramen.kernel.settings import Settings
 from foramen.kernel.tokens import TokenVerifier
 

@@ -79,9 +79,7 @@ ENDPOINTS = (
     Endpoint("/enrol/passkey", {"GET": passkey.enrol_passkey_page, "POST": passkey.enrol_passkey}, page=True),
     Endpoint("/passkey", {"GET": passkey.passkey_page, "POST": passkey.passkey}, page=True),
     Endpoint("/passkey.js", {"GET": passkey.script}, page=True),
-    Endpoint(
-        "/set-password", {"GET": set_password.set_password_page, "POST": set_password.set_password}, page=True
-    ),
+    Endpoint("/set-password", {"GET": set_password.set_password_page, "POST": set_password.set_password}, page=True),
     Endpoint("/account", {"GET": account.account_page}, page=True),
     Endpoint("/account/password", {"POST": account_changes.change_password}, page=True),
     Endpoint("/account/factor", {"POST": account_changes.factor}, page=True),

@@ -6,9 +6,9 @@ Chinese comes first, as the first users are; the pages switch with `?lang=`.
 from __future__ import annotations
 
 from foramen.identity.account_text import ACCOUNT_ERRORS, ACCOUNT_WORDS
-from foramen.identity.break_glass_text import BREAK_GLASS_WORDS
-from foramen.identity.consent_text import CONSENT_WORDS, explain_query
 from foramen.identity.federation.text import FEDERATION_WORDS
+from foramen.identity.oauth.consent_text import CONSENT_WORDS, explain_query
+from foramen.identity.rights.break_glass_text import BREAK_GLASS_WORDS
 from foramen.kernel.access_context import Scope, parse_scope
 
 LANGUAGES = ("zh", "en")

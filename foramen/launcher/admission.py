@@ -5,14 +5,14 @@ from __future__ import annotations
 from sqlalchemy import Connection
 from starlette.requests import Request
 
-from foramen.identity.accounts import Account
 from foramen.identity.audit_outbox import record
 from foramen.identity.endpoints.current_session import current_session
 from foramen.identity.environment import Environment
 from foramen.identity.parameters import client_address
-from foramen.identity.permissions import rights_of
+from foramen.identity.people.accounts import Account
+from foramen.identity.people.sessions import Session
+from foramen.identity.rights.permissions import rights_of
 from foramen.identity.security_event import REFUSED, SecurityEvent
-from foramen.identity.sessions import Session
 
 PERMISSION = "try-launches"
 

@@ -18,7 +18,7 @@ from foramen.identity.endpoints.current_session import form_is_ours
 from foramen.identity.environment import MOUNT, Environment
 from foramen.identity.forwarded import Forwarded, parse_proxies
 from foramen.identity.parameters import form_parameters
-from foramen.identity.sessions import Session
+from foramen.identity.people.sessions import Session
 from foramen.kernel.errors import InteropError, UpstreamError
 from foramen.kernel.http_edge import trace_id_of
 from foramen.kernel.log import get_log

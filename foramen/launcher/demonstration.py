@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from foramen.identity.roles import ENGINEER, PHYSICIAN
+from foramen.identity.rights.roles import ENGINEER, PHYSICIAN
 
 PASSWORD = "lumbar-demo-2026"  # noqa: S105  printed on the screen by `foramen demo`; no other mode has a default
 

@@ -11,15 +11,15 @@ from sqlalchemy import Connection, update
 from starlette.requests import Request
 
 from foramen.identity import tables
-from foramen.identity.accounts import Account
 from foramen.identity.audit_outbox import record
-from foramen.identity.clients import find_client
 from foramen.identity.database import utc_now
 from foramen.identity.environment import Environment
-from foramen.identity.launch_parameters import checked_style_url
-from foramen.identity.launches import Launch, create_launch
+from foramen.identity.oauth.clients import find_client
+from foramen.identity.oauth.launch_parameters import checked_style_url
+from foramen.identity.oauth.launches import Launch, create_launch
 from foramen.identity.opaque_tokens import digest
 from foramen.identity.parameters import client_address
+from foramen.identity.people.accounts import Account
 from foramen.identity.security_event import SUCCESS, SecurityEvent
 from foramen.kernel.errors import InvalidRequestError, NotFoundError
 from foramen.launcher.picks import check_encounter, check_patient, logical_id

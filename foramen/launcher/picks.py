@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from foramen.identity import tables
-from foramen.identity.accounts import Account
-from foramen.identity.clients import APPROVED, Client, list_clients
 from foramen.identity.endpoints.record_reading import fhir_of, is_synthetic, patient_line
 from foramen.identity.environment import Environment
+from foramen.identity.oauth.clients import APPROVED, Client, list_clients
+from foramen.identity.people.accounts import Account
 from foramen.kernel.errors import ForbiddenError, InteropError, InvalidRequestError, NotFoundError
 
 _MOST = 30

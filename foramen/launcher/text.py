@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from foramen.identity.roles import ENGINEER, PHYSICIAN, SYSTEM_ADMINISTRATOR
+from foramen.identity.rights.roles import ENGINEER, PHYSICIAN, SYSTEM_ADMINISTRATOR
 from foramen.launcher.explanations import EXPLANATIONS
 
 _ROLES_ZH = {

@@ -18,7 +18,7 @@ import httpx
 from pydicom.dataset import Dataset
 
 from foramen.app import migrate
-from foramen.identity.operator_token import operator_token
+from foramen.identity.oauth.operator_token import operator_token
 from foramen.kernel.identifiers import derived_uid, new_trace_id
 from foramen.kernel.settings import Settings
 from foramen.supervisor.ports import free_port

@@ -14,13 +14,13 @@ from starlette.responses import Response
 from foramen.admin.endpoints.accounts import link_shown
 from foramen.admin.layout import confirm, done, render, told
 from foramen.admin.page import MANAGE_ACCOUNTS, Call
-from foramen.identity import account_administration, administration
-from foramen.identity.accounts import Account
-from foramen.identity.administration import visible_account
 from foramen.identity.database import utc_now
 from foramen.identity.endpoints.record_reading import fhir_of
-from foramen.identity.password_links import make_link
-from foramen.identity.permissions import check_occasion
+from foramen.identity.people.accounts import Account
+from foramen.identity.people.password_links import make_link
+from foramen.identity.rights import account_administration, administration
+from foramen.identity.rights.administration import visible_account
+from foramen.identity.rights.permissions import check_occasion
 from foramen.kernel.errors import ConflictError, ForbiddenError, InvalidRequestError
 
 Change = Callable[[Connection, Account], object]

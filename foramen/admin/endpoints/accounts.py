@@ -15,16 +15,20 @@ from starlette.responses import Response
 from foramen.admin.belonging import belonging
 from foramen.admin.layout import Paging, Undo, done, page_number, render, told
 from foramen.admin.page import GRANT_PERMISSIONS, MANAGE_ACCOUNTS, MANAGE_INSTITUTIONS, READ_AUDIT, Call
-from foramen.identity.account_administration import change_account
-from foramen.identity.account_directory import (
+from foramen.identity.opaque_tokens import new_opaque_token
+from foramen.identity.people.accounts import Account
+from foramen.identity.people.password_links import make_link
+from foramen.identity.people.passwords import hash_password
+from foramen.identity.people.second_factor import Enrolled, enrolled
+from foramen.identity.rights.account_administration import change_account
+from foramen.identity.rights.account_directory import (
     STATES,
     AccountFilter,
     ListedAccount,
     listed_account,
     search_accounts,
 )
-from foramen.identity.accounts import Account
-from foramen.identity.administration import (
+from foramen.identity.rights.administration import (
     Belongings,
     create_account,
     decide,
@@ -32,15 +36,11 @@ from foramen.identity.administration import (
     reach,
     visible_account,
 )
-from foramen.identity.delegations import Delegation, list_delegations
-from foramen.identity.institution_administration import visible_institutions
-from foramen.identity.institutions import Institution
-from foramen.identity.opaque_tokens import new_opaque_token
-from foramen.identity.password_links import make_link
-from foramen.identity.passwords import hash_password
-from foramen.identity.permissions import PermissionChange, Rights, current_changes, rights_of
-from foramen.identity.roles import ROLES
-from foramen.identity.second_factor import Enrolled, enrolled
+from foramen.identity.rights.delegations import Delegation, list_delegations
+from foramen.identity.rights.institution_administration import visible_institutions
+from foramen.identity.rights.institutions import Institution
+from foramen.identity.rights.permissions import PermissionChange, Rights, current_changes, rights_of
+from foramen.identity.rights.roles import ROLES
 from foramen.kernel.errors import ConflictError, InvalidRequestError, UpstreamError
 
 # What was done here and can be taken back: the other action of the pair.

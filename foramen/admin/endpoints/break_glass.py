@@ -14,10 +14,10 @@ from foramen.admin.belonging import belonging
 from foramen.admin.endpoints.delegations import read_id
 from foramen.admin.layout import confirm, done, render, told
 from foramen.admin.page import MANAGE_INSTITUTIONS, Call
-from foramen.identity import break_glass
-from foramen.identity.accounts import Account
-from foramen.identity.break_glass import VERDICTS, BreakGlassCase
 from foramen.identity.database import utc_now
+from foramen.identity.people.accounts import Account
+from foramen.identity.rights import break_glass
+from foramen.identity.rights.break_glass import VERDICTS, BreakGlassCase
 from foramen.kernel.audit_event import break_glass_policy
 from foramen.kernel.errors import ConflictError, ForbiddenError, InvalidRequestError
 

@@ -10,11 +10,11 @@ from starlette.responses import Response
 
 from foramen.admin.layout import Paging, Undo, confirm, done, page_number, render, told
 from foramen.admin.page import Call
-from foramen.identity import client_administration as administration
-from foramen.identity.accounts import Account
-from foramen.identity.client_administration import ClientRegistration, ListedClient
-from foramen.identity.client_checks import PRIVATE_KEY, PUBLIC, SECRET
-from foramen.identity.clients import Client
+from foramen.identity.oauth.client_checks import PRIVATE_KEY, PUBLIC, SECRET
+from foramen.identity.oauth.clients import Client
+from foramen.identity.people.accounts import Account
+from foramen.identity.rights import client_administration as administration
+from foramen.identity.rights.client_administration import ClientRegistration, ListedClient
 from foramen.identity.text import explain_scope
 from foramen.kernel.errors import ConflictError, InvalidRequestError
 

@@ -9,10 +9,10 @@ from starlette.responses import Response
 
 from foramen.admin.layout import Paging, confirm, done, page_number, render
 from foramen.admin.page import Call
-from foramen.identity.accounts import Account
-from foramen.identity.delegations import Delegation
-from foramen.identity.grant_administration import end_loan, find_loan, search_loans
+from foramen.identity.people.accounts import Account
 from foramen.identity.policy import table
+from foramen.identity.rights.delegations import Delegation
+from foramen.identity.rights.grant_administration import end_loan, find_loan, search_loans
 from foramen.kernel.errors import NotFoundError
 
 

@@ -10,12 +10,13 @@ from starlette.responses import Response
 
 from foramen.admin.layout import Paging, Undo, confirm, done, page_number, render, told
 from foramen.admin.page import GRANT_PERMISSIONS, Call
-from foramen.identity.accounts import Account
-from foramen.identity.administration import change, decide, visible_account
-from foramen.identity.attention import SOON
 from foramen.identity.database import utc_now
-from foramen.identity.grant_administration import revert_change, search_changes
-from foramen.identity.permissions import (
+from foramen.identity.people.accounts import Account
+from foramen.identity.policy import evaluate, table
+from foramen.identity.rights.administration import change, decide, visible_account
+from foramen.identity.rights.attention import SOON
+from foramen.identity.rights.grant_administration import revert_change, search_changes
+from foramen.identity.rights.permissions import (
     GRANT,
     WITHDRAW,
     PermissionChange,
@@ -26,8 +27,7 @@ from foramen.identity.permissions import (
     own_rights,
     rights_of,
 )
-from foramen.identity.policy import evaluate, table
-from foramen.identity.roles import ROLES
+from foramen.identity.rights.roles import ROLES
 from foramen.kernel.errors import ForbiddenError, InvalidRequestError
 
 _EFFECTS = (GRANT, WITHDRAW)

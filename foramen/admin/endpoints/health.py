@@ -15,7 +15,7 @@ from starlette.responses import Response
 from foramen.admin.layout import render
 from foramen.admin.page import Call
 from foramen.identity.database import utc_now
-from foramen.identity.signing_keys import SigningKeys
+from foramen.identity.oauth.signing_keys import SigningKeys
 from foramen.kernel.settings import Settings
 
 _WAIT_S = 5.0

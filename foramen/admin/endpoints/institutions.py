@@ -6,13 +6,13 @@ from starlette.responses import Response
 
 from foramen.admin.layout import done, render, told
 from foramen.admin.page import MANAGE_INSTITUTIONS, Call
-from foramen.identity.institution_administration import (
+from foramen.identity.rights.institution_administration import (
     add_institution,
     counted_institutions,
     find_institution,
     rename_institution,
 )
-from foramen.identity.institutions import Institution
+from foramen.identity.rights.institutions import Institution
 from foramen.kernel.errors import ConflictError, InvalidRequestError
 
 

@@ -7,8 +7,8 @@ from starlette.responses import Response
 from foramen.admin.guard import come_back
 from foramen.admin.layout import render
 from foramen.admin.page import Call
-from foramen.identity.attention import attention
-from foramen.identity.second_factor import second_factor_roles
+from foramen.identity.people.second_factor import second_factor_roles
+from foramen.identity.rights.attention import attention
 
 
 async def overview(call: Call) -> Response:

@@ -11,10 +11,10 @@ from starlette.responses import Response
 
 from foramen.admin.layout import render, told
 from foramen.admin.page import MANAGE_ACCOUNTS, Call
-from foramen.identity.accounts import Account
-from foramen.identity.administration import visible_account
-from foramen.identity.explanation import Explanation, explain
+from foramen.identity.people.accounts import Account
 from foramen.identity.policy import PolicyTest, run_tests, sources
+from foramen.identity.rights.administration import visible_account
+from foramen.identity.rights.explanation import Explanation, explain
 from foramen.kernel.errors import InvalidRequestError, NotFoundError
 
 ACTIONS = ("r", "s", "c", "u", "d")

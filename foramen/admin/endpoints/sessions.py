@@ -8,10 +8,10 @@ from starlette.responses import Response
 from foramen.admin.endpoints.delegations import read_id
 from foramen.admin.layout import Paging, confirm, done, page_number, render
 from foramen.admin.page import MANAGE_ACCOUNTS, Call
-from foramen.identity.accounts import Account
-from foramen.identity.administration import require, visible_account
-from foramen.identity.browser_name import browser_name
-from foramen.identity.session_administration import (
+from foramen.identity.people.accounts import Account
+from foramen.identity.people.browser_name import browser_name
+from foramen.identity.rights.administration import require, visible_account
+from foramen.identity.rights.session_administration import (
     AccountSession,
     Authorization,
     end_all_sessions,

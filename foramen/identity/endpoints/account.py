@@ -14,22 +14,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from foramen.identity import tables
-from foramen.identity.break_glass import may_break_glass
-from foramen.identity.browser_name import browser_name
-from foramen.identity.clients import find_client
-from foramen.identity.consents import consents_of
 from foramen.identity.database import utc_now
 from foramen.identity.endpoints.authorize import redirect
 from foramen.identity.endpoints.current_session import current_session
 from foramen.identity.endpoints.enrol import SIGN_IN_AGAIN
 from foramen.identity.environment import Environment
 from foramen.identity.federation.providers import list_providers
+from foramen.identity.oauth.clients import find_client
+from foramen.identity.oauth.consents import consents_of
 from foramen.identity.pages import app_name, page_language, render
 from foramen.identity.parameters import query_parameters
-from foramen.identity.passkeys import rp_id
-from foramen.identity.password_policy import MIN_PASSWORD_LENGTH
-from foramen.identity.second_factor import Enrolled, enrolled, second_factor_roles
-from foramen.identity.sessions import ListedSession, Session, list_sessions
+from foramen.identity.people.browser_name import browser_name
+from foramen.identity.people.passkeys import rp_id
+from foramen.identity.people.password_policy import MIN_PASSWORD_LENGTH
+from foramen.identity.people.second_factor import Enrolled, enrolled, second_factor_roles
+from foramen.identity.people.sessions import ListedSession, Session, list_sessions
+from foramen.identity.rights.break_glass import may_break_glass
 from foramen.identity.text import explain_scope
 
 DONE = (

@@ -13,9 +13,7 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from foramen.identity.accounts import SignInAttempt, begin_sign_in, set_password_hash, sign_in_succeeded
 from foramen.identity.audit_outbox import record
-from foramen.identity.consents import withdraw_consent
 from foramen.identity.cookies import DEVICE, read_cookie
 from foramen.identity.database import utc_now
 from foramen.identity.endpoints.account import page
@@ -32,14 +30,16 @@ from foramen.identity.endpoints.sign_in_steps import (
     with_session,
 )
 from foramen.identity.environment import Environment
+from foramen.identity.oauth.consents import withdraw_consent
 from foramen.identity.pages import error_page, render
 from foramen.identity.parameters import client_address, form_parameters
-from foramen.identity.password_policy import password_fault
-from foramen.identity.passwords import hash_password, password_matches
-from foramen.identity.recovery_codes import replace_codes
-from foramen.identity.second_factor import enrolled, remove_factor, rename_factor, second_factor_roles
+from foramen.identity.people.accounts import SignInAttempt, begin_sign_in, set_password_hash, sign_in_succeeded
+from foramen.identity.people.password_policy import password_fault
+from foramen.identity.people.passwords import hash_password, password_matches
+from foramen.identity.people.recovery_codes import replace_codes
+from foramen.identity.people.second_factor import enrolled, remove_factor, rename_factor, second_factor_roles
+from foramen.identity.people.sessions import Session, end_other_sessions, end_own_session
 from foramen.identity.security_event import SUCCESS, SecurityEvent
-from foramen.identity.sessions import Session, end_other_sessions, end_own_session
 
 PASSWORD_CHANGE, SESSION_END, WITHDRAW = "password-change", "session", "withdraw"
 Change = Callable[[Connection, Session, dict[str, str]], str]

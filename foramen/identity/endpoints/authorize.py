@@ -11,11 +11,11 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from foramen.identity.authorization_flow import Progress, Step, proceed
-from foramen.identity.authorization_requests import find_request, save_request
 from foramen.identity.endpoints.current_session import current_session
 from foramen.identity.endpoints.par import begin_pushed
 from foramen.identity.environment import MOUNT, Environment
+from foramen.identity.oauth.authorization_flow import Progress, Step, proceed
+from foramen.identity.oauth.authorization_requests import find_request, save_request
 from foramen.identity.pages import SECURITY_HEADERS, error_page
 from foramen.identity.parameters import client_address, form_parameters, query_parameters
 

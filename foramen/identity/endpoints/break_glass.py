@@ -16,23 +16,6 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from foramen.identity.break_glass import (
-    BreakGlassCase,
-    current_case,
-    end,
-    may_break_glass,
-    own_case,
-    reason_codes,
-    record_refusal,
-)
-from foramen.identity.break_glass_start import (
-    BreakGlassRefusedError,
-    Wanted,
-    announce,
-    new_ticket,
-    start,
-    ticket_id,
-)
 from foramen.identity.cookies import clear_cookie, read_cookie, set_cookie
 from foramen.identity.database import utc_now
 from foramen.identity.endpoints.authorize import redirect
@@ -41,7 +24,24 @@ from foramen.identity.endpoints.record_reading import fhir_of, named_patient, pa
 from foramen.identity.environment import MOUNT, Environment
 from foramen.identity.pages import error_page, render
 from foramen.identity.parameters import client_address, form_parameters, query_parameters
-from foramen.identity.sessions import Session
+from foramen.identity.people.sessions import Session
+from foramen.identity.rights.break_glass import (
+    BreakGlassCase,
+    current_case,
+    end,
+    may_break_glass,
+    own_case,
+    reason_codes,
+    record_refusal,
+)
+from foramen.identity.rights.break_glass_start import (
+    BreakGlassRefusedError,
+    Wanted,
+    announce,
+    new_ticket,
+    start,
+    ticket_id,
+)
 from foramen.kernel.errors import ConflictError, InteropError, NotFoundError
 
 PAGE = f"{MOUNT}/break-glass"

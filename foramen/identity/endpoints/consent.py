@@ -12,19 +12,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from foramen.identity.audit_outbox import record
-from foramen.identity.authorization_flow import Progress, Step, proceed
-from foramen.identity.authorization_requests import PendingRequest, find_request, settle_consent
-from foramen.identity.consent_choices import CONTEXT, GROUPS, READ, WRITE, Choice, choices, chosen
-from foramen.identity.consents import remember_consent
 from foramen.identity.endpoints.authorize import advance, to_response
 from foramen.identity.endpoints.current_session import current_session, form_is_ours
 from foramen.identity.endpoints.record_reading import named_patient
 from foramen.identity.environment import Environment
+from foramen.identity.oauth.authorization_flow import Progress, Step, proceed
+from foramen.identity.oauth.authorization_requests import PendingRequest, find_request, settle_consent
+from foramen.identity.oauth.consent_choices import CONTEXT, GROUPS, READ, WRITE, Choice, choices, chosen
+from foramen.identity.oauth.consents import remember_consent
+from foramen.identity.oauth.scopes import resource_scopes
 from foramen.identity.pages import app_name, error_page, page_language, render
 from foramen.identity.parameters import client_address, form_parameters, query_parameters
-from foramen.identity.scopes import resource_scopes
+from foramen.identity.people.sessions import Session
 from foramen.identity.security_event import SUCCESS, SecurityEvent
-from foramen.identity.sessions import Session
 from foramen.identity.text import explain_scope
 
 _MAX_FIELDS = 256

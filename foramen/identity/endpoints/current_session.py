@@ -12,8 +12,8 @@ from foramen.identity.cookies import CSRF, SESSION, read_cookie
 from foramen.identity.database import utc_now
 from foramen.identity.environment import Environment
 from foramen.identity.opaque_tokens import csrf_matches, digest
-from foramen.identity.second_factor import second_factor_roles
-from foramen.identity.sessions import Session, live_session
+from foramen.identity.people.second_factor import second_factor_roles
+from foramen.identity.people.sessions import Session, live_session
 
 
 def current_session(env: Environment, connection: Connection, request: Request) -> Session | None:

@@ -12,17 +12,17 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from foramen.identity.authentication_context import ACR_VALUES
-from foramen.identity.authorization_server import GRANT_TYPES
-from foramen.identity.client_assertion import ALGORITHMS
-from foramen.identity.clients import PRIVATE_KEY
 from foramen.identity.environment import MOUNT, Environment
-from foramen.identity.grants import CLIENT_AUTH_METHODS, RequiredCodeChallenge
-from foramen.identity.introspection import IntrospectionEndpoint
-from foramen.identity.revocation import RevocationEndpoint
+from foramen.identity.oauth.authorization_server import GRANT_TYPES
+from foramen.identity.oauth.client_assertion import ALGORITHMS
+from foramen.identity.oauth.clients import PRIVATE_KEY
+from foramen.identity.oauth.grants import CLIENT_AUTH_METHODS, RequiredCodeChallenge
+from foramen.identity.oauth.introspection import IntrospectionEndpoint
+from foramen.identity.oauth.revocation import RevocationEndpoint
+from foramen.identity.oauth.scopes import PLAIN_SCOPES
+from foramen.identity.oauth.signing import ID_TOKEN_ALGORITHMS
+from foramen.identity.people.authentication_context import ACR_VALUES
 from foramen.identity.routes import ENDPOINTS
-from foramen.identity.scopes import PLAIN_SCOPES
-from foramen.identity.signing import ID_TOKEN_ALGORITHMS
 from foramen.kernel.access_context import ADMINISTRATOR
 
 Document = Callable[[Environment, Request], Awaitable[Response]]

@@ -13,8 +13,6 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from foramen.identity import totp
-from foramen.identity.accounts import Account
 from foramen.identity.audit_outbox import record
 from foramen.identity.cookies import csrf_binding
 from foramen.identity.database import utc_now
@@ -34,13 +32,15 @@ from foramen.identity.endpoints.sign_in_steps import (
 from foramen.identity.environment import MOUNT, Environment
 from foramen.identity.pages import error_page, page_language, render
 from foramen.identity.parameters import client_address, form_parameters, query_parameters
-from foramen.identity.partial_sign_in import end_partials
-from foramen.identity.passkeys import rp_id
-from foramen.identity.permissions import lock_account
-from foramen.identity.recovery_codes import codes_left, replace_codes
-from foramen.identity.second_factor import enrolled
+from foramen.identity.people import totp
+from foramen.identity.people.accounts import Account
+from foramen.identity.people.partial_sign_in import end_partials
+from foramen.identity.people.passkeys import rp_id
+from foramen.identity.people.recovery_codes import codes_left, replace_codes
+from foramen.identity.people.second_factor import enrolled
+from foramen.identity.people.sessions import PASSWORD, TOTP, Session, add_factor, end_other_sessions
+from foramen.identity.rights.permissions import lock_account
 from foramen.identity.security_event import SUCCESS, SecurityEvent
-from foramen.identity.sessions import PASSWORD, TOTP, Session, add_factor, end_other_sessions
 from foramen.identity.text import WORDS
 
 RECENT = timedelta(minutes=15)

@@ -12,7 +12,6 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from foramen.identity.authorization_requests import find_request
 from foramen.identity.bounded_audit import record_refusal
 from foramen.identity.cookies import SIGN_IN as PARTIAL
 from foramen.identity.cookies import read_cookie, set_cookie
@@ -29,10 +28,11 @@ from foramen.identity.federation.oidc import Journey
 from foramen.identity.federation.outside_identity import OutsideIdentity, OutsideRefused
 from foramen.identity.federation.providers import OIDC, Provider, find_provider
 from foramen.identity.federation.requests import LIFETIME, Pending
+from foramen.identity.oauth.authorization_requests import find_request
 from foramen.identity.opaque_tokens import new_opaque_token
 from foramen.identity.pages import page_language, render
 from foramen.identity.parameters import client_address, query_parameters
-from foramen.identity.partial_sign_in import LIFETIME as PARTIAL_LIFETIME
+from foramen.identity.people.partial_sign_in import LIFETIME as PARTIAL_LIFETIME
 from foramen.identity.security_event import FAILED, SIGN_IN, SecurityEvent
 from foramen.identity.text import WORDS
 

@@ -26,7 +26,7 @@ from foramen.identity.federation.requests import Pending
 from foramen.identity.opaque_tokens import new_opaque_token
 from foramen.identity.pages import error_page, page_language, render
 from foramen.identity.parameters import client_address, form_parameters, query_parameters
-from foramen.identity.sessions import Session
+from foramen.identity.people.sessions import Session
 
 PAGE = f"{MOUNT}/federation"
 _DONE, _PROBLEMS = ("linked", "unlinked"), ("taken",)

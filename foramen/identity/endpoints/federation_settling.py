@@ -11,7 +11,6 @@ from datetime import timedelta
 from sqlalchemy import Connection
 from starlette.requests import Request
 
-from foramen.identity.accounts import Account
 from foramen.identity.bounded_audit import record_refusal
 from foramen.identity.cookies import SIGN_IN as PARTIAL
 from foramen.identity.cookies import read_cookie
@@ -24,10 +23,11 @@ from foramen.identity.federation.outside_identity import OutsideIdentity, factor
 from foramen.identity.federation.providers import Provider, find_provider
 from foramen.identity.federation.requests import Pending
 from foramen.identity.parameters import client_address
-from foramen.identity.partial_sign_in import LIFETIME, begin_partial, end_partial
-from foramen.identity.second_factor import enrolled, second_factor_roles
+from foramen.identity.people.accounts import Account
+from foramen.identity.people.partial_sign_in import LIFETIME, begin_partial, end_partial
+from foramen.identity.people.second_factor import enrolled, second_factor_roles
+from foramen.identity.people.sessions import two_factors
 from foramen.identity.security_event import FAILED, SIGN_IN, SecurityEvent
-from foramen.identity.sessions import two_factors
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,15 +14,15 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from foramen.identity.accounts import Account, find_account
 from foramen.identity.audit_outbox import record
-from foramen.identity.clients import find_client
 from foramen.identity.endpoints.current_session import current_session
 from foramen.identity.endpoints.token import NO_STORE
 from foramen.identity.environment import Environment
-from foramen.identity.launch_parameters import checked_context, checked_style_url
-from foramen.identity.launches import LAUNCH_LIFETIME, Launch, create_launch
+from foramen.identity.oauth.clients import find_client
+from foramen.identity.oauth.launch_parameters import checked_context, checked_style_url
+from foramen.identity.oauth.launches import LAUNCH_LIFETIME, Launch, create_launch
 from foramen.identity.parameters import client_address
+from foramen.identity.people.accounts import Account, find_account
 from foramen.identity.security_event import SUCCESS, SecurityEvent
 from foramen.kernel.access_context import AccessContext
 from foramen.kernel.errors import (

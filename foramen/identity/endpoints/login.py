@@ -13,7 +13,6 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from foramen.identity.accounts import SignInAttempt, begin_sign_in, sign_in_succeeded
 from foramen.identity.cookies import DEVICE, read_cookie, set_cookie
 from foramen.identity.cookies import SIGN_IN as PARTIAL
 from foramen.identity.database import utc_now
@@ -34,12 +33,13 @@ from foramen.identity.federation.choices import sign_in_choices
 from foramen.identity.federation.linking import signs_in_outside_only
 from foramen.identity.pages import error_page, page_language, render
 from foramen.identity.parameters import form_parameters, query_parameters
-from foramen.identity.partial_sign_in import LIFETIME, begin_partial, end_partial
-from foramen.identity.passkeys import rp_id
-from foramen.identity.passwords import password_matches
-from foramen.identity.second_factor import enrolled, second_factor_roles
+from foramen.identity.people.accounts import SignInAttempt, begin_sign_in, sign_in_succeeded
+from foramen.identity.people.partial_sign_in import LIFETIME, begin_partial, end_partial
+from foramen.identity.people.passkeys import rp_id
+from foramen.identity.people.passwords import password_matches
+from foramen.identity.people.second_factor import enrolled, second_factor_roles
+from foramen.identity.people.sessions import PASSWORD
 from foramen.identity.security_event import SIGN_IN
-from foramen.identity.sessions import PASSWORD
 
 
 @dataclass(frozen=True, slots=True)

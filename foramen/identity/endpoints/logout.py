@@ -14,7 +14,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from foramen.identity.audit_outbox import record
-from foramen.identity.clients import find_client
 from foramen.identity.cookies import SESSION, clear_cookie, read_cookie
 from foramen.identity.cookies import SIGN_IN as PARTIAL
 from foramen.identity.endpoints.authorize import redirect
@@ -22,13 +21,14 @@ from foramen.identity.endpoints.current_session import current_session, form_is_
 from foramen.identity.endpoints.federation_logout import outside_sign_out
 from foramen.identity.environment import Environment
 from foramen.identity.federation.outside_sessions import Held, forget, origin
+from foramen.identity.oauth.clients import find_client
+from foramen.identity.oauth.signing import ID_TOKEN_ALGORITHMS
 from foramen.identity.opaque_tokens import digest
 from foramen.identity.pages import error_page, render
 from foramen.identity.parameters import client_address, form_parameters, query_parameters
-from foramen.identity.partial_sign_in import end_partial
+from foramen.identity.people.partial_sign_in import end_partial
+from foramen.identity.people.sessions import end_session
 from foramen.identity.security_event import SIGN_OUT, SUCCESS, SecurityEvent
-from foramen.identity.sessions import end_session
-from foramen.identity.signing import ID_TOKEN_ALGORITHMS
 
 
 async def logout_page(env: Environment, request: Request) -> Response:

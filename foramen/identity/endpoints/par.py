@@ -10,14 +10,14 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from foramen.identity.authorization_flow import Progress, Step, begin, check_smart_parameters
-from foramen.identity.authorization_requests import PendingRequest
-from foramen.identity.authorization_server import Answer, FormRequest, SmartAuthorizationServer
-from foramen.identity.clients import Client
 from foramen.identity.endpoints.token import answer
 from foramen.identity.environment import Environment
-from foramen.identity.grants import CLIENT_AUTH_METHODS
-from foramen.identity.pushed_requests import LIFETIME_S, PREFIX, save_pushed_request, take_pushed_request
+from foramen.identity.oauth.authorization_flow import Progress, Step, begin, check_smart_parameters
+from foramen.identity.oauth.authorization_requests import PendingRequest
+from foramen.identity.oauth.authorization_server import Answer, FormRequest, SmartAuthorizationServer
+from foramen.identity.oauth.clients import Client
+from foramen.identity.oauth.grants import CLIENT_AUTH_METHODS
+from foramen.identity.oauth.pushed_requests import LIFETIME_S, PREFIX, save_pushed_request, take_pushed_request
 
 _CREDENTIALS = ("client_assertion", "client_assertion_type", "client_secret")
 

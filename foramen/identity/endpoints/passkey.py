@@ -14,8 +14,6 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from foramen.identity import passkeys
-from foramen.identity.accounts import find_account
 from foramen.identity.cookies import csrf_binding
 from foramen.identity.database import utc_now
 from foramen.identity.endpoints.authorize import redirect
@@ -41,9 +39,11 @@ from foramen.identity.environment import Environment
 from foramen.identity.federation.linking import signs_in_outside_only
 from foramen.identity.pages import error_page, render
 from foramen.identity.parameters import form_parameters, query_parameters
-from foramen.identity.passkeys import PasskeyRefused
-from foramen.identity.second_factor import code_succeeded
-from foramen.identity.sessions import PASSKEY, PASSWORD
+from foramen.identity.people import passkeys
+from foramen.identity.people.accounts import find_account
+from foramen.identity.people.passkeys import PasskeyRefused
+from foramen.identity.people.second_factor import code_succeeded
+from foramen.identity.people.sessions import PASSKEY, PASSWORD
 
 WHAT = "passkey"
 

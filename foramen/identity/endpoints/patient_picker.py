@@ -11,15 +11,15 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from foramen.identity.authorization_flow import Progress, Step, proceed
-from foramen.identity.authorization_requests import PendingRequest, find_request, settle_patient
 from foramen.identity.endpoints.authorize import advance, to_response
 from foramen.identity.endpoints.current_session import current_session, form_is_ours
 from foramen.identity.endpoints.record_reading import fhir_of, patient_line
 from foramen.identity.environment import Environment
+from foramen.identity.oauth.authorization_flow import Progress, Step, proceed
+from foramen.identity.oauth.authorization_requests import PendingRequest, find_request, settle_patient
 from foramen.identity.pages import app_name, error_page, page_language, render
 from foramen.identity.parameters import client_address, form_parameters, query_parameters
-from foramen.identity.sessions import Session
+from foramen.identity.people.sessions import Session
 from foramen.kernel.errors import NotFoundError, UpstreamError
 
 _PAGE = 50

@@ -9,14 +9,14 @@ from typing import Any
 import httpx
 from sqlalchemy import Connection
 
-from foramen.identity import break_glass_tokens as break_glass
-from foramen.identity.accounts import Account
-from foramen.identity.break_glass import BreakGlassCase
 from foramen.identity.database import utc_now
 from foramen.identity.environment import Environment
-from foramen.identity.permissions import Rights, rights_of
-from foramen.identity.roles import PATIENT
-from foramen.identity.scopes import grant
+from foramen.identity.oauth.scopes import grant
+from foramen.identity.people.accounts import Account
+from foramen.identity.rights import break_glass_tokens as break_glass
+from foramen.identity.rights.break_glass import BreakGlassCase
+from foramen.identity.rights.permissions import Rights, rights_of
+from foramen.identity.rights.roles import PATIENT
 from foramen.kernel.errors import InteropError
 from foramen.kernel.fhir_client import FhirClient
 

@@ -16,8 +16,8 @@ from starlette.responses import JSONResponse, Response
 
 from foramen.identity.endpoints.token import NO_STORE
 from foramen.identity.environment import Environment
+from foramen.identity.oauth.registration import Configuration, Registration, RegistrationRequest, count_change
 from foramen.identity.parameters import client_address
-from foramen.identity.registration import Configuration, Registration, RegistrationRequest, count_change
 from foramen.kernel.errors import InvalidRequestError, NotFoundError, UnsupportedMediaTypeError
 from foramen.kernel.http_edge import header, read_body
 from foramen.kernel.tokens import bearer_token

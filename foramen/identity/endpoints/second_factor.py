@@ -28,9 +28,9 @@ from foramen.identity.endpoints.sign_in_steps import (
 from foramen.identity.environment import Environment
 from foramen.identity.pages import error_page, render
 from foramen.identity.parameters import form_parameters, query_parameters
-from foramen.identity.passkeys import rp_id
-from foramen.identity.second_factor import enrolled, use_any_code
-from foramen.identity.sessions import PASSWORD
+from foramen.identity.people.passkeys import rp_id
+from foramen.identity.people.second_factor import enrolled, use_any_code
+from foramen.identity.people.sessions import PASSWORD
 
 WHAT = "second-factor"
 _MAX_CODE_LENGTH = 64

@@ -12,16 +12,16 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from foramen.identity.accounts import Account
 from foramen.identity.endpoints.authorize import redirect
 from foramen.identity.endpoints.current_session import form_is_ours
 from foramen.identity.endpoints.sign_in_steps import failed_unguessable
 from foramen.identity.environment import MOUNT, Environment
 from foramen.identity.pages import error_page, render
 from foramen.identity.parameters import client_address, form_parameters, query_parameters
-from foramen.identity.password_links import account_of_link, use_link
-from foramen.identity.password_policy import MIN_PASSWORD_LENGTH, password_fault
-from foramen.identity.passwords import hash_password
+from foramen.identity.people.accounts import Account
+from foramen.identity.people.password_links import account_of_link, use_link
+from foramen.identity.people.password_policy import MIN_PASSWORD_LENGTH, password_fault
+from foramen.identity.people.passwords import hash_password
 
 PASSWORD_LINK = "password-link"  # noqa: S105  a word of the audit
 _LONGEST_TOKEN = 64

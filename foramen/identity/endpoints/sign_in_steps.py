@@ -16,25 +16,25 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from foramen.identity.accounts import Account
 from foramen.identity.audit_outbox import record
-from foramen.identity.authorization_requests import find_request
 from foramen.identity.bounded_audit import record_refusal
-from foramen.identity.clients import Client, find_client
 from foramen.identity.cookies import CSRF, DEVICE, SESSION, clear_cookie, read_cookie, set_cookie
 from foramen.identity.cookies import SIGN_IN as PARTIAL
 from foramen.identity.database import utc_now
 from foramen.identity.endpoints.authorize import redirect
 from foramen.identity.environment import MOUNT, Environment
 from foramen.identity.federation.outside_sessions import begun_outside, goes_on
-from foramen.identity.known_devices import LIFETIME as DEVICE_LIFETIME
-from foramen.identity.known_devices import device_cookie, is_known, remember
+from foramen.identity.oauth.authorization_requests import find_request
+from foramen.identity.oauth.clients import Client, find_client
 from foramen.identity.pages import app_name, error_page, page_language
 from foramen.identity.parameters import client_address
-from foramen.identity.partial_sign_in import end_partial, find_partial
+from foramen.identity.people.accounts import Account
+from foramen.identity.people.known_devices import LIFETIME as DEVICE_LIFETIME
+from foramen.identity.people.known_devices import device_cookie, is_known, remember
+from foramen.identity.people.partial_sign_in import end_partial, find_partial
+from foramen.identity.people.sessions import Session, renew_session, start_session
+from foramen.identity.people.throttling import count_failure, wait_s
 from foramen.identity.security_event import FAILED, REFUSED, SIGN_IN, SUCCESS, SecurityEvent
-from foramen.identity.sessions import Session, renew_session, start_session
-from foramen.identity.throttling import count_failure, wait_s
 
 ACCOUNT_PAGE = f"{MOUNT}/account"
 # Words, never addresses: nobody is sent where a link says.

@@ -12,10 +12,10 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from foramen.identity.authorization_server import Answer, FormRequest, SmartAuthorizationServer
 from foramen.identity.environment import Environment
+from foramen.identity.oauth.authorization_server import Answer, FormRequest, SmartAuthorizationServer
+from foramen.identity.oauth.remote_keys import KeysNeeded
 from foramen.identity.parameters import client_address, form_parameters
-from foramen.identity.remote_keys import KeysNeeded
 
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache", "X-Content-Type-Options": "nosniff"}
 _KEYS_AGE_S = 300

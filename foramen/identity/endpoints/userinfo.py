@@ -8,9 +8,9 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from foramen.identity.accounts import find_account
 from foramen.identity.endpoints.token import NO_STORE
 from foramen.identity.environment import Environment
+from foramen.identity.people.accounts import find_account
 from foramen.kernel.errors import ForbiddenError, NotAuthenticatedError
 from foramen.kernel.http_edge import authenticate
 

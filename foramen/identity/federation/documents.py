@@ -16,10 +16,10 @@ from weakref import WeakValueDictionary
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
 
-from foramen.identity.client_checks import check_web_uri
 from foramen.identity.federation.outgoing import Reach, call, reach_of
 from foramen.identity.federation.providers import Provider
-from foramen.identity.remote_keys import REFETCH_S, keep_s
+from foramen.identity.oauth.client_checks import check_web_uri
+from foramen.identity.oauth.remote_keys import REFETCH_S, keep_s
 from foramen.kernel.errors import InteropError, UpstreamError
 from foramen.kernel.log import get_log
 

@@ -14,14 +14,14 @@ from functools import cache
 from sqlalchemy import Connection, delete, select, text, update
 
 from foramen.identity import tables
-from foramen.identity.accounts import Account, any_account, end_access
 from foramen.identity.audit_outbox import record
 from foramen.identity.federation.outside_identity import OutsideIdentity, values_of
 from foramen.identity.federation.providers import Provider
 from foramen.identity.federation.role_mapping import Mapped, mapped
 from foramen.identity.opaque_tokens import new_opaque_token
-from foramen.identity.passwords import hash_password
-from foramen.identity.permissions import end_exceeding, lock_account
+from foramen.identity.people.accounts import Account, any_account, end_access
+from foramen.identity.people.passwords import hash_password
+from foramen.identity.rights.permissions import end_exceeding, lock_account
 from foramen.identity.security_event import SUCCESS, SecurityEvent
 
 LINKED, UNLINKED, CREATED, FOLLOWED = "identity-linked", "identity-unlinked", "account-created", "account-followed"

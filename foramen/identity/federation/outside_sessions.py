@@ -14,16 +14,16 @@ from sqlalchemy import Connection, delete, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from foramen.identity import tables
-from foramen.identity.accounts import Account, end_access
 from foramen.identity.audit_outbox import record
 from foramen.identity.federation.logout_token import LONGEST_AGE_S, OutsideLogout
 from foramen.identity.federation.outside_identity import OutsideIdentity
 from foramen.identity.federation.providers import Provider
 from foramen.identity.opaque_tokens import digest
+from foramen.identity.people.accounts import Account, end_access
+from foramen.identity.people.sessions import PASSWORD, end_session
 from foramen.identity.sealed_columns import id_token_purpose
 from foramen.identity.sealing import DataKeys
 from foramen.identity.security_event import SIGN_OUT, SUCCESS, SecurityEvent
-from foramen.identity.sessions import PASSWORD, end_session
 
 _TABLE = tables.federated_session
 _OVER = tables.federation_logout

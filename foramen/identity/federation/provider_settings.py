@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from foramen.identity.roles import PATIENT, ROLES, SERVICE
+from foramen.identity.rights.roles import PATIENT, ROLES, SERVICE
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519")
 """Signatures that may be allowed at all: never `none`, never a shared secret."""

@@ -16,10 +16,10 @@ from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from foramen.identity import tables
-from foramen.identity.client_checks import check_web_uri
 from foramen.identity.database import utc_now
 from foramen.identity.federation.provider_settings import ProviderSettings
-from foramen.identity.institutions import known_institution
+from foramen.identity.oauth.client_checks import check_web_uri
+from foramen.identity.rights.institutions import known_institution
 from foramen.identity.sealed_columns import provider_purpose
 from foramen.identity.sealing import DataKeys
 from foramen.kernel.errors import ConflictError, InvalidRequestError, NotFoundError

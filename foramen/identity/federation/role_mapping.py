@@ -11,7 +11,7 @@ from typing import Any
 
 from foramen.identity.federation.outside_identity import values_of
 from foramen.identity.federation.provider_settings import ProviderSettings
-from foramen.identity.roles import INSTITUTION_ADMINISTRATOR
+from foramen.identity.rights.roles import INSTITUTION_ADMINISTRATOR
 
 _PRACTITIONER = re.compile(r"(?:\S*/)?Practitioner/([A-Za-z0-9\-.]{1,64})|([A-Za-z0-9\-.]{1,64})")
 

@@ -9,13 +9,13 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from foramen.identity.clients import Client
 from foramen.identity.environment import Environment
-from foramen.identity.launches import LAUNCH_LIFETIME
+from foramen.identity.oauth.clients import Client
+from foramen.identity.oauth.launches import LAUNCH_LIFETIME
 from foramen.identity.pages import app_name, page_language
-from foramen.identity.permissions import rights_of
+from foramen.identity.people.sessions import Session
+from foramen.identity.rights.permissions import rights_of
 from foramen.identity.security_event import SUCCESS
-from foramen.identity.sessions import Session
 from foramen.kernel.errors import InvalidRequestError
 from foramen.launcher import demonstration, faults, steps, trials
 from foramen.launcher.admission import note

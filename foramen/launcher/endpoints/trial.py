@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from foramen.identity.environment import Environment
 from foramen.identity.parameters import query_parameters
-from foramen.identity.sessions import Session
+from foramen.identity.people.sessions import Session
 from foramen.kernel.errors import InvalidRequestError
 from foramen.launcher import faults, steps, trials
 from foramen.launcher.endpoints.choose import Form, start_trial

@@ -14,8 +14,8 @@ from starlette.routing import Mount
 
 from foramen.admin.app import admin_routes
 from foramen.identity.app import ensure_user
-from foramen.identity.institutions import ensure_institution
-from foramen.identity.roles import ROLES
+from foramen.identity.rights.institutions import ensure_institution
+from foramen.identity.rights.roles import ROLES
 from tests.builders.browser import Browser
 from tests.contract.smart.people import PASSWORD, People, otp_of, people_server
 

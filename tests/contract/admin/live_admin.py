@@ -20,15 +20,15 @@ from fhir_server.app import FhirService
 from fhir_server.app import migrate as migrate_fhir
 from foramen.admin.app import admin_routes
 from foramen.app import Measured
-from foramen.identity import passwords
-from foramen.identity.accounts import require_account
 from foramen.identity.app import IdentityService, bootstrap, ensure_user, migrate
 from foramen.identity.database import transaction, utc_now
-from foramen.identity.delegations import delegate
-from foramen.identity.institutions import ensure_institution
-from foramen.identity.operator_token import operator_token
-from foramen.identity.permissions import GRANT, WITHDRAW, change_permission
-from foramen.identity.sessions import start_session
+from foramen.identity.oauth.operator_token import operator_token
+from foramen.identity.people import passwords
+from foramen.identity.people.accounts import require_account
+from foramen.identity.people.sessions import start_session
+from foramen.identity.rights.delegations import delegate
+from foramen.identity.rights.institutions import ensure_institution
+from foramen.identity.rights.permissions import GRANT, WITHDRAW, change_permission
 from foramen.kernel.settings import Settings
 from tests.contract.admin.conftest import ACCOUNTS
 from tests.contract.smart.live_server import free_port

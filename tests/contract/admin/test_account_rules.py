@@ -10,16 +10,16 @@ from time import monotonic, sleep
 import pytest
 from sqlalchemy import Connection
 
-from foramen.identity import administration
-from foramen.identity.account_administration import change_account, reset_factors, unlock
-from foramen.identity.accounts import Account, any_account, require_account
-from foramen.identity.administration import create_account, disable_account, enable_account
-from foramen.identity.clients import PUBLIC, Client, save_client
 from foramen.identity.database import transaction, utc_now
-from foramen.identity.delegations import delegate
-from foramen.identity.grant_administration import end_loan, revert_change, search_loans
-from foramen.identity.password_links import make_link
-from foramen.identity.permissions import GRANT, WITHDRAW, change_permission, rights_of
+from foramen.identity.oauth.clients import PUBLIC, Client, save_client
+from foramen.identity.people.accounts import Account, any_account, require_account
+from foramen.identity.people.password_links import make_link
+from foramen.identity.rights import administration
+from foramen.identity.rights.account_administration import change_account, reset_factors, unlock
+from foramen.identity.rights.administration import create_account, disable_account, enable_account
+from foramen.identity.rights.delegations import delegate
+from foramen.identity.rights.grant_administration import end_loan, revert_change, search_loans
+from foramen.identity.rights.permissions import GRANT, WITHDRAW, change_permission, rights_of
 from foramen.kernel.errors import ConflictError, ForbiddenError, InteropError, NotFoundError
 from tests.contract.admin.conftest import Admin
 from tests.contract.smart.people import PASSWORD

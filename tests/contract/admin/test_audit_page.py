@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from foramen.identity.database import transaction, utc_now
-from foramen.identity.operator_token import operator_token
-from foramen.identity.sessions import start_session
+from foramen.identity.oauth.operator_token import operator_token
+from foramen.identity.people.sessions import start_session
 from foramen.kernel.settings import Settings
 from tests.contract.admin.live_admin import live_admin
 

@@ -8,7 +8,7 @@ import pytest
 
 from foramen.identity.database import transaction, utc_now
 from foramen.identity.opaque_tokens import digest
-from foramen.identity.sessions import start_session
+from foramen.identity.people.sessions import start_session
 from tests.builders.browser import forms_of
 from tests.contract.admin.conftest import Admin
 
@@ -38,7 +38,7 @@ def occasion(admin: Admin, account: str, institution: str | None, *, over: bool 
 
 
 def codes() -> dict:
-    from foramen.identity.break_glass import reason_codes
+    from foramen.identity.rights.break_glass import reason_codes
 
     return reason_codes()
 

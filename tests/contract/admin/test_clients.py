@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from foramen.identity.clients import PENDING, PUBLIC, Client, save_client
 from foramen.identity.database import transaction
+from foramen.identity.oauth.clients import PENDING, PUBLIC, Client, save_client
 from tests.contract.admin.conftest import Admin
 
 APP = Client(

@@ -10,12 +10,12 @@ from datetime import timedelta
 import pytest
 
 from foramen.admin.page import MOUNT
-from foramen.identity.accounts import require_account
 from foramen.identity.database import transaction, utc_now
-from foramen.identity.delegations import delegate
-from foramen.identity.permissions import rights_of
+from foramen.identity.people.accounts import require_account
 from foramen.identity.policy import table
-from foramen.identity.roles import ROLES
+from foramen.identity.rights.delegations import delegate
+from foramen.identity.rights.permissions import rights_of
+from foramen.identity.rights.roles import ROLES
 from tests.contract.admin.conftest import Admin
 
 DOCTOR = "/accounts/north-doctor/permissions"

@@ -9,10 +9,10 @@ import pytest
 
 from foramen.admin.page import MOUNT, Page
 from foramen.admin.routes import PAGES
-from foramen.identity.accounts import Account
 from foramen.identity.database import transaction
-from foramen.identity.permissions import own_rights
-from foramen.identity.roles import ROLES
+from foramen.identity.people.accounts import Account
+from foramen.identity.rights.permissions import own_rights
+from foramen.identity.rights.roles import ROLES
 from tests.builders.browser import forms_of
 from tests.contract.admin.conftest import ACCOUNTS, OF_ROLE, Admin
 from tests.contract.smart.people import SESSION, cookie_of

@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from foramen.admin.page import MOUNT
 from foramen.identity.database import transaction
-from foramen.identity.operator_token import operator_token
+from foramen.identity.oauth.operator_token import operator_token
 from foramen.kernel.settings import Settings
 from tests.contract.admin.conftest import AdminBrowser
 from tests.contract.admin.live_admin import live_admin

@@ -7,10 +7,10 @@ import re
 import pytest
 from sqlalchemy import text
 
-from foramen.identity import accounts
 from foramen.identity.database import transaction, utc_now
-from foramen.identity.passwords import hash_password
-from foramen.identity.permissions import WITHDRAW, change_permission
+from foramen.identity.people import accounts
+from foramen.identity.people.passwords import hash_password
+from foramen.identity.rights.permissions import WITHDRAW, change_permission
 from tests.contract.admin.conftest import Admin
 from tests.contract.smart.people import PASSWORD
 
@@ -104,7 +104,7 @@ async def test_a_link_is_worth_what_its_maker_may_do_when_it_is_used(admin: Admi
 
 
 async def test_a_link_stops_with_the_permission_of_its_maker_in_the_moment_of_use(admin: Admin):
-    from foramen.identity.password_links import use_link
+    from foramen.identity.people.password_links import use_link
 
     token, before = await link_of(admin, "north-admin"), password_of(admin)
     with transaction(admin.database_url) as connection:

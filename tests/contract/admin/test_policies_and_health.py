@@ -9,12 +9,12 @@ import pytest
 from sqlalchemy import event
 
 from foramen.admin.endpoints import policies
-from foramen.identity.accounts import require_account
-from foramen.identity.attention import attention
-from foramen.identity.break_glass import list_unreviewed
 from foramen.identity.database import transaction, utc_now
-from foramen.identity.permissions import WITHDRAW, change_permission
+from foramen.identity.people.accounts import require_account
 from foramen.identity.policy import run_tests
+from foramen.identity.rights.attention import attention
+from foramen.identity.rights.break_glass import list_unreviewed
+from foramen.identity.rights.permissions import WITHDRAW, change_permission
 from tests.contract.admin.conftest import Admin
 
 PAGE = "/apps/admin/policies"

@@ -10,7 +10,7 @@ from pathlib import Path
 import foramen
 from foramen.admin import text
 from foramen.admin.routes import PAGES
-from foramen.identity.roles import ROLES
+from foramen.identity.rights.roles import ROLES
 
 ROOT = Path(foramen.__file__).parent
 TEMPLATES = [

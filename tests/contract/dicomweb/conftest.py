@@ -23,7 +23,7 @@ from fhir_server.app import FhirService
 from fhir_server.app import migrate as migrate_fhir
 from foramen.identity.app import IdentityService, bootstrap
 from foramen.identity.app import migrate as migrate_identity
-from foramen.identity.operator_token import operator_token
+from foramen.identity.oauth.operator_token import operator_token
 from foramen.kernel.fhir_client import FhirClient
 from foramen.supervisor.ports import free_port
 from terminology import systems

@@ -24,9 +24,9 @@ import pytest
 from typer.testing import CliRunner
 
 from foramen import cli
-from foramen.identity.accounts import ensure_user
-from foramen.identity.institutions import ensure_institution
-from foramen.identity.operator_token import operator_token
+from foramen.identity.oauth.operator_token import operator_token
+from foramen.identity.people.accounts import ensure_user
+from foramen.identity.rights.institutions import ensure_institution
 from foramen.kernel.settings import Settings, get_settings
 from tests.contract.fhir.server_process import free_port
 

@@ -20,7 +20,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from foramen import cli
-from foramen.identity.accounts import ensure_user
+from foramen.identity.people.accounts import ensure_user
 from foramen.kernel.settings import get_settings
 from tests.contract.fhir.api import Api
 from tests.contract.fhir.server_process import free_port

@@ -15,10 +15,10 @@ import httpx
 import pytest
 
 from foramen.app import migrate
-from foramen.identity.accounts import ensure_user, require_account
-from foramen.identity.clients import PUBLIC, Client, save_client
 from foramen.identity.database import transaction
-from foramen.identity.permissions import GRANT, change_permission
+from foramen.identity.oauth.clients import PUBLIC, Client, save_client
+from foramen.identity.people.accounts import ensure_user, require_account
+from foramen.identity.rights.permissions import GRANT, change_permission
 from foramen.kernel.identifiers import derived_uid, new_trace_id
 from foramen.supervisor.ports import free_port
 from terminology import systems

@@ -7,9 +7,9 @@ import re
 import pytest
 from sqlalchemy import text
 
-from foramen.identity.accounts import require_account
 from foramen.identity.database import transaction
-from foramen.identity.permissions import GRANT, WITHDRAW, change_permission
+from foramen.identity.people.accounts import require_account
+from foramen.identity.rights.permissions import GRANT, WITHDRAW, change_permission
 from foramen.launcher.app import ROUTES
 from tests.contract.launcher.conftest import EHR, Pages, Site
 from tests.contract.launcher.test_walk import variable

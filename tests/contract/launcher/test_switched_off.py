@@ -12,12 +12,12 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from foramen.commands.demo import _others
-from foramen.identity.accounts import require_account
 from foramen.identity.app import IdentityService, bootstrap, ensure_user, migrate
 from foramen.identity.bootstrap import LAUNCHER, LAUNCHER_INTROSPECTION
-from foramen.identity.clients import find_client
 from foramen.identity.database import transaction
-from foramen.identity.permissions import own_rights
+from foramen.identity.oauth.clients import find_client
+from foramen.identity.people.accounts import require_account
+from foramen.identity.rights.permissions import own_rights
 from foramen.kernel.settings import Settings
 from foramen.launcher import demonstration, steps
 from foramen.launcher.app import launcher_routes

@@ -25,10 +25,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
 from foramen.identity.app import IdentityService, bootstrap, ensure_user, migrate
-from foramen.identity.clients import PRIVATE_KEY, PUBLIC, SECRET, Client, save_client
 from foramen.identity.database import transaction
-from foramen.identity.institutions import ensure_institution
-from foramen.identity.passwords import hash_client_secret
+from foramen.identity.oauth.clients import PRIVATE_KEY, PUBLIC, SECRET, Client, save_client
+from foramen.identity.people.passwords import hash_client_secret
+from foramen.identity.rights.institutions import ensure_institution
 from foramen.kernel.access_context import AccessContext
 from foramen.kernel.errors import InteropError
 from foramen.kernel.http_edge import authenticate

@@ -19,9 +19,9 @@ from starlette.routing import Mount, Route
 from fhir_server.app import FhirService
 from fhir_server.app import migrate as migrate_fhir
 from foramen.identity.app import IdentityService, bootstrap, ensure_user, migrate
-from foramen.identity.clients import PUBLIC, Client, save_client
 from foramen.identity.database import transaction
-from foramen.identity.operator_token import operator_token
+from foramen.identity.oauth.clients import PUBLIC, Client, save_client
+from foramen.identity.oauth.operator_token import operator_token
 from foramen.kernel.settings import Settings
 from tests.contract.smart.conftest import PASSWORD, PATIENTS
 

@@ -19,9 +19,9 @@ from sqlalchemy import text
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from foramen.identity import passwords
 from foramen.identity.app import IdentityService, bootstrap, ensure_user, migrate
 from foramen.identity.database import transaction
+from foramen.identity.people import passwords
 from foramen.kernel.settings import Settings
 from tests.builders.authenticator import Authenticator
 from tests.builders.browser import Browser

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from foramen.identity.clients import PUBLIC, Client, save_client
 from foramen.identity.database import transaction
+from foramen.identity.oauth.clients import PUBLIC, Client, save_client
 from tests.builders.browser import forms_of
 from tests.contract.smart.people import PASSWORD, People, cookie_of, options_of, people_server
 

@@ -18,10 +18,10 @@ from argon2 import PasswordHasher
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey
 
-from foramen.identity.accounts import save_account
-from foramen.identity.clients import PUBLIC, Client, save_client
 from foramen.identity.database import transaction
-from foramen.identity.institutions import Institution, save_institution
+from foramen.identity.oauth.clients import PUBLIC, Client, save_client
+from foramen.identity.people.accounts import save_account
+from foramen.identity.rights.institutions import Institution, save_institution
 from foramen.identity.routes import ENDPOINTS
 from foramen.kernel.errors import InvalidRequestError
 from tests.builders.browser import Browser

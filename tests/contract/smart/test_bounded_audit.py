@@ -114,7 +114,7 @@ async def test_used_and_expired_rows_are_gone_within_a_minute(people: People):
 
 
 async def test_a_launch_is_gone_when_it_was_used(people: People):
-    from foramen.identity.launches import Launch, create_launch, use_launch
+    from foramen.identity.oauth.launches import Launch, create_launch, use_launch
 
     people.add("surgeon")
     with transaction(people.database_url) as connection:

@@ -24,11 +24,16 @@ from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from foramen.cli import app as cli
-from foramen.identity import passwords
-from foramen.identity.accounts import Account, ensure_user, require_account
-from foramen.identity.administration import create_account
 from foramen.identity.app import IdentityService
-from foramen.identity.break_glass import (
+from foramen.identity.database import transaction, utc_now
+from foramen.identity.oauth.clients import PUBLIC, Client, save_client
+from foramen.identity.oauth.revocation_list import RevocationAwareVerifier
+from foramen.identity.oauth.token_families import revoked_since
+from foramen.identity.people import passwords
+from foramen.identity.people.accounts import Account, ensure_user, require_account
+from foramen.identity.people.password_links import make_link
+from foramen.identity.rights.administration import create_account
+from foramen.identity.rights.break_glass import (
     JUSTIFIED,
     UNJUSTIFIED,
     Wall,
@@ -38,15 +43,10 @@ from foramen.identity.break_glass import (
     list_unreviewed,
     review,
 )
-from foramen.identity.break_glass_alerts import BreakGlassAlerts, checked_url
-from foramen.identity.clients import PUBLIC, Client, save_client
-from foramen.identity.database import transaction, utc_now
-from foramen.identity.delegations import delegate
-from foramen.identity.institutions import ensure_institution
-from foramen.identity.password_links import make_link
-from foramen.identity.permissions import GRANT, WITHDRAW, change_permission, rights_of
-from foramen.identity.revocation_list import RevocationAwareVerifier
-from foramen.identity.token_families import revoked_since
+from foramen.identity.rights.break_glass_alerts import BreakGlassAlerts, checked_url
+from foramen.identity.rights.delegations import delegate
+from foramen.identity.rights.institutions import ensure_institution
+from foramen.identity.rights.permissions import GRANT, WITHDRAW, change_permission, rights_of
 from foramen.kernel.errors import ConflictError, ForbiddenError, InvalidRequestError, NotFoundError
 from foramen.kernel.settings import Settings, get_settings
 from tests.builders.browser import Browser, forms_of
@@ -366,7 +366,7 @@ async def test_the_account_page_leads_there(smart: Smart):
 
 async def _post_as(smart: Smart, name: str, **values: str) -> tuple[Browser, httpx.Response]:
     """Send the form of who may, in the browser of who may not: with the tokens of that browser's own pages."""
-    from foramen.identity.break_glass_start import new_ticket
+    from foramen.identity.rights.break_glass_start import new_ticket
 
     browser = await signed_in(smart, name)
     await browser.open(f"{ORIGIN}/auth/account")
@@ -559,7 +559,7 @@ async def test_one_patient_at_a_time(smart: Smart):
 
 
 def _fresh(smart: Smart) -> str:
-    from foramen.identity.break_glass_start import new_ticket
+    from foramen.identity.rights.break_glass_start import new_ticket
 
     rows = smart.execute("SELECT session_digest FROM identity.session WHERE account = 'anna' ORDER BY signed_in_at")
     return new_ticket(smart.service._env.csrf_secret, rows[-1][0])

@@ -14,10 +14,10 @@ import httpx
 import pytest
 from playwright.async_api import Page, async_playwright
 
-from foramen.identity.accounts import require_account
 from foramen.identity.database import transaction
-from foramen.identity.operator_token import operator_token
-from foramen.identity.permissions import GRANT, change_permission
+from foramen.identity.oauth.operator_token import operator_token
+from foramen.identity.people.accounts import require_account
+from foramen.identity.rights.permissions import GRANT, change_permission
 from foramen.kernel.settings import Settings
 from tests.contract.smart.conftest import PASSWORD, App
 from tests.contract.smart.live_server import live_server

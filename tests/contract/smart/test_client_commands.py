@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from foramen.commands import client
 from foramen.identity.app import bootstrap, migrate
-from foramen.identity.clients import (
+from foramen.identity.database import transaction
+from foramen.identity.oauth.clients import (
     PENDING,
     PRIVATE_KEY,
     PUBLIC,
@@ -21,7 +22,6 @@ from foramen.identity.clients import (
     generated_secret_hash,
     save_client,
 )
-from foramen.identity.database import transaction
 from foramen.kernel.settings import get_settings
 
 CALLBACK = "https://app.example.org/cb"

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from foramen.commands import client, institution, launch, token, user
 from foramen.identity.app import IdentityService, bootstrap, migrate
 from foramen.identity.database import transaction
-from foramen.identity.launches import find_launch
+from foramen.identity.oauth.launches import find_launch
 from foramen.kernel.settings import get_settings
 
 cli = typer.Typer()

@@ -9,8 +9,8 @@ from urllib.parse import urlencode
 import pytest
 from playwright.async_api import Page, async_playwright
 
-from foramen.identity.consents import consents_of
 from foramen.identity.database import transaction
+from foramen.identity.oauth.consents import consents_of
 from tests.contract.smart.conftest import PASSWORD
 from tests.contract.smart.live_server import live_server
 from tests.contract.smart.test_pages_in_browser import ARGUMENTS, CHROMIUM

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from foramen.identity.clients import PUBLIC, Client, save_client
-from foramen.identity.consents import consents_of, withdraw_consent
 from foramen.identity.database import transaction
+from foramen.identity.oauth.clients import PUBLIC, Client, save_client
+from foramen.identity.oauth.consents import consents_of, withdraw_consent
 from tests.builders.browser import Browser, forms_of
 from tests.contract.smart.conftest import App, Smart, sign_in
 

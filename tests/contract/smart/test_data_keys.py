@@ -23,13 +23,14 @@ from sqlalchemy import delete, insert, select
 from typer.testing import CliRunner, Result
 
 from foramen.commands import keys as keys_command
-from foramen.identity import tables, totp
+from foramen.identity import tables
 from foramen.identity.app import IdentityService
 from foramen.identity.database import transaction, utc_now
 from foramen.identity.federation import outside_sessions, requests
 from foramen.identity.federation.outside_identity import OutsideIdentity
 from foramen.identity.federation.providers import find_provider
 from foramen.identity.opaque_tokens import digest
+from foramen.identity.people import totp
 from foramen.identity.resealing import reseal
 from foramen.identity.sealed_columns import SEALED_COLUMNS, totp_purpose
 from foramen.identity.sealing import DataKeys, read_data_keys, ring_file, watch_data_keys

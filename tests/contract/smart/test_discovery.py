@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from foramen.identity.app import IdentityService
-from foramen.identity.authorization_server import GRANTS
+from foramen.identity.oauth.authorization_server import GRANTS
 from foramen.identity.routes import ENDPOINTS
 from tests.contract.smart.conftest import ORIGIN, Smart
 

@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 
 from foramen.commands import identity_provider
 from foramen.identity.app import IdentityService, bootstrap, ensure_user, migrate
-from foramen.identity.clients import SECRET, Client, generated_secret_hash, save_client
 from foramen.identity.database import transaction
 from foramen.identity.federation.providers import find_provider
-from foramen.identity.institutions import ensure_institution
+from foramen.identity.oauth.clients import SECRET, Client, generated_secret_hash, save_client
+from foramen.identity.rights.institutions import ensure_institution
 from foramen.identity.sealing import read_data_keys
 from foramen.kernel.settings import Settings, get_settings
 from tests.builders.browser import Browser

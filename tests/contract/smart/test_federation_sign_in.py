@@ -8,10 +8,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from foramen.identity.accounts import save_account
 from foramen.identity.database import transaction
 from foramen.identity.federation.outside_sessions import end_of_provider
 from foramen.identity.federation.providers import set_enabled
+from foramen.identity.people.accounts import save_account
 from tests.builders.browser import forms_of
 from tests.contract.smart.federation_people import ROLES, Traveller, trust
 from tests.contract.smart.outside_provider import OutsideProvider, outside_provider

@@ -13,7 +13,7 @@ from fhirclient.models.patient import Patient
 from fhirclient.server import FHIRNotFoundException
 
 from foramen.identity.database import transaction
-from foramen.identity.launches import Launch, create_launch
+from foramen.identity.oauth.launches import Launch, create_launch
 from tests.builders.browser import Browser
 from tests.contract.smart.conftest import PASSWORD
 from tests.contract.smart.live_server import live_server

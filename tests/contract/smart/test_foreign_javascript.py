@@ -13,10 +13,10 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 
-from foramen.identity.clients import PUBLIC, Client, save_client
 from foramen.identity.database import transaction
-from foramen.identity.launches import Launch, create_launch
-from foramen.identity.operator_token import operator_token
+from foramen.identity.oauth.clients import PUBLIC, Client, save_client
+from foramen.identity.oauth.launches import Launch, create_launch
+from foramen.identity.oauth.operator_token import operator_token
 from tests.builders.browser import Browser
 from tests.contract.smart.conftest import PASSWORD
 from tests.contract.smart.live_server import free_port, live_server

@@ -13,11 +13,11 @@ import typer
 from typer.testing import CliRunner
 
 from foramen.commands import client, institution, user
-from foramen.identity.accounts import disable_account, find_account, save_account
 from foramen.identity.app import migrate
-from foramen.identity.consents import remember_consent
 from foramen.identity.database import transaction, utc_now
-from foramen.identity.permissions import GRANT, change_permission
+from foramen.identity.oauth.consents import remember_consent
+from foramen.identity.people.accounts import disable_account, find_account, save_account
+from foramen.identity.rights.permissions import GRANT, change_permission
 from foramen.kernel.settings import get_settings
 from tests.contract.smart.people import PASSWORD, People, options_of, people_server
 

@@ -13,7 +13,7 @@ from foramen.identity import tables
 from foramen.identity.app import bootstrap, ensure_user, migrate
 from foramen.identity.database import transaction, utc_now
 from foramen.identity.housekeeping import delete_expired
-from foramen.identity.sessions import start_session
+from foramen.identity.people.sessions import start_session
 from foramen.kernel.settings import Settings
 
 MIGRATIONS = resources.files("foramen.identity").joinpath("migrations")

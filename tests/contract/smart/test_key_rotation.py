@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from foramen.commands import keys as keys_command
 from foramen.identity.app import IdentityService
-from foramen.identity.revocation_list import watch
-from foramen.identity.signing_keys import SigningKeys
+from foramen.identity.oauth.revocation_list import watch
+from foramen.identity.oauth.signing_keys import SigningKeys
 from foramen.kernel.errors import NotAuthenticatedError
 from foramen.kernel.settings import get_settings
 from tests.contract.smart.conftest import App, Smart, sign_in

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from foramen.identity.accounts import is_locked, unlock_account
 from foramen.identity.database import transaction, utc_now
+from foramen.identity.people.accounts import is_locked, unlock_account
 from tests.builders.browser import Browser, forms_of
 from tests.contract.smart.people import PASSWORD, People, cookie_of, options_of, people_server
 

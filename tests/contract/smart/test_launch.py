@@ -7,7 +7,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from foramen.identity.database import transaction
-from foramen.identity.launches import Launch, create_launch
+from foramen.identity.oauth.launches import Launch, create_launch
 from tests.builders.browser import forms_of
 from tests.contract.smart.conftest import ORIGIN, App, Smart, sign_in
 

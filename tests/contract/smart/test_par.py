@@ -10,8 +10,8 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 
-from foramen.identity.clients import PRIVATE_KEY, Client, save_client
 from foramen.identity.database import transaction
+from foramen.identity.oauth.clients import PRIVATE_KEY, Client, save_client
 from tests.contract.smart.conftest import APP, CLIENT_SECRET, ORIGIN, PASSWORD, App, Smart
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

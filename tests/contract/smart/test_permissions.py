@@ -10,14 +10,14 @@ from joserfc import jwt
 from typer.testing import CliRunner
 
 from foramen.cli import app as cli
-from foramen.identity import administration
-from foramen.identity.accounts import Account, any_account, disable_account, ensure_user, require_account
-from foramen.identity.clients import PUBLIC, Client, save_client
 from foramen.identity.database import transaction, utc_now
-from foramen.identity.delegations import delegate, end_delegation
-from foramen.identity.explanation import HOLDS, IN_QUERY, REFUSES, explain
-from foramen.identity.institutions import ensure_institution
-from foramen.identity.permissions import GRANT, WITHDRAW, change_permission, rights_of
+from foramen.identity.oauth.clients import PUBLIC, Client, save_client
+from foramen.identity.people.accounts import Account, any_account, disable_account, ensure_user, require_account
+from foramen.identity.rights import administration
+from foramen.identity.rights.delegations import delegate, end_delegation
+from foramen.identity.rights.explanation import HOLDS, IN_QUERY, REFUSES, explain
+from foramen.identity.rights.institutions import ensure_institution
+from foramen.identity.rights.permissions import GRANT, WITHDRAW, change_permission, rights_of
 from foramen.kernel.errors import ConflictError, ForbiddenError, InvalidRequestError, NotFoundError
 from foramen.kernel.settings import get_settings
 from tests.contract.smart.conftest import APP, PASSWORD, App, Smart, sign_in

@@ -75,7 +75,7 @@ async def test_what_else_would_need_a_page_is_said_to_the_app(smart: Smart, grow
 
 async def test_a_new_password_or_factor_is_no_new_sign_in(smart: Smart, portal: App, browser: Browser):
     from foramen.identity.database import transaction, utc_now
-    from foramen.identity.sessions import add_factor, renew_session
+    from foramen.identity.people.sessions import add_factor, renew_session
 
     (row,) = smart.execute(
         "SELECT session_digest FROM identity.session WHERE account = 'surgeon' ORDER BY last_seen_at DESC LIMIT 1"

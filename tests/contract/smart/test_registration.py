@@ -12,10 +12,10 @@ from joserfc.jwk import ECKey, RSAKey
 from sqlalchemy import text
 
 from foramen.identity.app import IdentityService
-from foramen.identity.client_approval import approve_client, disable_client, find_described, reject_client
-from foramen.identity.clients import Client, find_client
 from foramen.identity.database import transaction
 from foramen.identity.housekeeping import delete_expired
+from foramen.identity.oauth.client_approval import approve_client, disable_client, find_described, reject_client
+from foramen.identity.oauth.clients import Client, find_client
 from foramen.kernel.errors import ConflictError, NotFoundError
 from tests.contract.smart.conftest import ORIGIN, App, Smart, sign_in
 

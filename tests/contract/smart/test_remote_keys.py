@@ -15,8 +15,8 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from foramen.identity.app import IdentityService
-from foramen.identity.clients import PRIVATE_KEY, Client, save_client
 from foramen.identity.database import transaction
+from foramen.identity.oauth.clients import PRIVATE_KEY, Client, save_client
 from tests.contract.smart.conftest import ORIGIN, Smart
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -193,7 +193,7 @@ async def test_redirects_are_not_followed(remote: Remote):
 
 
 async def test_a_slow_server_is_given_up(remote: Remote, monkeypatch: pytest.MonkeyPatch):
-    from foramen.identity import remote_keys
+    from foramen.identity.oauth import remote_keys
     from foramen.kernel.outbound_addresses import Limits
 
     monkeypatch.setattr(remote_keys, "LIMITS", Limits(65536, 0.2))

@@ -20,16 +20,16 @@ from starlette.routing import Mount, Route
 
 from fhir_server.app import FhirService
 from fhir_server.app import migrate as migrate_fhir
-from foramen.identity.accounts import Account, require_account
-from foramen.identity.administration import GRANT_PERMISSIONS, MANAGE_ACCOUNTS, decide
 from foramen.identity.app import IdentityService, bootstrap, ensure_user, migrate
-from foramen.identity.clients import PUBLIC, Client, save_client
 from foramen.identity.database import transaction, utc_now
-from foramen.identity.delegations import delegate
-from foramen.identity.institutions import ensure_institution
-from foramen.identity.permissions import GRANT, change_permission, rights_of
+from foramen.identity.oauth.clients import PUBLIC, Client, save_client
+from foramen.identity.people.accounts import Account, require_account
 from foramen.identity.policy import table
-from foramen.identity.roles import ROLES
+from foramen.identity.rights.administration import GRANT_PERMISSIONS, MANAGE_ACCOUNTS, decide
+from foramen.identity.rights.delegations import delegate
+from foramen.identity.rights.institutions import ensure_institution
+from foramen.identity.rights.permissions import GRANT, change_permission, rights_of
+from foramen.identity.rights.roles import ROLES
 from foramen.kernel.settings import Settings
 from tests.builders.browser import Browser
 from tests.contract.fhir.api import observation, patient_resource

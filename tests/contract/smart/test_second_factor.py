@@ -10,9 +10,9 @@ from urllib.parse import urlencode
 import pytest
 
 from foramen.identity.database import transaction, utc_now
+from foramen.identity.people.second_factor import reset_second_factor
+from foramen.identity.people.totp import use_code
 from foramen.identity.sealing import DataKeys
-from foramen.identity.second_factor import reset_second_factor
-from foramen.identity.totp import use_code
 from tests.builders.browser import forms_of
 from tests.contract.smart.people import PASSWORD, People, cold_code, cookie_of, otp_of, people_server
 

@@ -8,10 +8,10 @@ import pytest
 from joserfc import jwt
 
 from foramen.identity.app import ensure_user
-from foramen.identity.clients import PUBLIC, SECRET, Client, generated_secret_hash, save_client
 from foramen.identity.cookies import SESSION
 from foramen.identity.database import transaction, utc_now
-from foramen.identity.sessions import start_session
+from foramen.identity.oauth.clients import PUBLIC, SECRET, Client, generated_secret_hash, save_client
+from foramen.identity.people.sessions import start_session
 from foramen.kernel.access_context import ADMINISTRATOR
 from tests.contract.smart.conftest import ORIGIN, PASSWORD, App, Smart
 

@@ -9,8 +9,8 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from foramen.identity import passwords
 from foramen.identity.app import IdentityService
+from foramen.identity.people import passwords
 from tests.builders.browser import Browser, forms_of
 from tests.contract.smart.people import PASSWORD, People, cookie_of, people_server
 

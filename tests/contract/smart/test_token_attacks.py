@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from foramen.identity.app import IdentityService
-from foramen.identity.revocation_list import watch
+from foramen.identity.oauth.revocation_list import watch
 from foramen.kernel.errors import NotAuthenticatedError
 from tests.contract.smart.conftest import APP, CLIENT_SECRET, ORIGIN, App, Smart, sign_in
 

@@ -12,9 +12,9 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
-from foramen.identity.clients import PRIVATE_KEY, Client, save_client
 from foramen.identity.database import transaction
-from foramen.identity.revocation_list import watch
+from foramen.identity.oauth.clients import PRIVATE_KEY, Client, save_client
+from foramen.identity.oauth.revocation_list import watch
 from foramen.kernel.errors import NotAuthenticatedError
 from foramen.kernel.fhir_client import BackendServiceAuth
 from foramen.kernel.secret_files import read_or_create_key

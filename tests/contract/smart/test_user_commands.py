@@ -11,11 +11,11 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 
 from foramen.commands import user
-from foramen.identity import passkeys, recovery_codes, totp
 from foramen.identity.app import migrate
 from foramen.identity.database import transaction, utc_now
+from foramen.identity.people import passkeys, recovery_codes, totp
+from foramen.identity.people.sessions import start_session
 from foramen.identity.sealing import read_data_keys
-from foramen.identity.sessions import start_session
 from foramen.kernel.settings import get_settings
 
 cli = typer.Typer()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from foramen.identity.break_glass import reason_codes, refused_rules
-from foramen.identity.break_glass_start import new_ticket, ticket_id
-from foramen.identity.break_glass_text import BREAK_GLASS_WORDS
 from foramen.identity.endpoints.break_glass import _STATUS
 from foramen.identity.policy import evaluate, run_tests, sources
+from foramen.identity.rights.break_glass import reason_codes, refused_rules
+from foramen.identity.rights.break_glass_start import new_ticket, ticket_id
+from foramen.identity.rights.break_glass_text import BREAK_GLASS_WORDS
 
 FILE = "break_glass.rego"
 

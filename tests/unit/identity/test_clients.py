@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from foramen.identity.clients import PRIVATE_KEY, PUBLIC, SECRET, Client, check_client
+from foramen.identity.oauth.clients import PRIVATE_KEY, PUBLIC, SECRET, Client, check_client
 from foramen.kernel.errors import InvalidRequestError
 
 

@@ -12,7 +12,7 @@ from foramen.identity.federation.outside_identity import FEDERATED, FEDERATED_SE
 from foramen.identity.federation.providers import parse_settings
 from foramen.identity.federation.requests import derived
 from foramen.identity.federation.role_mapping import Mapped, mapped
-from foramen.identity.roles import ROLES
+from foramen.identity.rights.roles import ROLES
 from foramen.kernel.errors import InvalidRequestError
 
 SETTINGS = parse_settings(

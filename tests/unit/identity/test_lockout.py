@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from foramen.identity.lockout import LOCK_FOR, LONGEST_LOCK, Lock, after_attempt, lock_time
+from foramen.identity.people.lockout import LOCK_FOR, LONGEST_LOCK, Lock, after_attempt, lock_time
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from foramen.identity.passwords import client_secret_matches, hash_client_secret, hash_password, password_matches
+from foramen.identity.people.passwords import client_secret_matches, hash_client_secret, hash_password, password_matches
 from foramen.kernel.errors import InvalidRequestError
 
 

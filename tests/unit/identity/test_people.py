@@ -9,12 +9,12 @@ from datetime import UTC, datetime, timedelta
 import pyotp
 import pytest
 
-from foramen.identity import recovery_codes, throttling, totp
-from foramen.identity.browser_name import browser_name
 from foramen.identity.forwarded import address_behind, parse_proxies
-from foramen.identity.password_policy import COMMON, TOO_LONG, TOO_SHORT, password_fault
-from foramen.identity.second_factor import second_factor_roles
-from foramen.identity.throttling import Bucket, address_budget, after_failure
+from foramen.identity.people import recovery_codes, throttling, totp
+from foramen.identity.people.browser_name import browser_name
+from foramen.identity.people.password_policy import COMMON, TOO_LONG, TOO_SHORT, password_fault
+from foramen.identity.people.second_factor import second_factor_roles
+from foramen.identity.people.throttling import Bucket, address_budget, after_failure
 from foramen.kernel.errors import InvalidRequestError
 from foramen.kernel.settings import Settings
 

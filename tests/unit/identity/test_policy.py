@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from foramen.identity import policy
 from foramen.identity.policy import PolicyError, evaluate, run_tests, sources, table
-from foramen.identity.roles import ROLES, role_scopes
+from foramen.identity.rights.roles import ROLES, role_scopes
 from scripts.write_roles_page import PAGE, page
 
 IDENTIFIED = {name for name, one in table("permissions").items() if one["identified"]}

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foramen.identity.roles import PATIENT, PHYSICIAN, ROLES, role_scopes
-from foramen.identity.scopes import grant, narrowed, unknown_scopes
+from foramen.identity.oauth.scopes import grant, narrowed, unknown_scopes
+from foramen.identity.rights.roles import PATIENT, PHYSICIAN, ROLES, role_scopes
 from foramen.kernel.access_context import Scope, parse_scopes
 
 APP = "launch openid fhirUser patient/*.rs user/*.rs user/Observation.u user/Task.rus"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from foramen.identity import signing_keys
-from foramen.identity.signing_keys import PUBLISH_AHEAD_S, SigningKeys, active_key, kept_keys
+from foramen.identity.oauth import signing_keys
+from foramen.identity.oauth.signing_keys import PUBLISH_AHEAD_S, SigningKeys, active_key, kept_keys
 from foramen.kernel.errors import UpstreamError
 from foramen.kernel.secret_files import read_or_create_key
 

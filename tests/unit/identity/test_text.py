@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from foramen.identity.scopes import PLAIN_SCOPES
+from foramen.identity.oauth.scopes import PLAIN_SCOPES
 from foramen.identity.text import ERRORS, WORDS, explain_scope
 
 
