@@ -89,7 +89,7 @@ class Surgeon:
         return dict(orjson.loads(response.content))
 
     async def _walk(self, parameters: dict[str, str], redirect_uri: str) -> str:
-        response = await self._http.get(f"{self._origin}/auth/authorize", params=parameters)
+        response = await self._open(f"{self._origin}/auth/authorize", parameters)
         for _ in range(_LONGEST_WALK):
             location = response.headers.get("location")
             if location is not None:
@@ -99,10 +99,17 @@ class Surgeon:
                     if "code" not in answer or answer.get("state") != [parameters["state"]]:
                         raise UpstreamError(f"Authorization was refused: {answer.get('error', ['?'])[0]}")
                     return str(answer["code"][0])
-                response = await self._http.get(target)
+                response = await self._open(target)
             else:
                 response = await self._submit(response)
         raise UpstreamError("The sign-in did not end")
+
+    async def _open(self, url: str, parameters: dict[str, str] | None = None) -> httpx.Response:
+        """Open a page; once more when a kept connection was closed meanwhile, as browsers do (RFC 9112 §9.3.1)."""
+        try:
+            return await self._http.get(url, params=parameters)
+        except httpx.RemoteProtocolError:
+            return await self._http.get(url, params=parameters)
 
     async def _submit(self, page: httpx.Response) -> httpx.Response:
         form = _Form()
