@@ -11,6 +11,7 @@ from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 from foramen.demo.cohort import PRACTITIONER, cohort_bundle, demo_patients
 from foramen.demo.studies import main_study
 from foramen.ingest.send import send_instances
+from tests.builders.chromium import picture_sync
 from tests.builders.system import System, search, wait_for
 from tests.conftest import TEST_DATA
 
@@ -91,12 +92,12 @@ def test_a_surgeon_reviews_signs_and_decides(
     portal.goto(system.origin)
     portal.locator("input[name=username]").fill("surgeon")
     portal.locator("input[name=password]").fill(PASSWORD)
-    portal.screenshot(path=artifacts / "1-sign-in.png")
+    picture_sync(portal, artifacts / "1-sign-in.png")
     portal.locator("input[name=password]").press("Enter")
 
     expect(portal.get_by_test_id("patient-row").first).to_be_visible()
     expect(portal.locator("[data-testid=task-row][data-status=completed]").first).to_be_visible()
-    portal.screenshot(path=artifacts / "2-portal.png")
+    picture_sync(portal, artifacts / "2-portal.png")
 
     review = open_app(browser_context, portal, "open-review")
     faults += watch(review) if review is not portal else []
@@ -105,13 +106,13 @@ def test_a_surgeon_reviews_signs_and_decides(
     assert review.locator("input[name=password]").count() == 0, "a second sign-in was asked for"
     review.get_by_test_id("finding-row").nth(1).click()
     review.wait_for_timeout(2500)
-    review.screenshot(path=artifacts / "3-review.png")
+    picture_sync(review, artifacts / "3-review.png")
     review.get_by_test_id("verify").click()
     expect(review.get_by_test_id("confirm-decision")).to_be_disabled()
     review.get_by_test_id("decision-check").click()
     review.get_by_test_id("confirm-decision").click()
     expect(review.get_by_test_id("report-status")).to_have_attribute("data-status", "final")
-    review.screenshot(path=artifacts / "4-verified.png")
+    picture_sync(review, artifacts / "4-verified.png")
 
     with system.client() as client:
         report = wait_for(lambda: search(client, f"DiagnosticReport?subject=Patient/{analysed}&status=final"))[0]
@@ -129,7 +130,7 @@ def test_a_surgeon_reviews_signs_and_decides(
     plan = open_app(browser_context, portal, "open-plan")
     expect(plan.get_by_test_id("option-card").first).to_be_visible()
     assert plan.get_by_test_id("option-card").count() >= 3
-    plan.screenshot(path=artifacts / "5-options.png")
+    picture_sync(plan, artifacts / "5-options.png")
     plan.get_by_test_id("choose-option").first.click()
     expect(plan.get_by_test_id("confirm-plan")).to_be_disabled()
     for field in ("plan-level", "plan-side"):
@@ -144,13 +145,13 @@ def test_a_surgeon_reviews_signs_and_decides(
         plan.get_by_test_id("plan-reason").fill("end-to-end test")
     plan.get_by_test_id("plan-check").click()
     plan.wait_for_timeout(400)
-    plan.screenshot(path=artifacts / "6-choose.png")
+    picture_sync(plan, artifacts / "6-choose.png")
     plan.get_by_test_id("confirm-plan").click()
     expect(plan.get_by_test_id("chosen-plan")).to_be_visible()
-    plan.screenshot(path=artifacts / "7-chosen.png")
+    picture_sync(plan, artifacts / "7-chosen.png")
     plan.get_by_test_id("language-switch").first.click()
     plan.wait_for_timeout(500)
-    plan.screenshot(path=artifacts / "8-chosen-en.png")
+    picture_sync(plan, artifacts / "8-chosen-en.png")
 
     with system.client() as client:
         active = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,11 +11,10 @@ import pytest
 from playwright.async_api import Page, async_playwright
 
 from foramen.kernel.settings import Settings
+from tests.builders.chromium import launched, picture
 from tests.contract.admin.live_admin import live_admin
 from tests.contract.smart.people import PASSWORD
 
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 PICTURES = {
     "overview": "/",
     "accounts": "/accounts",
@@ -118,7 +116,7 @@ async def test_every_page_in_both_languages_and_widths(live: Settings):
     pictures = os.environ.get("FORAMEN_TEST_ARTEFACTS")  # a folder, to look at them
     faults: list[str] = []
     async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        chromium = await launched(playwright)
         context = await chromium.new_context(java_script_enabled=False, locale="zh-CN")
         page = await context.new_page()
         await _sign_in(page, live.origin, "/accounts", "boss")
@@ -131,7 +129,7 @@ async def test_every_page_in_both_languages_and_widths(live: Settings):
                     await page.set_viewport_size({"width": width, "height": 900})
                     if pictures:
                         file = Path(pictures) / f"admin-{name}-{language}-{width}.png"
-                        await page.screenshot(path=file, full_page=True)
+                        await picture(page, file, full_page=True)
                     faults += [f"{name} {language} {width}: {fault}" for fault in await page.evaluate(FAULTS)]
         await chromium.close()
     assert not faults
@@ -140,7 +138,7 @@ async def test_every_page_in_both_languages_and_widths(live: Settings):
 @pytest.mark.browser
 async def test_an_account_is_disabled_and_the_step_undone_by_keyboard_alone(live: Settings):
     async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        chromium = await launched(playwright)
         context = await chromium.new_context(java_script_enabled=False, locale="en-US")
         page = await context.new_page()
         await _sign_in(page, live.origin, "/", "deputy")

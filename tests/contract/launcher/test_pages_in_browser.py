@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
 from playwright.async_api import Page, async_playwright
 
+from tests.builders.chromium import launched, picture
 from tests.contract.launcher.conftest import PASSWORD, Site
 
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 WIDTHS = (1280, 390)
 
 
@@ -28,7 +26,7 @@ async def look(page: Page, pictures: Path, name: str) -> None:
     for width in WIDTHS:
         await page.set_viewport_size({"width": width, "height": 900})
         if "FORAMEN_TEST_ARTEFACTS" in os.environ:  # pictures of long pages take their time
-            await page.screenshot(path=pictures / f"launcher-{name}-{width}.png", full_page=True)
+            await picture(page, pictures / f"launcher-{name}-{width}.png", full_page=True)
         assert await fits(page), (name, width)
     await page.set_viewport_size({"width": 1280, "height": 900})
 
@@ -37,7 +35,7 @@ async def look(page: Page, pictures: Path, name: str) -> None:
 async def test_the_whole_walk_without_javascript(site: Site, tmp_path: Path):
     pictures = Path(os.environ.get("FORAMEN_TEST_ARTEFACTS", tmp_path))
     async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        chromium = await launched(playwright)
         context = await chromium.new_context(java_script_enabled=False, locale="zh-CN")
         page = await context.new_page()
         await page.goto(f"{site.origin}/apps/launcher/")

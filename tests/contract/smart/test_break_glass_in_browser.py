@@ -6,7 +6,6 @@ Synthetic data. The one page in both languages, on a desk and on a telephone.
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -19,11 +18,10 @@ from foramen.identity.oauth.operator_token import operator_token
 from foramen.identity.people.accounts import require_account
 from foramen.identity.rights.permissions import GRANT, change_permission
 from foramen.kernel.settings import Settings
+from tests.builders.chromium import launched, picture
 from tests.contract.smart.conftest import PASSWORD, App
 from tests.contract.smart.live_server import live_server
 
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 pytestmark = [pytest.mark.browser, pytest.mark.requirement("identity#break-glass")]
 CONSENT = {
     "resourceType": "Consent",
@@ -92,7 +90,7 @@ async def test_a_closed_record_opens_for_an_emergency_and_closes_again(
         with transaction(database_url) as connection:
             surgeon = require_account(connection, "surgeon")
             change_permission(connection, surgeon, "break-glass", GRANT, reason="SYNTHETIC", decided_by="test")
-        chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        chromium = await launched(playwright)
         context = await chromium.new_context(java_script_enabled=False, locale="zh-CN")
         page = await context.new_page()
         await page.set_viewport_size({"width": 1280, "height": 900})
@@ -114,7 +112,7 @@ async def test_a_closed_record_opens_for_an_emergency_and_closes_again(
             await page.click("button[value=search]")
             found = await page.locator("input[name=chosen]").evaluate_all("all => all.map(one => one.value)")
             assert found == ["p2", ""], "who refuses is not in the list"
-            await page.screenshot(path=pictures / f"break-glass-{language}-{width}.png", full_page=True)
+            await picture(page, pictures / f"break-glass-{language}-{width}.png", full_page=True)
             assert await page.evaluate("document.documentElement.scrollWidth") <= width
         await page.click("button[value=start]")
         assert await page.locator("text=Choose a reason").count() == 0, "the browser asks for what is missing"
@@ -123,7 +121,7 @@ async def test_a_closed_record_opens_for_an_emergency_and_closes_again(
         await page.fill("#text", "SYNTHETIC: brought in unconscious after a fall\nno relatives known")
         await page.fill("#patient", "")
         await page.click("button[value=start]")
-        await page.screenshot(path=pictures / "break-glass-problem-en-390.png", full_page=True)
+        await picture(page, pictures / "break-glass-problem-en-390.png", full_page=True)
         assert await page.locator("[role=alert]").count() == 1
         assert "no relatives known" in await page.locator("#text").input_value(), "nothing is typed twice"
         await page.fill("#patient", "p1")
@@ -133,7 +131,7 @@ async def test_a_closed_record_opens_for_an_emergency_and_closes_again(
         for language, width in (("en", 390), ("zh", 390), ("en", 1280), ("zh", 1280)):
             await page.set_viewport_size({"width": width, "height": 900})
             await page.goto(f"{settings.origin}/auth/break-glass?lang={language}")
-            await page.screenshot(path=pictures / f"break-glass-in-force-{language}-{width}.png", full_page=True)
+            await picture(page, pictures / f"break-glass-in-force-{language}-{width}.png", full_page=True)
             assert await page.evaluate("document.documentElement.scrollWidth") <= width
         assert (await _read(settings, "Patient/p1", plain["access_token"])).status_code == 404, "a token of before"
         opened = await _exchange(
@@ -148,13 +146,13 @@ async def test_a_closed_record_opens_for_an_emergency_and_closes_again(
         async with page.expect_navigation():
             await page.keyboard.press("Enter")
         assert await page.locator("[role=status]").count() == 1
-        await page.screenshot(path=pictures / "break-glass-ended-zh.png", full_page=True)
+        await picture(page, pictures / "break-glass-ended-zh.png", full_page=True)
         assert await _refused_soon(settings, "Patient/p1", opened["access_token"])
         closed = await _exchange(
             settings, grant_type="refresh_token", refresh_token=opened["refresh_token"], client_id="foreign"
         )
         assert (await _read(settings, "Patient/p1", closed["access_token"])).status_code == 404
         await page.goto(f"{settings.origin}/auth/account")
-        await page.screenshot(path=pictures / "account-break-glass-zh.png", full_page=True)
+        await picture(page, pictures / "account-break-glass-zh.png", full_page=True)
         assert await page.locator("a[href='/auth/break-glass']").count() == 1
         await chromium.close()

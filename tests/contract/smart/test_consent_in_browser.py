@@ -11,9 +11,9 @@ from playwright.async_api import Page, async_playwright
 
 from foramen.identity.database import transaction
 from foramen.identity.oauth.consents import consents_of
+from tests.builders.chromium import launched, picture
 from tests.contract.smart.conftest import PASSWORD
 from tests.contract.smart.live_server import live_server
-from tests.contract.smart.test_pages_in_browser import ARGUMENTS, CHROMIUM
 
 LABORATORY = "http://terminology.hl7.org/CodeSystem/observation-category|laboratory"
 SCOPE = (
@@ -46,7 +46,7 @@ async def checked(page: Page) -> list[str]:
 async def test_a_person_narrows_with_the_keyboard_what_an_app_may_do(database_url: str, tmp_path: Path):
     pictures = Path(os.environ.get("FORAMEN_TEST_ARTEFACTS", tmp_path))
     async with live_server(database_url, tmp_path / "home") as (settings, callback), async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        chromium = await launched(playwright)
         context = await chromium.new_context(java_script_enabled=False, locale="zh-CN")
         page = await context.new_page()
         await page.goto(f"{settings.origin}/auth/authorize?{parameters(callback, settings.fhir_base)}")
@@ -54,13 +54,13 @@ async def test_a_person_narrows_with_the_keyboard_what_an_app_may_do(database_ur
         await page.fill("#password", PASSWORD)
         await page.keyboard.press("Enter")
         await page.click("button[value=p2]")
-        await page.screenshot(path=pictures / "encounter-zh.png")
+        await picture(page, pictures / "encounter-zh.png")
         assert await page.title() == "选择就诊 · Foramen"
         await page.click("button[value=visit]")
         assert await page.title() == "授权访问 · Foramen"
-        await page.screenshot(path=pictures / "consent-narrow-zh.png", full_page=True)
+        await picture(page, pictures / "consent-narrow-zh.png", full_page=True)
         await page.click("footer a")
-        await page.screenshot(path=pictures / "consent-narrow-en.png", full_page=True)
+        await picture(page, pictures / "consent-narrow-en.png", full_page=True)
         assert await page.locator("legend").all_inner_texts() == [
             *("Look at", "Create, change or delete", "Who you are", "Stay connected"),
         ]
@@ -72,7 +72,7 @@ async def test_a_person_narrows_with_the_keyboard_what_an_app_may_do(database_ur
         assert everything[0].startswith("allow:patient/Observation.rs?category=")
         assert left == everything[1:]
         await page.set_viewport_size({"width": 360, "height": 720})
-        await page.screenshot(path=pictures / "consent-phone-en.png", full_page=True)
+        await picture(page, pictures / "consent-phone-en.png", full_page=True)
         assert await page.evaluate("document.documentElement.scrollWidth") <= 360
         await page.keyboard.press("Enter")
         await page.wait_for_url(lambda url: url.startswith(f"{callback}?code="), timeout=10_000)

@@ -20,11 +20,11 @@ from foramen.identity.database import transaction
 from foramen.identity.federation.providers import Provider, parse_settings, save_provider, seal_secret
 from foramen.identity.sealing import read_data_keys
 from foramen.kernel.settings import Settings
+from tests.builders.chromium import launched, picture
 from tests.contract.smart.conftest import PASSWORD
 from tests.contract.smart.federation_people import LOOPBACK, ROLES
 from tests.contract.smart.live_server import live_server
 from tests.contract.smart.outside_provider import CLIENT_ID, SECRET, OutsideProvider, outside_provider
-from tests.contract.smart.test_pages_in_browser import ARGUMENTS, CHROMIUM
 
 SCOPE = "openid fhirUser profile online_access user/Patient.rs"
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 780}
@@ -75,7 +75,7 @@ async def pictures(page: Page, folder: Path, name: str) -> None:
         return  # pictures are for people
     for size, width in ((WIDE, "wide"), (NARROW, "phone")):
         await page.set_viewport_size(size)
-        await page.screenshot(path=folder / f"federation-{name}-{width}.png", full_page=True)
+        await picture(page, folder / f"federation-{name}-{width}.png", full_page=True)
     await page.set_viewport_size(WIDE)
 
 
@@ -104,7 +104,7 @@ async def place(module_database_url: str, tmp_path_factory: pytest.TempPathFacto
     ):
         trust(settings, module_database_url, outside)
         outside.backchannel = f"{settings.origin}/auth/federation/hospital/backchannel-logout"
-        chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        chromium = await launched(playwright)
         yield Place(settings, outside, chromium, Path(os.environ.get("FORAMEN_TEST_ARTEFACTS", folder)))
         await chromium.close()
 

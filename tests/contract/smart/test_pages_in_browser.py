@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 from playwright.async_api import async_playwright
 
+from tests.builders.chromium import launched, picture
 from tests.contract.smart.conftest import PASSWORD
 from tests.contract.smart.live_server import live_server
-
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 
 
 @pytest.mark.browser
 async def test_sign_in_picker_and_consent_lead_back_to_a_foreign_app(database_url: str, tmp_path: Path):
     pictures = Path(os.environ.get("FORAMEN_TEST_ARTEFACTS", tmp_path))
     async with live_server(database_url, tmp_path / "home") as (settings, callback), async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        chromium = await launched(playwright)
         context = await chromium.new_context(java_script_enabled=False, locale="zh-CN")
         page = await context.new_page()
         parameters = {
@@ -35,31 +32,31 @@ async def test_sign_in_picker_and_consent_lead_back_to_a_foreign_app(database_ur
             "code_challenge_method": "S256",
         }
         await page.goto(f"{settings.origin}/auth/authorize?{urlencode(parameters)}")
-        await page.screenshot(path=pictures / "login-zh.png")
+        await picture(page, pictures / "login-zh.png")
         assert await page.title() == "登录 · Foramen"
         await page.fill("#username", "surgeon")
         await page.fill("#password", "wrong password")
         await page.click("button[type=submit]")
-        await page.screenshot(path=pictures / "login-failed-zh.png")
+        await picture(page, pictures / "login-failed-zh.png")
         assert await page.locator("[role=alert]").count() == 1
         await page.click("footer a")
         assert await page.title() == "Sign in · Foramen"
-        await page.screenshot(path=pictures / "login-en.png")
+        await picture(page, pictures / "login-en.png")
         await page.fill("#username", "surgeon")
         await page.fill("#password", PASSWORD)
         await page.click("button[type=submit]")
-        await page.screenshot(path=pictures / "patient-en.png")
+        await picture(page, pictures / "patient-en.png")
         await page.click("button[value=p2]")
-        await page.screenshot(path=pictures / "consent-en.png")
+        await picture(page, pictures / "consent-en.png")
         assert await page.locator("label.choice input:checked").count() == 5
         await page.click("footer a")
-        await page.screenshot(path=pictures / "consent-zh.png")
+        await picture(page, pictures / "consent-zh.png")
         await page.click("button[value=allow]")
         assert page.url.startswith(f"{callback}?code=")
         assert await page.title() == "back at the app"
         await page.goto(f"{settings.origin}/auth/authorize?client_id=nobody")
-        await page.screenshot(path=pictures / "error-zh.png")
+        await picture(page, pictures / "error-zh.png")
         await page.set_viewport_size({"width": 360, "height": 640})
         await page.goto(f"{settings.origin}/auth/logout")
-        await page.screenshot(path=pictures / "logout-phone.png")
+        await picture(page, pictures / "logout-phone.png")
         await chromium.close()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,11 +17,10 @@ from granian.server.embed import Server
 from playwright.async_api import Browser as Chromium
 from playwright.async_api import Page, async_playwright
 
+from tests.builders.chromium import launched, picture
 from tests.contract.smart.live_server import free_port
 from tests.contract.smart.people import PASSWORD, People, otp_of, people_server
 
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 pytestmark = pytest.mark.browser
 
 
@@ -42,7 +40,7 @@ async def served(database_url: str, home: Path) -> AsyncIterator[tuple[People, C
                 break
         try:
             async with async_playwright() as playwright:
-                yield people, await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+                yield people, await launched(playwright)
         finally:
             server.stop()
             await task
@@ -73,7 +71,7 @@ async def test_an_administrator_sets_up_an_app_without_any_script(database_url: 
         page = await context.new_page()
         await type_password(page, people, "admin")
         assert await page.title() == "设置第二步验证 · Foramen"
-        await page.screenshot(path=pictures / "enrol-zh.png", full_page=True)
+        await picture(page, pictures / "enrol-zh.png", full_page=True)
         otp = otp_of(await page.content())
         box = await page.locator(".qr svg").bounding_box()
         assert box is not None
@@ -82,22 +80,22 @@ async def test_an_administrator_sets_up_an_app_without_any_script(database_url: 
         await page.keyboard.type(otp.now())
         await enter(page)
         assert await page.title() == "恢复码 · Foramen"
-        await page.screenshot(path=pictures / "recovery-zh.png", full_page=True)
+        await picture(page, pictures / "recovery-zh.png", full_page=True)
         code = await page.locator(".codes code").first.text_content()
         await page.click("a.go")
         assert await page.title() == "我的账户 · Foramen"
-        await page.screenshot(path=pictures / "account-zh.png", full_page=True)
+        await picture(page, pictures / "account-zh.png", full_page=True)
         await page.click("a[lang=en]")
         assert await page.title() == "My account · Foramen"
-        await page.screenshot(path=pictures / "account-en.png", full_page=True)
+        await picture(page, pictures / "account-en.png", full_page=True)
         await page.set_viewport_size({"width": 360, "height": 640})
-        await page.screenshot(path=pictures / "account-phone.png", full_page=True)
+        await picture(page, pictures / "account-phone.png", full_page=True)
         assert await page.evaluate("document.documentElement.scrollWidth") <= 360
         await page.set_viewport_size({"width": 1280, "height": 800})
         await context.clear_cookies()
         await type_password(page, people, "admin")
         assert await page.title() == "第二步验证 · Foramen"
-        await page.screenshot(path=pictures / "second-factor-zh.png")
+        await picture(page, pictures / "second-factor-zh.png")
         await page.keyboard.type(code or "")
         await enter(page)
         assert page.url.endswith("/auth/account")
@@ -125,7 +123,7 @@ async def test_a_passkey_of_a_real_browser(database_url: str, tmp_path: Path, pi
         authenticator = (await cdp.send("WebAuthn.addVirtualAuthenticator", {"options": options}))["authenticatorId"]
         await type_password(page, people, "admin")
         await page.click("text=Use a passkey instead")
-        await page.screenshot(path=pictures / "enrol-passkey-en.png")
+        await picture(page, pictures / "enrol-passkey-en.png")
         await page.fill("#name", "Laptop")
         await page.keyboard.press("Enter")
         await page.wait_for_selector(".codes")
@@ -136,10 +134,10 @@ async def test_a_passkey_of_a_real_browser(database_url: str, tmp_path: Path, pi
         await context.clear_cookies()
 
         await page.goto(f"{people.settings.origin}/auth/login?then=account")
-        await page.screenshot(path=pictures / "login-passkey-en.png")
+        await picture(page, pictures / "login-passkey-en.png")
         await page.click("text=Sign in without a password")
         await page.wait_for_load_state()
-        await page.screenshot(path=pictures / "passkey-en.png")
+        await picture(page, pictures / "passkey-en.png")
         assert await page.evaluate("document.activeElement.tagName") == "BUTTON"
         await page.keyboard.press("Enter")
         await page.wait_for_url("**/auth/account")
@@ -152,7 +150,7 @@ async def test_a_passkey_of_a_real_browser(database_url: str, tmp_path: Path, pi
         await page.wait_for_selector("button:not([disabled])")
         await page.keyboard.press("Enter")
         await page.wait_for_function("document.querySelector('[role=status]').textContent.startsWith('Cancelled')")
-        await page.screenshot(path=pictures / "passkey-cancelled-en.png")
+        await picture(page, pictures / "passkey-cancelled-en.png")
         assert not [fault for fault in faults if "Content Security Policy" in fault or "Error" in fault], faults
 
 
@@ -161,6 +159,6 @@ async def test_without_scripts_the_passkey_page_says_what_to_do(database_url: st
         context = await chromium.new_context(java_script_enabled=False, locale="zh-CN")
         page = await context.new_page()
         await page.goto(f"{people.settings.origin}/auth/passkey")
-        await page.screenshot(path=pictures / "passkey-noscript-zh.png")
+        await picture(page, pictures / "passkey-noscript-zh.png")
         assert await page.locator("button").is_disabled()
         assert "改用密码登录" in (await page.locator("main").inner_text())
