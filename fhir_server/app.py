@@ -5,6 +5,7 @@ https://hl7.org/fhir/R4/http.html
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 from fhir_server.access.consents import Consents
@@ -21,9 +22,10 @@ from fhir_server.jobs.runner import JobRunner
 from fhir_server.packages.catalogue import Catalogue
 from fhir_server.packages.sources import StoredOrPackaged
 from fhir_server.packages.stored import StoredDefinitions
+from fhir_server.search.blind import parse_systems
 from fhir_server.server import Server
 from fhir_server.settings import FhirSettings
-from fhir_server.store import indexing, parameter_jobs
+from fhir_server.store import indexing, parameter_jobs, sealing_jobs
 from fhir_server.store.connections import Connections
 from fhir_server.store.current import CurrentReader
 from fhir_server.store.full_text import FullTextIndexer
@@ -32,8 +34,10 @@ from fhir_server.store.registry import RegistryWatch
 from fhir_server.store.replicas import Searches
 from fhir_server.store.rows import RowNumbers
 from fhir_server.store.schema import migrate as migrate_schema
+from fhir_server.store.sealed_systems import SealedSystems
 from fhir_server.subject_rights import register as subject_rights
 from fhir_server.terminology_source import StoredTerminology
+from foramen.identity.sealing import open_data_keys, watch_data_keys
 from foramen.kernel.errors import UpstreamError
 from foramen.kernel.settings import Settings
 from foramen.kernel.tokens import TokenVerifier
@@ -70,8 +74,13 @@ class FhirService:
         )
         rows = RowNumbers()
         seal = install_seal(settings.home, settings.digest)
-        self._sealer = AuditSealer(self._audit_seal_connections, seal, settings.home, settings.fhir_base)
-        self._registry = RegistryWatch(self._connections)
+        self._sealer = AuditSealer(
+            self._audit_seal_connections, seal, settings.home, settings.fhir_base, settings.audit_signature
+        )
+        self._data_keys = open_data_keys(settings)
+        systems = SealedSystems(self._data_keys, settings.digest, parse_systems(limits.national_identifiers))
+        self._registry = RegistryWatch(self._connections, systems)
+        self._key_watch: asyncio.Task[None] | None = None
         self._audit = AuditWriter(self._audit_connections)
         refresh = partial(self._registry.refresh, max_age_s=0.0)
         delay_s = limits.audit_index_delay_s
@@ -82,6 +91,7 @@ class FhirService:
         replicas = [Connections(url, limits.replica_connections, timeout_s, wait_s=wait_s) for url in urls]
         self._searches = Searches(self._connections, replicas, limits.replica_wait_s)
         self._jobs.register(indexing.KIND, indexing.Reindexer(settings.fhir_base, limits).run)
+        self._jobs.register(sealing_jobs.KIND, sealing_jobs.IdentifierSealer(settings.fhir_base, limits).run)
         builder = parameter_jobs.ParameterBuilder(settings.fhir_base, limits)
         self._jobs.register(parameter_jobs.KIND, builder.run, parallel=2)
         self._server = Server(
@@ -131,8 +141,10 @@ class FhirService:
         await self._lookup_connections.start()
         await self._searches.start()
         await self._registry.start()
+        self._key_watch = asyncio.create_task(watch_data_keys(self._data_keys), name="fhir-data-keys")
         await indexing.bring_up_to_date(self._connections, self._server.own_url, self._jobs, self._server.limits)
         await parameter_jobs.resume(self._connections, self._jobs)
+        await sealing_jobs.resume(self._connections, self._jobs)
         await self._registry.refresh(max_age_s=0.0)
         await self._sealer.start()
         await self._audit.start()
@@ -148,6 +160,9 @@ class FhirService:
         await self._indexer.stop()
         await self._audit.stop()
         await self._sealer.stop()
+        if self._key_watch is not None:
+            self._key_watch.cancel()
+            await asyncio.gather(self._key_watch, return_exceptions=True)
         await self._registry.stop()
         await self._searches.stop()
         await self._audit_connections.stop()

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fhir_server.search.blind import parse_systems
 
 
 class FhirSettings(BaseSettings):
@@ -14,6 +16,16 @@ class FhirSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="FORAMEN_FHIR_", extra="ignore")
 
+    national_identifiers: str = Field(
+        default="urn:oid:2.16.156.10011.1.3 urn:oid:2.16.156.10011.1.15 http://hl7.org/fhir/sid/passport-*"
+        " urn:oid:2.16.840.1.113883.4.330.* http://hl7.org/fhir/sid/us-ssn urn:oid:2.16.840.1.113883.4.1"
+        " http://hl7.org/fhir/sid/us-mbi",
+        description="Systems of identifiers whose values are sealed in the database (identity card, insurance card, "
+        "passport, …), separated by white space or commas; * at the end stands for any rest. What was here once stays.",
+    )
+    sealing_batch: int = Field(
+        default=2000, ge=1, description="Rows that one step of sealing what is stored reads."
+    )
     connections: int = Field(default=6, ge=2, description="Database connections of one web process for requests.")
     connection_wait_s: float = Field(
         default=10.0, gt=0, description="Longest a request waits for a free database connection before it gets 503."
@@ -144,3 +156,9 @@ class FhirSettings(BaseSettings):
         default=512 * 1024 * 1024, ge=1024, description="Largest package, unpacked; a zip bomb is stopped there."
     )
     max_package_entries: int = Field(default=50_000, ge=1, description="Most files of a package.")
+
+    @field_validator("national_identifiers")
+    @classmethod
+    def _systems(cls, text: str) -> str:
+        parse_systems(text)
+        return text

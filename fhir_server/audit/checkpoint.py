@@ -12,11 +12,21 @@ from typing import Any
 
 import orjson
 
-from foramen.kernel.crypto import SignatureError, StatementSigner, verified_statement
-from foramen.kernel.secret_files import read_or_create_key
+from foramen.kernel.crypto import (
+    SM2,
+    SignatureError,
+    Sm2StatementSigner,
+    StatementSigner,
+    algorithm_of,
+    signature_algorithm,
+    verified_statement,
+)
+from foramen.kernel.secret_files import read_or_create_key, read_private, write_once
 
 KIND = "foramen-audit-checkpoint+jws"
 _KEY = "audit-checkpoint"
+_SM2_KEY = "audit-checkpoint-sm2.pem"
+Signer = StatementSigner | Sm2StatementSigner
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +39,7 @@ class Checkpoint:
     digest: str
     events: int
 
-    def sign(self, signer: StatementSigner) -> str:
+    def sign(self, signer: Signer) -> str:
         """Return the compact JWS."""
         claims = {
             "iss": self.server,
@@ -41,16 +51,32 @@ class Checkpoint:
         return signer.sign(orjson.dumps(claims))
 
 
-def checkpoint_signer(home: Path) -> StatementSigner:
-    """Return the signer of checkpoints; its key is used for nothing else."""
+def checkpoint_signer(home: Path, algorithm: str = "ES256") -> Signer:
+    """Return the signer of checkpoints; its key, made on first use, is used for nothing else.
+
+    Raises
+    ------
+    AlgorithmUnavailableError
+        This machine cannot sign with SM2; ES256 never takes its place.
+    """
+    if algorithm == SM2:
+        sm2, path = signature_algorithm(SM2), home / "secrets" / _SM2_KEY
+        private = read_private(path) if path.exists() else write_once(path, sm2.new_key().decode())
+        return Sm2StatementSigner(private.encode(), KIND)
     return StatementSigner(read_or_create_key(home, _KEY), KIND)
 
 
-def checkpoint_key(home: Path) -> dict[str, Any] | None:
-    """Return the public key of this installation's checkpoints, or None when none was signed yet."""
-    if not (home / "secrets" / f"{_KEY}.jwk.json").is_file():
+def checkpoint_key(home: Path, algorithm: str = "ES256") -> dict[str, Any] | None:
+    """Return the public key of this installation's checkpoints, or None when none was signed yet by this algorithm."""
+    names = {"ES256": f"{_KEY}.jwk.json", SM2: _SM2_KEY}
+    if algorithm not in names or not (home / "secrets" / names[algorithm]).is_file():
         return None
-    return checkpoint_signer(home).public()
+    return checkpoint_signer(home, algorithm).public()
+
+
+def own_key_for(text: str, home: Path) -> dict[str, Any] | None:
+    """Return the key of this installation that a checkpoint should be signed with; None: it has none such."""
+    return checkpoint_key(home, algorithm_of(text))
 
 
 def read_checkpoint(text: str, key: dict[str, Any]) -> Checkpoint:

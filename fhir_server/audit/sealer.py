@@ -24,6 +24,7 @@ from fhir_server.audit.seal import Seal, packed
 from fhir_server.store import audit_chain, audit_log
 from fhir_server.store.connections import Connections
 from foramen.kernel.access_context import AccessContext
+from foramen.kernel.crypto.signatures import SignatureName
 from foramen.kernel.errors import UpstreamError
 from foramen.kernel.log import get_log
 
@@ -41,14 +42,20 @@ class AuditSealer:
 
     Parameters
     ----------
+    signature : algorithm that signs checkpoints; that this machine has it is tried here
     folder : FORAMEN_HOME/audit; gets the last head sealed here and the signed checkpoints
     """
 
-    def __init__(self, connections: Connections, seal: Seal, home: Path, own_url: str) -> None:
+    def __init__(
+        self, connections: Connections, seal: Seal, home: Path, own_url: str, signature: SignatureName = "ES256"
+    ) -> None:
         self._connections = connections
         self._seal = seal
         self._home = home
         self._own_url = own_url
+        self._signature = signature
+        if signature != "ES256":
+            checkpoint_signer(home, signature)
         self.folder = home / "audit"
         self._continuity = Continuity(seal, HeadFile(self.folder))
         self._begun = asyncio.Event()
@@ -200,13 +207,15 @@ class AuditSealer:
             look = await self._look(connection)
             head = look.head
             events = await audit_chain.event_count(connection)
-            signer = checkpoint_signer(self._home)
-            text = Checkpoint(self._own_url, now, head.number, head.digest.hex(), events).sign(signer)
+            signer = checkpoint_signer(self._home, self._signature)
+            told = Checkpoint(self._own_url, now, head.number, head.digest.hex(), events)
+            text = await asyncio.to_thread(told.sign, signer)  # SM2 is a process of its own.
             await audit_chain.add_checkpoint(connection, now, head.number, text)
         self._continuity.remember(look, head)
         path = self.folder / file_name(now, head.number)
         write_whole(path, text.encode() + b"\n")
-        write_whole(self.folder / "checkpoint-key.jwk.json", orjson.dumps(signer.public(), option=orjson.OPT_INDENT_2))
+        name = "checkpoint-key.jwk.json" if self._signature == "ES256" else "checkpoint-key-sm2.json"
+        write_whole(self.folder / name, orjson.dumps(signer.public(), option=orjson.OPT_INDENT_2))
         return path
 
     async def _count_breaks(self) -> None:

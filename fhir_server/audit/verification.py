@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fhir_server.audit.checkpoint import checkpoint_key, read_checkpoint
+from fhir_server.audit.checkpoint import own_key_for, read_checkpoint
 from fhir_server.audit.head_file import HEAD_FILE, kept_head
 from fhir_server.audit.seal import SECRET, Seal
 from fhir_server.audit.verify import Kept, TamperedError, kept_of
@@ -36,11 +36,12 @@ def kept_in(path: Path, home: Path, key: dict[str, Any] | None = None) -> Kept:
     SignatureError
         It was not signed with `key` (default: this installation's).
     """
-    key = key or checkpoint_key(home)
+    text = path.read_text(encoding="utf-8")
+    key = key or own_key_for(text, home)
     if key is None:
         raise SignatureError(f"{path.name}: there is no key to check it with")
     try:
-        return kept_of(read_checkpoint(path.read_text(encoding="utf-8"), key), path.name)
+        return kept_of(read_checkpoint(text, key), path.name)
     except SignatureError as exc:
         raise SignatureError(f"{path.name}: {exc.message}") from exc
 
@@ -74,13 +75,13 @@ async def kept_in_table(connection: Any, home: Path) -> list[Kept]:
     SignatureError
         One was not signed by this installation.
     """
-    rows, key = await audit_chain.checkpoints(connection), checkpoint_key(home)
-    if rows and key is None:
-        raise SignatureError("There is no key to check the checkpoints with")
     found = []
-    for at, block, statement in rows:
+    for at, block, statement in await audit_chain.checkpoints(connection):
+        key = own_key_for(statement, home)
+        if key is None:
+            raise SignatureError(f"There is no key to check the checkpoint of {at.isoformat()} with")
         try:
-            kept = kept_of(read_checkpoint(statement, key or {}), f"the checkpoint of {at:%Y-%m-%d %H:%M:%S}")
+            kept = kept_of(read_checkpoint(statement, key), f"the checkpoint of {at:%Y-%m-%d %H:%M:%S}")
         except SignatureError as exc:
             raise SignatureError(f"The checkpoint of {at.isoformat()} was changed") from exc
         if kept.block != block:

@@ -26,6 +26,7 @@ from fhir_server.store import full_text, including, searching
 from fhir_server.store.chain_pages import is_answer
 from fhir_server.store.changes import Stored
 from fhir_server.store.resolving import Resolver, asks_full_text
+from fhir_server.store.sealed_content import opened
 from foramen.kernel.errors import InvalidRequestError, Issue, UnsupportedMediaTypeError
 from foramen.kernel.http_edge import read_body
 from foramen.kernel.outcome import operation_outcome
@@ -124,11 +125,11 @@ def _simple_bundle(call: Call, request: SearchRequest, records: Sequence[Any]) -
     own_url, resource_type = call.server.own_url, request.selection.resource_type
     call.shown = [f"{resource_type}?", *[record[1] for record in records]]
     if request.elements or request.summary != "false":
-        page = [Stored(0, resource_type, r[1], 0, _NEVER, "", r[2], ()) for r in records]
+        page = [Stored(0, resource_type, r[1], 0, _NEVER, "", opened(r[2], resource_type, r[1]), ()) for r in records]
         entries = entries_of(own_url, page, request)
     else:
         base = f"{own_url}/{resource_type}/".encode()
-        entries = [_ENTRY % (base, record[1].encode(), record[2]) for record in records]
+        entries = [_ENTRY % (base, r[1].encode(), opened(r[2], resource_type, r[1])) for r in records]
     total = len(records) if following is None else None
     return bundle("searchset", entries + warnings_of(request), links=_links(call, request, following), total=total)
 

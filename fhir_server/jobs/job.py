@@ -93,7 +93,7 @@ class Job:
     async def _write(self, connection: Any, state: dict[str, Any] | None, progress: str | float | None) -> bool | None:
         text = f"{progress:.0%}" if isinstance(progress, float | int) else progress
         encoded = None if state is None else orjson.dumps(state)
-        return await jobs.save(connection, self.id, self._holder, self.attempt, encoded, text)
+        return await jobs.save(connection, self.id, self._holder, self.attempt, encoded, text, self.kind)
 
 
 def owner_bytes(context: AccessContext) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 from fhir_server.fhirpath.expression import Expression, compile_expression
 from fhir_server.fhirpath.temporal import Temporal
 from fhir_server.model.references import parse_reference
-from fhir_server.search.parameters import Parameter, r4_parameters, resource_types
+from fhir_server.search.parameters import Parameter, r4_parameters, registry, resource_types
 from fhir_server.search.values import IndexValues, Leaf, leaf_for
 from foramen.kernel.errors import InvalidRequestError, InvalidResourceError, Issue
 from foramen.kernel.log import get_log
@@ -37,6 +37,7 @@ _SYSTEM = {
     "System.Decimal": "decimal",
 }
 """Types of what an expression computes; computed dates and quantities are not indexed."""
+_HOLDING = frozenset({"Identifier", "Reference"})
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 _OFFICIAL = "http://hl7.org/fhir/SearchParameter/"
 
@@ -155,7 +156,7 @@ class CustomExtractor:
 
     def extract(self, data: dict[str, Any], out: IndexValues) -> None:
         """Add the values of one resource to the index."""
-        found = self.values(data)
+        found = self._without_hidden(data)
         for name, value in found:
             leaf = self._leaves.get(name)
             if leaf is None:
@@ -172,6 +173,15 @@ class CustomExtractor:
             leaf(value, out)
         if found:
             out.postings.add(self._presence)
+
+    def _without_hidden(self, data: dict[str, Any]) -> list[tuple[str, Any]]:
+        """As `values`, but whole Identifiers alone show a national number: they are indexed with a key."""
+        blind = registry().blind
+        hidden = data if blind is None else blind.hidden(data)
+        if hidden is data:
+            return self.values(data)
+        whole = [found for found in self.values(data) if found[0] in _HOLDING]
+        return whole + [found for found in self.values(hidden) if found[0] not in _HOLDING]
 
     def _resolve(self, reference: str) -> dict[str, Any] | None:
         """Tell the type of a reference's target, which is all that `resolve() is T` asks; nothing is read."""

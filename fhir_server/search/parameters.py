@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 import orjson
 
+from fhir_server.search.blind import BlindIndex
 from fhir_server.search.hashing import hash64
 
 _FILE = Path(__file__).with_name("r4_search_parameters.json")
@@ -144,6 +146,9 @@ class Registry:
         self.rebuilding: frozenset[str] = frozenset()
         self._types: dict[str, TypeParameters] = {}
         self.cache: dict[object, Any] = {}
+        self.blind: BlindIndex | None = None
+        self.sealing: object | None = None
+        """Seals and opens stored content (store/sealed_content.py); None: nothing is sealed in this record."""
 
     def replace(self, custom: Sequence[Parameter], version: int, rebuilding: frozenset[str] = frozenset()) -> None:
         """Put other custom parameters in force.
@@ -186,6 +191,18 @@ def activate(registry: Registry) -> None:
 def registry() -> Registry:
     """Return the registry in force."""
     return _IN_FORCE.get(None) or _latest
+
+
+@contextmanager
+def without_blind_index() -> Iterator[None]:
+    """Find index values in this context as they were before anything was sealed."""
+    plain = copy(registry())
+    plain.blind = None
+    token = _IN_FORCE.set(plain)
+    try:
+        yield
+    finally:
+        _IN_FORCE.reset(token)
 
 
 def type_parameters(resource_type: str) -> TypeParameters:

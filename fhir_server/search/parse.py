@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fhir_server.model.references import LOGICAL_ID
 from fhir_server.search import filter_conditions, result_parameters
 from fhir_server.search.age import age_condition
+from fhir_server.search.blind import BlindIndex
 from fhir_server.search.composite_conditions import composite_condition
 from fhir_server.search.conditions import (
     AnyPosting,
@@ -36,7 +37,7 @@ from fhir_server.search.filters import parse_filter
 from fhir_server.search.full_text import text_query
 from fhir_server.search.hashing import resource_key
 from fhir_server.search.modifiers import check_modifier, refuse, shown
-from fhir_server.search.parameters import Parameter, r4_parameters, resource_types, type_parameters
+from fhir_server.search.parameters import Parameter, r4_parameters, registry, resource_types, type_parameters
 from fhir_server.search.ranges import date_condition, dates, number_condition, quantity_condition
 from fhir_server.search.references import (
     CANONICAL,
@@ -168,7 +169,7 @@ class SearchParser:
         values = self.values(name, value)
         if parameter.is_custom or parts.modifier in _LOOKED_UP or "ap" in value or len(value) > _SHORT:
             return self.typed(parameter, parts.modifier, values)
-        return _plain(resource_type, parts.code, parts.modifier, tuple(values), self._own_url)
+        return _plain(resource_type, parts.code, parts.modifier, tuple(values), self._own_url, registry().blind)
 
     def values(self, name: str, value: str) -> list[str]:
         """Split the alternatives of a value.
@@ -359,8 +360,13 @@ _SHORT = 100
 
 
 @lru_cache(maxsize=8192)
-def _plain(resource_type: str, code: str, modifier: str | None, values: tuple[str, ...], own_url: str) -> Condition:
-    """Return the condition of a parameter of R4 that depends on nothing but its values; the same are asked often."""
+def _plain(
+    resource_type: str, code: str, modifier: str | None, values: tuple[str, ...], own_url: str, _: BlindIndex | None
+) -> Condition:
+    """Return the condition of a parameter of R4 that depends on nothing but its values; the same are asked often.
+
+    And on what hides national identifiers: another key or list of systems has conditions of its own.
+    """
     return _typed(r4_parameters(resource_type).parameters[code], modifier, list(values), own_url)
 
 

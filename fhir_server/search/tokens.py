@@ -8,10 +8,10 @@ from __future__ import annotations
 from fhir_server.access.compartments import patient_compartment
 from fhir_server.search.conditions import AnyOf, AnyPosting, Condition, Role, Subsumption
 from fhir_server.search.hashing import hash64
-from fhir_server.search.parameters import Parameter
+from fhir_server.search.parameters import Parameter, registry
 from fhir_server.search.strings import prefix_condition
 from fhir_server.search.text import split, unescape
-from fhir_server.search.values import of_type_hash, token_hashes
+from fhir_server.search.values import blind_of_type_hash, blind_token_hashes, of_type_hash, token_hashes
 from foramen.kernel.errors import InvalidRequestError
 
 _BARE = frozenset({"code", "boolean", "id", "string"})
@@ -51,7 +51,16 @@ def asked_hashes(system: str | None, code: str, *, exact: bool, folded: bool) ->
     for kind in ([True] if exact else []) + ([False] if folded or not exact else []):
         plain, qualified = token_hashes(system or None, code, exact=kind)[:2]
         hashes.append(plain if system is None else qualified)
-    return hashes
+    return hashes + (_blind_hashes(system, code) if exact else [])
+
+
+def _blind_hashes(system: str | None, value: str) -> list[int]:
+    """Hashes of national identifiers; those without a key are asked for as well, for what is not sealed yet."""
+    blind = registry().blind
+    if blind is None or (system is not None and not blind.knows(system)):
+        return []
+    alone, qualified = blind_token_hashes(system or "", value, blind)
+    return [alone if system is None else qualified]
 
 
 def part_hashes(code: str, value: str, data_types: frozenset[str]) -> list[int]:
@@ -70,7 +79,8 @@ def token_condition(parameter: Parameter, modifier: str | None, values: list[str
         return _existence(parameter, values, modifier)
     match modifier:
         case "of-type":
-            return _postings(parameter, [_of_type(parameter, value) for value in values], Role.SELECTIVE)
+            found = [value for text in values for value in _of_type(parameter, text)]
+            return _postings(parameter, found, Role.SELECTIVE)
         case "text":
             return prefix_condition(parameter.bases(), [unescape(value) for value in values])
         case "above" | "below":
@@ -104,11 +114,14 @@ def _role(parameter: Parameter, values: list[str]) -> Role:
     return Role.CODE if is_paired else Role.PLAIN
 
 
-def _of_type(parameter: Parameter, value: str) -> int:
+def _of_type(parameter: Parameter, value: str) -> list[int]:
     parts = [unescape(part) for part in split(value, "|")]
     if len(parts) != 3 or not all(parts):
         raise InvalidRequestError(f"{parameter.code}:of-type needs system|code|value", issue_code="value")
-    return of_type_hash(*parts)
+    blind = registry().blind
+    system, kind, text = parts
+    keyed = [] if blind is None else [blind_of_type_hash(system, kind, text, blind)]
+    return [of_type_hash(system, kind, text), *keyed]
 
 
 def _subsumption(parameter: Parameter, modifier: str, value: str) -> Condition:

@@ -8,14 +8,16 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from fhir_server.model.references import normalise_reference
+from fhir_server.search.blind import BlindIndex
 from fhir_server.search.dates import BEGINNING, END, MISSING, date_range, period_range
 from fhir_server.search.hashing import hash64
+from fhir_server.search.parameters import registry
 from terminology import ucum
 
 MAX_STRING = 400
@@ -36,6 +38,8 @@ class IndexValues:
     present: int = 0
     low: int = MISSING
     high: int = MISSING
+    blind: list[tuple[str, set[int], set[int]]] | None = None
+    """(value, entries without a key, entries with it) of each national identifier; `postings` has those with it."""
 
 
 Leaf = Callable[[Any, IndexValues], None]
@@ -63,6 +67,30 @@ def token_hashes(system: str | None, code: str | None, *, exact: bool = False) -
     if system:
         hashes.append(hash64(system + "|"))
     return hashes
+
+
+def blind_token_hashes(system: str, value: str, blind: BlindIndex) -> list[int]:
+    """Hashes a national identifier is found by: value alone, system|value."""
+    return [blind.hash("\x00" + value), blind.hash(f"{system}|{value}")]
+
+
+def blind_of_type_hash(system: str, code: str, value: str, blind: BlindIndex) -> int:
+    """Hash of a national identifier for `:of-type`."""
+    return blind.hash(f"\x02{system}|{code}|{value}")
+
+
+def _hides(item: dict[str, Any]) -> BlindIndex | None:
+    """Return what hides the value of an identifier, None when it is not to be hidden."""
+    blind = registry().blind
+    if blind is None or not blind.knows(item.get("system")) or type(item.get("value")) is not str:
+        return None
+    return blind
+
+
+def _add_hidden(out: IndexValues, value: str, plain: Iterable[int], keyed: Iterable[int]) -> None:
+    entries = value, set(plain), set(keyed)
+    out.postings |= entries[2]
+    out.blind = [*(out.blind or ()), entries]
 
 
 def exact_hash(text: str) -> int:
@@ -106,8 +134,23 @@ def _token_leaf(base: int, data_type: str, is_code: bool) -> Leaf:
             coding(part, out)
         _add_text(out, base, item, "text")
 
+    def hidden(item: Any, out: IndexValues, blind: BlindIndex) -> None:
+        system, value = item["system"], item["value"]
+        plain, keyed = token_hashes(system, value, exact=True)[:2], blind_token_hashes(system, value, blind)
+        for part in item.get("type", {}).get("coding", ()):
+            kind = part.get("system", ""), part.get("code", "")
+            plain.append(of_type_hash(*kind, value))
+            keyed.append(blind_of_type_hash(*kind, value, blind))
+        _add_hidden(out, value, [base ^ found for found in plain], [base ^ found for found in keyed])
+        out.postings.add(base ^ token_hashes(system, None)[0])
+
     def identifier(item: Any, out: IndexValues) -> None:
-        value = item.get("value")
+        value, blind = item.get("value"), _hides(item)
+        if blind is not None:
+            hidden(item, out, blind)
+            if "type" in item:
+                _add_text(out, base, item["type"], "text")
+            return
         add(out, token_hashes(item.get("system"), value, exact=True))
         for part in item.get("type", {}).get("coding", ()) if value else ():
             out.postings.add(base ^ of_type_hash(part.get("system", ""), part.get("code", ""), value))
@@ -146,7 +189,12 @@ def _reference_leaf(base: int, data_type: str, own_url: str, in_compartment: boo
             if in_compartment and normal.startswith("Patient/"):
                 out.patients.add(normal)
         identifier = item.get("identifier")
-        if identifier:
+        if identifier and (blind := _hides(identifier)) is not None:
+            system, value = identifier["system"], identifier["value"]
+            found = token_hashes(system, value, exact=True)[:2], blind_token_hashes(system, value, blind)
+            _add_hidden(out, value, *([base ^ identifier_hash(one) for one in entries] for entries in found))
+            out.postings.add(base ^ identifier_hash(token_hashes(system, None)[0]))
+        elif identifier:
             for value in token_hashes(identifier.get("system"), identifier.get("value"), exact=True):
                 out.postings.add(base ^ identifier_hash(value))
 

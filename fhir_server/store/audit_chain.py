@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +11,8 @@ from fhir_server.audit.chain import Block, Head
 from fhir_server.audit.seal import leaf, packed, seal
 from fhir_server.search.hashing import resource_key
 from fhir_server.store.changes import Change, Stored
+from fhir_server.store.sealed_content import opened
+from foramen.kernel.errors import InteropError
 
 EVENT = "AuditEvent"
 _LOCK = 0x464F52_4143  # One process at a time adds a block.
@@ -180,6 +183,8 @@ async def events_of(connection: Any, rows: Sequence[int]) -> dict[int, Stored]:
 
 def _stored(record: Any) -> Stored:
     row, resource_type, logical_id, version, updated, method, content, patients = record
+    with suppress(InteropError):  # What cannot be opened was changed: its digest will say so.
+        content = opened(content, resource_type, logical_id)  # The chain is over events as they were written.
     return Stored(row, resource_type, logical_id, version, updated, method, content, tuple(patients))
 
 

@@ -8,6 +8,7 @@ exactly one range; what happens after T, a restart included, changes nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ import asyncpg
 from fhir_server.search.conditions import InInstitution, Selection
 from fhir_server.store import institutions
 from fhir_server.store.query import SelectionQuery, Statement
+from fhir_server.store.sealed_content import MARKER, opened_line
 from foramen.kernel.errors import InvalidRequestError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -26,6 +28,7 @@ _BUNDLE_SIZE = 1000
 QUOTE = b"\x01"
 """Cannot occur in JSON. COPY writes it around a value only when that holds a raw line break (`bulk/files.py`)."""
 _DELIMITER = "\x02"
+_LINE = re.compile(rb"\x01[^\x01]*+\x01\n|[^\n]*+\n")
 Key = tuple[int, int]
 """(updated in microseconds since 1970, row)."""
 
@@ -226,12 +229,40 @@ async def copy_deletions(
     await _copy(connection, text, parts.statement.arguments, output)
 
 
+class _Lines:
+    """Opens what is sealed in the lines of a COPY. Pieces end where lines end (asyncpg hands on whole rows)."""
+
+    def __init__(self, output: Callable[[bytes], Awaitable[None]]) -> None:
+        self._output = output
+
+    async def __call__(self, piece: bytes) -> None:
+        if MARKER in piece:
+            # A raw line break stands between quotes only, and belongs to the line.
+            piece = b"".join([_opened(line) for line in _LINE.findall(piece)])
+        await self._output(piece)
+
+
+def _opened(line: bytes) -> bytes:
+    if MARKER not in line:
+        return line
+    quoted = line.startswith(QUOTE)
+    text = line[1:-2] if quoted else line[:-1]
+    found = opened_line(text)
+    return QUOTE + found + QUOTE + b"\n" if quoted else found + b"\n"
+
+
 async def _copy(
     connection: Any, text: str, arguments: Sequence[Any], output: Callable[[bytes], Awaitable[None]]
 ) -> None:
     try:
         await connection.copy_from_query(
-            text, *arguments, output=output, format="csv", delimiter=_DELIMITER, quote=QUOTE.decode(), encoding="UTF8"
+            text,
+            *arguments,
+            output=_Lines(output),
+            format="csv",
+            delimiter=_DELIMITER,
+            quote=QUOTE.decode(),
+            encoding="UTF8",
         )
     except asyncpg.DataError as exc:
         raise InvalidRequestError("A search value of _typeFilter cannot be used", issue_code="value") from exc

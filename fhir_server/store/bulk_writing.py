@@ -16,6 +16,7 @@ from typing import Any
 
 from fhir_server.model.resource import instant
 from fhir_server.store.changes import Change
+from fhir_server.store.sealed_content import sealed
 
 MOMENT = "\x01" * 24
 """Stands for `meta.lastUpdated` in the content: no JSON holds these characters raw, so it can be found again."""
@@ -111,7 +112,7 @@ def _keys(keys: Sequence[int]) -> bytes:
 
 
 def _resource(change: Change) -> bytes:
-    values, content = change.values, change.content
+    values, content = change.values, sealed(change.content, change.resource_type, change.logical_id)
     if values is None or content is None:
         raise ValueError("only new content is packed")
     logical_id = change.logical_id.encode()

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import orjson
 
 from fhir_server.model.resource import instant, splice
+from fhir_server.search.blind import sealed_apart
 from fhir_server.search.hashing import hash64, resource_key
 from fhir_server.search.index import extractor
-from fhir_server.search.parameters import registry
+from fhir_server.search.parameters import registry, without_blind_index
 from fhir_server.search.values import IndexValues
 
 
@@ -26,6 +27,8 @@ class Stored(NamedTuple):
     method: str
     content: bytes | None
     patients: tuple[int, ...] = ()
+    sealed: frozenset[str] | None = None
+    """Values that lie sealed in the store; None: all that are to be (the version was made here)."""
 
     @property
     def is_deleted(self) -> bool:
@@ -143,4 +146,29 @@ def registry_version() -> int | None:
 def old_values(previous: Stored, own_url: str, data: dict[str, Any] | None = None) -> IndexValues:
     """Index values of the version that is replaced, found again from its bytes, or from `data`, the same read."""
     data = previous.data() if data is None else data
-    return extractor(previous.resource_type, own_url).extract(data, previous.logical_id)
+    return stored_values(previous.resource_type, data, previous.logical_id, own_url, previous.sealed)
+
+
+def stored_values(
+    resource_type: str, data: dict[str, Any], logical_id: str, own_url: str, sealed: frozenset[str] | None
+) -> IndexValues:
+    """Index values that a version has in the store, where what is not sealed yet is there without a key.
+
+    Parameters
+    ----------
+    sealed : see `Stored`
+    """
+    values = extractor(resource_type, own_url).extract(data, logical_id)
+    if not values.blind or sealed is None:
+        return values
+    if not sealed:
+        with without_blind_index():
+            return extractor(resource_type, own_url).extract(data, logical_id)
+    return _as_stored(values, sealed)
+
+
+def _as_stored(values: IndexValues, sealed: frozenset[str]) -> IndexValues:
+    away, more = sealed_apart(values.blind or (), sealed)
+    values.postings -= away
+    values.postings |= more
+    return values

@@ -16,6 +16,7 @@ from fhir_server.search.hashing import resource_key
 from fhir_server.store import expunging
 from fhir_server.store.changes import Change, Stored, deletion
 from fhir_server.store.rows import RowNumbers
+from fhir_server.store.sealed_content import opened, opened_with_values, sealed
 from fhir_server.store.writing import write_changes
 
 _COLUMNS = "row, type, id, version, updated, method, content, patients"
@@ -45,7 +46,8 @@ class Found:
 
 def _stored(record: Any) -> Stored:
     row, resource_type, logical_id, version, updated, method, content, patients = tuple(record)[:8]
-    return Stored(row, resource_type, logical_id, version, updated, method, content, tuple(patients))
+    content, sealed = opened_with_values(content, resource_type, logical_id)
+    return Stored(row, resource_type, logical_id, version, updated, method, content, tuple(patients), sealed)
 
 
 async def walk(
@@ -116,8 +118,12 @@ async def remove_versions(connection: Any, versions: list[tuple[int, int]]) -> i
 
 async def rewrite_version(connection: Any, row: int, version: int, content: bytes) -> None:
     """Put other bytes in the place of an earlier version."""
+    names = await connection.fetchrow("SELECT type, id FROM fhir.resource WHERE row = $1", row)
     await connection.execute(
-        "UPDATE fhir.history SET content = $3 WHERE row = $1 AND version = $2", row, version, content
+        "UPDATE fhir.history SET content = $3 WHERE row = $1 AND version = $2",
+        row,
+        version,
+        sealed(content, names["type"], names["id"]),
     )
 
 
@@ -215,7 +221,7 @@ async def present(connection: Any, key: int, but: list[int]) -> int:
 
 async def version_content(connection: Any, row: int, version: int) -> bytes | None:
     """Return the bytes of an earlier version, locked; None when it is gone or a deletion."""
-    found: bytes | None = await connection.fetchval(
-        "SELECT content FROM fhir.history WHERE row = $1 AND version = $2 FOR UPDATE", row, version
+    found = await connection.fetchrow(
+        "SELECT type, id, content FROM fhir.history WHERE row = $1 AND version = $2 FOR UPDATE", row, version
     )
-    return found
+    return None if found is None else opened(found["content"], found["type"], found["id"])

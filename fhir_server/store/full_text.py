@@ -16,6 +16,7 @@ import asyncpg
 import orjson
 
 from fhir_server.search.full_text import content_words, narrative_words
+from fhir_server.search.parameters import registry
 from fhir_server.store.connections import Connections
 from foramen.kernel.errors import UpstreamError
 from foramen.kernel.log import get_log
@@ -83,6 +84,8 @@ async def _step(connection: Any) -> int:
         columns: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
         for record in records:
             data = orjson.loads(record["content"])
+            if (blind := registry().blind) is not None:  # Words would tell what is sealed.
+                data = blind.hidden(data)
             for column, value in zip(
                 columns,
                 (record["row"], " ".join(narrative_words(data)), " ".join(content_words(data))),

@@ -16,6 +16,7 @@ from fhir_server.search.dates import MISSING
 from fhir_server.store.arranging import arrange
 from fhir_server.store.changes import Stored
 from fhir_server.store.query import SelectionQuery
+from fhir_server.store.sealed_content import opened_with_values
 from fhir_server.store.statement import Statement
 from foramen.kernel.errors import InvalidRequestError
 
@@ -25,7 +26,8 @@ _JSON = "convert_from(r.content, 'UTF8')::json"
 
 def _stored(record: Any) -> Stored:
     row, resource_type, logical_id, version, updated, method, content, patients = tuple(record)[:8]
-    return Stored(row, resource_type, logical_id, version, updated, method, content, tuple(patients))
+    content, sealed = opened_with_values(content, resource_type, logical_id)
+    return Stored(row, resource_type, logical_id, version, updated, method, content, tuple(patients), sealed)
 
 
 async def present(connection: Any, hashes: Sequence[int]) -> set[int]:

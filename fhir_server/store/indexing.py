@@ -32,7 +32,7 @@ SELF = AccessContext("foramen", "foramen", ())
 """Owner of jobs that the server gives itself; such a job reads stored bytes only and shows nobody anything."""
 _SOURCES = (
     *("search/values.py", "search/index.py", "search/composites.py", "search/dates.py", "search/hashing.py"),
-    *("search/custom.py", "search/text.py", "search/remembering.py", "model/references.py"),
+    *("search/custom.py", "search/text.py", "search/remembering.py", "model/references.py", "search/blind.py"),
     *("access/security_context.py", "access/compartments.py", "access/r4_compartments.json"),
 )
 """What decides, beside the table of search parameters, which entries a resource has: files of this package."""
@@ -129,9 +129,12 @@ async def _announce(connection: Any, types: list[str]) -> None:
 
 async def _open_job(connection: Any) -> dict[str, Any] | None:
     record = await connection.fetchrow(
-        "SELECT id, request FROM fhir.job WHERE kind = $1 AND status IN ('queued', 'running') AND NOT cancelled", KIND
+        "SELECT id FROM fhir.job WHERE kind = $1 AND status IN ('queued', 'running') AND NOT cancelled", KIND
     )
-    return None if record is None else {"id": record["id"], "request": orjson.loads(record["request"])}
+    if record is None:
+        return None
+    found = await job_table.find(connection, record["id"])
+    return None if found is None else {"id": found["id"], "request": orjson.loads(found["request"])}
 
 
 async def _submit(

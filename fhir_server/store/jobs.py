@@ -10,6 +10,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from fhir_server.store.sealed_content import sealing
+from foramen.kernel.errors import InteropError, UpstreamError
+
+_SEALED = b"v2:"
+"""What begins so is sealed: no JSON object does."""
+_TELLING = frozenset({("async", "request"), ("async", "state"), ("export", "request")})
+"""Kinds and columns that hold bodies, answers and search values; the place an export has reached tells nobody."""
+_PURPOSE = "fhir job {} {}"
 _COLUMNS = (
     "id, kind, status, request, state, progress, owner, owner_client, owner_subject, issues, cancelled, attempt,"
     " fruitless, submitted, finished, expires"
@@ -35,7 +43,7 @@ async def insert(
         " VALUES ($1, $2, 'queued', $3, '{}', $4, $5, $6)",
         job_id,
         kind,
-        request,
+        _sealed(request, kind, job_id, "request"),
         owner,
         client,
         subject,
@@ -44,7 +52,7 @@ async def insert(
 
 async def find(connection: Any, job_id: str) -> Any | None:
     """Return a job's row."""
-    return await connection.fetchrow(f"SELECT {_COLUMNS} FROM fhir.job WHERE id = $1", job_id)
+    return _opened(await connection.fetchrow(f"SELECT {_COLUMNS} FROM fhir.job WHERE id = $1", job_id))
 
 
 async def count_open(connection: Any, kind: str, client: str) -> int:
@@ -59,7 +67,7 @@ async def count_open(connection: Any, kind: str, client: str) -> int:
 
 async def claim(connection: Any, kinds: list[str], holder: str, lease_s: float) -> Any | None:
     """Take the oldest job that nobody holds, or None."""
-    return await connection.fetchrow(_CLAIM, kinds, holder, lease_s)
+    return _opened(await connection.fetchrow(_CLAIM, kinds, holder, lease_s))
 
 
 async def renew(connection: Any, ids: list[str], holder: str, lease_s: float) -> dict[str, bool]:
@@ -75,7 +83,7 @@ async def renew(connection: Any, ids: list[str], holder: str, lease_s: float) ->
 
 
 async def save(
-    connection: Any, job_id: str, holder: str, attempt: int, state: bytes | None, progress: str | None
+    connection: Any, job_id: str, holder: str, attempt: int, state: bytes | None, progress: str | None, kind: str = ""
 ) -> bool | None:
     """Write a checkpoint; returns whether the job is to be cancelled, or None when it is no longer held."""
     found: bool | None = await connection.fetchval(
@@ -85,7 +93,7 @@ async def save(
         job_id,
         holder,
         attempt,
-        state,
+        None if state is None else _sealed(state, kind, job_id, "state"),
         progress,
     )
     return found
@@ -155,7 +163,62 @@ async def now(connection: Any) -> datetime:
 
 async def of_kinds(connection: Any, kinds: tuple[str, ...]) -> list[Any]:
     """Return id, kind, status, request and state of all jobs of some kinds."""
-    found: list[Any] = await connection.fetch(
+    found = await connection.fetch(
         "SELECT id, kind, status, request, state FROM fhir.job WHERE kind = ANY($1) ORDER BY submitted", list(kinds)
     )
+    return [_opened(record) for record in found]
+
+
+def _sealed(content: bytes, kind: str, job_id: str, column: str) -> bytes:
+    """Seal what a job was asked for and where it is, where that may hold a number (`_TELLING`, or a known system)."""
+    own = sealing()
+    if own is None or ((kind, column) not in _TELLING and not own.blind.may_be_in(content)):
+        return content
+    return own.keys.seal(content, _PURPOSE.format(job_id, column)).encode()
+
+
+def _opened(record: Any) -> Any:
+    """Return a job's row with what is sealed in it opened."""
+    if record is None:
+        return None
+    found = dict(record)
+    for column in ("request", "state"):
+        content = bytes(found[column])
+        if content.startswith(_SEALED):
+            found[column] = opened(content, found["id"], column)
     return found
+
+
+def opened(content: bytes, job_id: str, column: str) -> bytes:
+    """Open one column.
+
+    Raises
+    ------
+    InteropError
+        The keys are not open in this process, or do not fit.
+    """
+    own = sealing()
+    if own is None:
+        raise InteropError("A job is sealed, and its keys are not open in this process")
+    return own.keys.unseal(content.decode(), _PURPOSE.format(job_id, column))
+
+
+async def reseal(connection: Any) -> tuple[int, int]:
+    """Seal the columns again with the key and cipher of now; returns how many, and how many no key opens."""
+    own, done, unreadable = sealing(), 0, 0
+    for record in await connection.fetch("SELECT id, request, state FROM fhir.job") if own is not None else ():
+        for column in ("request", "state"):
+            was = bytes(record[column])
+            if own is None or not was.startswith(_SEALED) or own.keys.is_current(was.decode()):
+                continue
+            try:
+                plain = opened(was, record["id"], column)
+                now = own.keys.seal(plain, _PURPOSE.format(record["id"], column)).encode()
+            except UpstreamError:
+                raise
+            except InteropError:
+                unreadable += 1
+                continue
+            text = f"UPDATE fhir.job SET {column} = $3 WHERE id = $1 AND {column} = $2"
+            done += (await connection.execute(text, record["id"], was, now)) == "UPDATE 1"
+    return done, unreadable

@@ -14,6 +14,7 @@ from fhir_server.search.conditions import InInstitution
 from fhir_server.search.hashing import resource_key
 from fhir_server.store import institutions
 from fhir_server.store.changes import Stored
+from fhir_server.store.sealed_content import opened, opened_with_values
 
 _COLUMNS = "row, type, id, version, updated, method, content, patients"
 _READ = f"SELECT {_COLUMNS} FROM fhir.resource WHERE key = $1"
@@ -31,7 +32,8 @@ FROM fhir.history h JOIN fhir.resource r ON r.row = h.row WHERE r.key = $1 AND h
 
 def _stored(record: Any) -> Stored:
     row, resource_type, logical_id, version, updated, method, content, patients = record
-    return Stored(row, resource_type, logical_id, version, updated, method, content, tuple(patients))
+    content, sealed = opened_with_values(content, resource_type, logical_id)
+    return Stored(row, resource_type, logical_id, version, updated, method, content, tuple(patients), sealed)
 
 
 async def read(connection: Any, resource_type: str, logical_id: str) -> Stored | None:
@@ -63,11 +65,11 @@ async def begin_writing(connection: Any) -> None:
 async def before_deletion(connection: Any, rows: list[int]) -> dict[int, bytes]:
     """Return the content that deleted resources had last, by row."""
     records = await connection.fetch(
-        "SELECT h.row, h.content FROM fhir.history h JOIN fhir.resource r ON r.row = h.row"
+        "SELECT h.row, h.type, h.id, h.content FROM fhir.history h JOIN fhir.resource r ON r.row = h.row"
         " WHERE r.row = ANY($1) AND h.version = r.version - 1",
         rows,
     )
-    return {record["row"]: record["content"] for record in records}
+    return {r["row"]: opened(r["content"], r["type"], r["id"]) or b"" for r in records if r["content"] is not None}
 
 
 async def vread(connection: Any, resource_type: str, logical_id: str, version: int) -> Stored | None:

@@ -13,8 +13,9 @@ import orjson
 
 from fhir_server.search.custom import CustomExtractor
 from fhir_server.search.hashing import hash64
-from fhir_server.search.index import extractor
 from fhir_server.search.values import IndexValues
+from fhir_server.store.changes import stored_values
+from fhir_server.store.sealed_content import opened, opened_with_values
 
 _TABLES = {
     "date_value": ("dates", ("path bigint", "low bigint", "high bigint")),
@@ -113,9 +114,7 @@ async def rebuild(connection: Any, rows: list[int], own_url: str) -> int:
     """
     records = await _lock(connection, rows)
     wanted = {
-        record["row"]: extractor(record["type"], own_url).extract(orjson.loads(record["content"]), record["id"])
-        if record["content"] is not None
-        else IndexValues()
+        record["row"]: _values_of(record, own_url) if record["content"] is not None else IndexValues()
         for record in records
     }
     changed = await _postings(connection, rows, wanted)
@@ -124,6 +123,12 @@ async def rebuild(connection: Any, rows: list[int], own_url: str) -> int:
         changed |= await _values(connection, table, columns, values)
     changed |= await _summaries(connection, records, wanted)
     return len(changed)
+
+
+def _values_of(record: Any, own_url: str) -> IndexValues:
+    """Index values of what lies in the store; a national identifier that is not sealed yet has those without a key."""
+    content, sealed = opened_with_values(record["content"], record["type"], record["id"])
+    return stored_values(record["type"], orjson.loads(content or b"{}"), record["id"], own_url, sealed)
 
 
 async def _postings(connection: Any, rows: list[int], wanted: dict[int, IndexValues]) -> set[int]:
@@ -158,6 +163,12 @@ async def insert_postings(connection: Any, postings: list[tuple[int, int, int, i
 
 def _columns(items: list[Any], places: tuple[int, ...]) -> list[list[Any]]:
     return [[item[place] for item in items] for place in places]
+
+
+async def write_values(connection: Any, wanted: dict[int, IndexValues]) -> None:
+    """Give resources these dates, strings and numbers instead of those that they have."""
+    for table, (field, columns) in _TABLES.items():
+        await _values(connection, table, columns, {row: getattr(found, field) for row, found in wanted.items()})
 
 
 async def _values(connection: Any, table: str, columns: tuple[str, ...], wanted: dict[int, set[Any]]) -> set[int]:
@@ -221,7 +232,7 @@ async def add_parameter(connection: Any, rows: list[int], custom: CustomExtracto
         if record["content"] is None:
             continue
         values = IndexValues()
-        custom.extract(orjson.loads(record["content"]), values)
+        custom.extract(orjson.loads(opened(record["content"], record["type"], record["id"]) or b"{}"), values)
         found += bool(values.postings)
         postings += [(value, record["low"], record["high"], record["row"]) for value in values.postings]
         for table, (field, _) in _TABLES.items():
@@ -240,7 +251,7 @@ async def remove_parameter(connection: Any, rows: list[int], custom: CustomExtra
         if record["content"] is None:
             continue
         values = IndexValues()
-        custom.extract(orjson.loads(record["content"]), values)
+        custom.extract(orjson.loads(opened(record["content"], record["type"], record["id"]) or b"{}"), values)
         postings += [(value, record["low"], record["row"]) for value in values.postings]
         for table, (field, _) in _TABLES.items():
             paths[table] += [(record["row"], value[0]) for value in getattr(values, field)]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fhir_server.store.changes import Change
+    from fhir_server.store.sealed_systems import SealedSystems
 
 MAX_AGE_S = 1.0
 """Longest time for which a process goes on with what it knew."""
@@ -143,7 +144,8 @@ def _types_of(text: str | None) -> frozenset[str]:
 class RegistryWatch:
     """Keeps the registry of one process up to date."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, systems: SealedSystems | None = None) -> None:
+        self._systems = systems
         self.registry = parameters.Registry()
         self._connections = connections
         self._checked = 0.0
@@ -154,6 +156,9 @@ class RegistryWatch:
     async def start(self) -> None:
         """Load the registry, put it in force for this context and those made from it, and go on watching."""
         parameters.activate(self.registry)
+        if self._systems is not None:
+            async with self._connections.lend() as connection:
+                await self._systems.begin(connection)
         await self.refresh(max_age_s=0.0)
         self._task = asyncio.create_task(self._watch(), name="fhir-registry")
 
@@ -208,6 +213,9 @@ class RegistryWatch:
             for identity, state, definition in await in_force(connection)
             for parameter in definition.parameters(identity, incomplete=state == "building")
         ]
+        if self._systems is not None:  # Before the version: who writes under it has to seal what it says.
+            sealing = await self._systems.load(connection)
+            self.registry.sealing, self.registry.blind = sealing, sealing.blind
         self.registry.replace(custom, record["version"], rebuilding)
 
     async def _watch(self) -> None:

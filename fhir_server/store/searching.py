@@ -15,6 +15,7 @@ from fhir_server.store.changes import Stored
 from fhir_server.store.ordering import WITH_PATIENTS, page_statement
 from fhir_server.store.page_shapes import PageQuestion, page_question
 from fhir_server.store.query import SelectionQuery, count_statement
+from fhir_server.store.sealed_content import opened
 from fhir_server.store.sort_bounds import check_sort
 from fhir_server.store.statement import Statement
 from fhir_server.store.walking import unfollowed, walk
@@ -37,6 +38,7 @@ class Page:
 def stored_of(record: Any) -> Stored:
     """Return what one record of a page statement holds: its first six columns (ordering.py)."""
     resource_type, logical_id, version, updated, content, patients = record[:6]
+    content = opened(content, resource_type, logical_id)
     return Stored(0, resource_type, logical_id, version, updated, "", content, tuple(patients or ()))
 
 

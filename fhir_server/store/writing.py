@@ -14,6 +14,7 @@ from fhir_server.search.values import IndexValues
 from fhir_server.store import audit_chain
 from fhir_server.store.changes import Change, old_values
 from fhir_server.store.rows import RowNumbers, place
+from fhir_server.store.sealed_content import sealed
 
 _NEW_ROWS = """resources AS (
     INSERT INTO fhir.resource (row, key, type, id, version, updated, method, present, low, high, patients, content)
@@ -212,7 +213,7 @@ def _new_rows(changes: list[Change]) -> list[Any]:
         _quoted([change.resource_type for change in changes]),
         _quoted([change.logical_id for change in changes]),
         *_version(changes),
-        [change.content for change in changes],
+        [sealed(change.content, change.resource_type, change.logical_id) for change in changes],
     ]
 
 
@@ -225,7 +226,7 @@ def _replaced(changes: list[Change], index: IndexRows, own_url: str) -> list[Any
     return [
         _numbers([change.row for change in changes]),
         *_version(changes),
-        [change.content for change in changes],
+        [sealed(change.content, change.resource_type, change.logical_id) for change in changes],
         _quoted(texts),
         _numbers(lows),
         _numbers(rows),

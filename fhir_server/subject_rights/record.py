@@ -20,6 +20,7 @@ from fhir_server.search.index import extractor
 from fhir_server.store import erasing, reading
 from fhir_server.store.changes import Stored
 from fhir_server.store.erasing import Found
+from fhir_server.store.sealed_content import sealing
 from fhir_server.subject_rights.marks import PEOPLE, marks_of, needles
 from fhir_server.subject_rights.retention import LastVisit
 
@@ -105,7 +106,9 @@ async def collect(
     """
     texts = await marks(connection, patient)
     record = Record(patient, texts, LastVisit(datetime.now(UTC)))
-    wanted = [f"Patient/{patient}".encode(), *needles(texts)]
+    own = sealing()  # What is sealed elsewhere is known by its tag.
+    tags = [own.needle(text) for text in sorted(texts)] if own is not None else []
+    wanted = [f"Patient/{patient}".encode(), *needles(texts), *tags]
     async for found, size in erasing.walk(connection, record.key, wanted):
         for item in found:
             _take(record, item, own_url)

@@ -67,6 +67,7 @@ async def _verify(files: list[Path], key_file: Path | None) -> Verified:
     kept = _kept_files(settings.home, files, key_file)  # Before the moment that is verified: the chain goes on.
     connection = await asyncpg.connect(url)
     try:
+        await _open_sealed(connection)
         with Progress(console=Console(stderr=True)) as progress:
             bar = progress.add_task("blocks", total=None)
             async with connection.transaction(isolation="repeatable_read", readonly=True):
@@ -76,6 +77,14 @@ async def _verify(files: list[Path], key_file: Path | None) -> Verified:
                 )
     finally:
         await connection.close()
+
+
+async def _open_sealed(connection: Any) -> None:
+    """Events are verified as they were written; a few hold what is sealed in the store."""
+    from fhir_server.store.resealing import put_in_force
+    from foramen.identity.sealing import open_data_keys
+
+    await put_in_force(connection, open_data_keys(get_settings()))
 
 
 def _kept_files(home: Path, files: list[Path], key_file: Path | None) -> list[Kept]:
@@ -135,7 +144,10 @@ async def _sealing() -> AsyncIterator[AuditSealer]:
     connections = Connections(database_url(settings), 1, 60.0)
     await connections.start()
     try:
-        sealer = AuditSealer(connections, install(settings.home, settings.digest), settings.home, settings.fhir_base)
+        async with connections.lend() as connection:
+            await _open_sealed(connection)
+        seal = install(settings.home, settings.digest)
+        sealer = AuditSealer(connections, seal, settings.home, settings.fhir_base, settings.audit_signature)
         await sealer.begin()
         yield sealer
     finally:

@@ -5,6 +5,7 @@ OpenID Connect Core §10.1.1 (rotation of asymmetric signing keys), NIST SP 800-
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from foramen.kernel.database_url import database_url
 from foramen.kernel.errors import ConflictError, InteropError
 from foramen.kernel.settings import get_settings
 
@@ -69,8 +71,10 @@ def rotate_data(
 
     Stopped in the middle, it goes on with the same key when it is called again.
     """
+    import asyncpg
     from sqlalchemy.exc import SQLAlchemyError
 
+    from fhir_server.store.resealing import reseal_record
     from foramen.identity.resealing import reseal
     from foramen.identity.sealing import DataKeys, key_wrapping, open_data_keys, ring_file
     from foramen.kernel.crypto.key_ring import KeyRing
@@ -88,7 +92,11 @@ def rotate_data(
         keys = DataKeys(KeyRing(file, wrapping), settings.cipher)
         try:
             done = reseal(_transaction, keys)
-        except SQLAlchemyError as exc:
+            record = asyncio.run(reseal_record(database_url(settings), keys, _told))
+            done.done.update({f"fhir.{table}": count for table, count in record.done.items()})
+            done.unreadable.update({f"fhir.{table}": count for table, count in record.unreadable.items()})
+            done.left += record.left
+        except (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
             raise InteropError("The database does not answer: call this again to go on with the same key") from exc
         if not done.left:  # what no key opens would be no better next time; the old keys stay in any case
             file.mark_resealed(newest.id)
@@ -96,6 +104,14 @@ def rotate_data(
     typer.echo(json.dumps(_report(keys.current_id, settings.cipher, done, goes_on=goes_on)))
     if not done.complete:
         raise typer.Exit(1)
+
+
+@app.command("status")
+def status() -> None:
+    """Print which national identifiers are sealed in the record, and how far the sealing of older ones is."""
+    from fhir_server.store.resealing import status as sealed
+
+    typer.echo(json.dumps(asyncio.run(sealed(database_url(get_settings()))), indent=2))
 
 
 @app.command("wrap-data")
@@ -118,6 +134,7 @@ def wrap_data() -> None:
 @app.command("drop-data")
 def drop_data(kid: Annotated[str, typer.Argument(help="Generation, as `foramen keys list` names it.")]) -> None:
     """Forget an old key that seals nothing any more; backups of the database from its time cannot be opened then."""
+    from fhir_server.store.resealing import sealed_by
     from foramen.identity.resealing import values_of
     from foramen.identity.sealing import ring_file
 
@@ -126,11 +143,16 @@ def drop_data(kid: Annotated[str, typer.Argument(help="Generation, as `foramen k
     with _only_one(file):
         with _transaction() as connection:
             count = values_of(connection, kid)
+        count += asyncio.run(sealed_by(database_url(settings), kid))
         if count:
             raise ConflictError(f"{count} stored values are sealed with it: call `foramen keys rotate-data` first")
         file.drop(kid, _KEEP_OLD_S)
     typer.echo(f"dropped {kid}")
     _record("data-key-dropped")
+
+
+def _told(seen: int) -> None:
+    typer.echo(f"{seen} versions of the record looked at", err=True)
 
 
 def _report(kid: str, cipher: str, done: Resealed, *, goes_on: bool) -> dict[str, Any]:
@@ -186,7 +208,6 @@ def _only_one(file: RingFile) -> Iterator[None]:
 @contextmanager
 def _transaction() -> Iterator[Any]:
     from foramen.identity.database import transaction
-    from foramen.kernel.database_url import database_url
 
     with transaction(database_url(get_settings())) as connection:
         yield connection

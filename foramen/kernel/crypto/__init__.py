@@ -13,17 +13,21 @@ from foramen.kernel.crypto.signatures import (
     SignatureError,
     signature_algorithm,
 )
+from foramen.kernel.crypto.sm2_statements import SM2, Sm2StatementSigner, algorithm_of
 from foramen.kernel.crypto.statements import SIGNATURE_ALGORITHM, StatementSigner, verified_statement
 
 __all__ = [
     "SIGNATURE_ALGORITHM",
+    "SM2",
     "AlgorithmUnavailableError",
     "CipherName",
     "DigestAlgorithm",
     "DigestName",
     "SignatureAlgorithm",
     "SignatureError",
+    "Sm2StatementSigner",
     "StatementSigner",
+    "algorithm_of",
     "cipher",
     "digest_algorithm",
     "same",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
@@ -28,7 +29,7 @@ class BrokenCiphertextError(InteropError):
     """A ciphertext was changed or cut short, belongs elsewhere (associated data), or was made with another key."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # One of a name: each is itself, and can be a key of a cache.
 class AeadCipher:
     """A cipher with its own tag and nonce; a nonce is random, so one key seals at most 2³² values (SP 800-38D §8.3)."""
 
@@ -37,6 +38,7 @@ class AeadCipher:
     block: type[algorithms.AES] | type[algorithms.SM4]
     digest: hashes.HashAlgorithm
 
+    @lru_cache(maxsize=64)  # noqa: B019 - two ciphers, which live for ever; a page opens many values by one key
     def key(self, secret: bytes, purpose: str) -> bytes:
         """Derive the key of this cipher from a secret of 32 bytes (HKDF)."""
         info = f"foramen {purpose} {self.name}".encode()

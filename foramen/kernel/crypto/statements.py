@@ -1,4 +1,4 @@
-"""Signed statements: JWS (RFC 7515) with ES256 (RFC 7518 §3.4)."""
+"""Signed statements: JWS (RFC 7515) with ES256 (RFC 7518 §3.4); those with SM2 are checked by `sm2_statements`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
 from foramen.kernel.crypto.signatures import SignatureError
+from foramen.kernel.crypto.sm2_statements import SM2, verified_sm2_statement
 
 SIGNATURE_ALGORITHM = "ES256"
 
@@ -36,7 +37,7 @@ def verified_statement(text: str, key: dict[str, Any], kind: str) -> bytes:
 
     Parameters
     ----------
-    key : public JWK (EC, P-256); a key named inside the JWS is never used
+    key : public JWK (EC, P-256), or a key of SM2; it decides the algorithm, and a key named inside is never used
     kind : `typ` the header must have
 
     Raises
@@ -44,6 +45,8 @@ def verified_statement(text: str, key: dict[str, Any], kind: str) -> bytes:
     SignatureError
         Not a JWS, another kind or algorithm, or signed by another key.
     """
+    if key.get("alg") == SM2:
+        return verified_sm2_statement(text, key, kind)
     try:
         signed = jws.deserialize_compact(text.strip(), ECKey.import_key(cast(Any, key)), [SIGNATURE_ALGORITHM])
     except (JoseError, ValueError) as exc:
