@@ -26,10 +26,17 @@ async def _no_reset(_: asyncpg.Connection[Any]) -> None:
 
 
 class Database:
-    """A pool that opens on first use and after the server came back."""
+    """A pool that opens on first use and after the server came back.
 
-    def __init__(self, url: str) -> None:
+    Parameters
+    ----------
+    planned_anew : every statement is planned for its values. A plan kept for all values serves fixed statements best;
+        of a search, whose words may name one study or half of them, it is often a bad one.
+    """
+
+    def __init__(self, url: str, *, planned_anew: bool = False) -> None:
         self._url = url
+        self._settings = {"plan_cache_mode": "force_custom_plan"} if planned_anew else {}
         self._pool: asyncpg.Pool[Any] | None = None
         self._opening = asyncio.Lock()
 
@@ -46,7 +53,13 @@ class Database:
             async with self._opening:
                 if self._pool is None:
                     self._pool = await asyncpg.create_pool(
-                        self._url, min_size=1, max_size=8, init=_prepare, reset=_no_reset, command_timeout=30
+                        self._url,
+                        min_size=1,
+                        max_size=8,
+                        init=_prepare,
+                        reset=_no_reset,
+                        command_timeout=30,
+                        server_settings=self._settings,
                     )
             async with self._pool.acquire() as connection:
                 yield connection

@@ -18,6 +18,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement
 
 from dicomweb.dicom_json import dicom_json
+from dicomweb.index.levels import Level, level_of
 from foramen.kernel.errors import InvalidResourceError
 
 STUDY_KEYWORDS = (
@@ -25,15 +26,11 @@ STUDY_KEYWORDS = (
     *("StudyDescription", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex"),
     *("StudyInstanceUID", "StudyID"),
 )
-SERIES_KEYWORDS = (
-    *("Modality", "SeriesDescription", "SeriesInstanceUID", "SeriesNumber", "SeriesDate", "SeriesTime"),
-    *("PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime", "BodyPartExamined", "ProtocolName"),
-    *("Manufacturer", "ManufacturerModelName", "FrameOfReferenceUID"),
-)
-INSTANCE_KEYWORDS = (
-    *("SOPClassUID", "SOPInstanceUID", "InstanceNumber", "Rows", "Columns", "BitsAllocated", "NumberOfFrames"),
-    *("ContentDate", "ContentTime"),
-)
+SERIES_KEYWORDS = ("Modality", "SeriesDescription", "SeriesInstanceUID", "SeriesNumber")
+INSTANCE_KEYWORDS = ("SOPClassUID", "SOPInstanceUID", "InstanceNumber")
+"""Attributes that a level has even when the file lacks them: empty. All others it has when the file does."""
+LONGEST_INDEXED_BYTES = 8192
+"""A longer value (functional groups of many frames) is in the metadata alone, not in the search."""
 BULK_THRESHOLD_BYTES = 1024
 _PIXEL_DATA = "7FE00010"
 _BULK_VRS = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "UN"))
@@ -106,8 +103,8 @@ def header_of(dataset: Dataset, *, has_pixel_data: bool) -> InstanceHeader:
     model = json_model(dataset, path)
     if has_pixel_data:
         model[_PIXEL_DATA] = {"vr": "OW", "BulkDataURI": f"{path}/bulkdata/{_PIXEL_DATA}"}
-    syntax = {"vr": "UI", "Value": [transfer_syntax]}
-    model["00083002"] = syntax  # Available Transfer Syntax UID, PS3.18 Table 10.6.3-5
+    model["00083002"] = {"vr": "UI", "Value": [transfer_syntax]}  # Available Transfer Syntax UID, PS3.18 Table 10.6.3-5
+    levels = levels_of(model)
     return InstanceHeader(
         study_instance_uid=study,
         series_instance_uid=series,
@@ -117,9 +114,9 @@ def header_of(dataset: Dataset, *, has_pixel_data: bool) -> InstanceHeader:
         instance_number=_integer(dataset, "InstanceNumber"),
         frames=(_integer(dataset, "NumberOfFrames") or 1) if has_pixel_data else 0,
         own_output=is_own_output(_text(dataset, "Modality"), _text(dataset, "Manufacturer")),
-        study=_level(model, STUDY_KEYWORDS),
-        series=_level(model, SERIES_KEYWORDS),
-        instance=_level(model, INSTANCE_KEYWORDS) | {"00083002": syntax},
+        study=levels["study"],
+        series=levels["series"],
+        instance=levels["instance"],
         metadata=zlib.compress(orjson.dumps(model, option=orjson.OPT_SORT_KEYS, default=_plain), 1),
     )
 
@@ -176,16 +173,24 @@ def text_values(attribute: dict[str, Any]) -> list[str]:
     return texts
 
 
-def match_keys(level: dict[str, Any]) -> dict[str, list[str]]:
-    """Tag → texts of one level, for QIDO matching."""
-    return {tag: texts for tag, attribute in level.items() if (texts := text_values(attribute))}
+def levels_of(model: dict[str, Any]) -> dict[Level, dict[str, Any]]:
+    """Divide the DICOM JSON of an instance into its levels, as the index keeps them: no binary and no huge values."""
+    found: dict[Level, dict[str, Any]] = {
+        "study": _empty(STUDY_KEYWORDS),
+        "series": _empty(SERIES_KEYWORDS),
+        "instance": _empty(INSTANCE_KEYWORDS),
+    }
+    for tag, attribute in model.items():
+        if "BulkDataURI" in attribute or "InlineBinary" in attribute:
+            continue
+        text = orjson.dumps(attribute, default=_plain)
+        if len(text) <= LONGEST_INDEXED_BYTES:
+            found[level_of(tag)][tag] = _without_nul(orjson.loads(text)) if b"u0000" in text else orjson.loads(text)
+    return found
 
 
-def _level(model: dict[str, Any], keywords: tuple[str, ...]) -> dict[str, Any]:
-    tags = {tag_of(keyword): dictionary_VR(keyword) for keyword in keywords}
-    level = {tag: model.get(tag, {"vr": vr}) for tag, vr in tags.items()}
-    plain: dict[str, Any] = _without_nul(orjson.loads(orjson.dumps(level, default=_plain)))
-    return plain
+def _empty(keywords: tuple[str, ...]) -> dict[str, Any]:
+    return {tag_of(keyword): {"vr": dictionary_VR(keyword)} for keyword in keywords}
 
 
 def _without_nul(value: Any) -> Any:

@@ -9,34 +9,35 @@ from typing import Any
 import asyncpg
 
 from dicomweb.database import Database
-from dicomweb.instance_header import InstanceHeader, match_keys, tag_of, text_values
-from dicomweb.institutions import Bounds, Institutions
-from foramen.kernel.access_context import AccessContext, Reach
+from dicomweb.index.rows import INSTANCE_COLUMNS, SERIES_COLUMNS, STUDY_COLUMNS, instance_row, series_row, study_row
+from dicomweb.instance_header import InstanceHeader, tag_of, text_values
+from dicomweb.visibility import Visibility, Visible
+from foramen.kernel.access_context import AccessContext
 from foramen.kernel.errors import NotFoundError
 
-_UPSERT_STUDY = """
-    INSERT INTO dicomweb.study (study_instance_uid, attributes, keys) VALUES ($1, $2, $3)
+_UPSERT_STUDY = f"""
+    INSERT INTO dicomweb.study ({", ".join(STUDY_COLUMNS)})
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::tsvector, $10, $11, $12, $13, $14, $15)
     ON CONFLICT (study_instance_uid) DO UPDATE SET patient_conflict = dicomweb.study.patient_conflict
         OR dicomweb.study.keys->'00100020' IS DISTINCT FROM EXCLUDED.keys->'00100020'
         OR coalesce(dicomweb.study.keys->'00100021' <> EXCLUDED.keys->'00100021', false)
-"""
-_UPSERT_SERIES = """
-    INSERT INTO dicomweb.series (study_instance_uid, series_instance_uid, own_output, attributes, keys)
-    VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING
-"""
-_INSERT_INSTANCE = """
-    INSERT INTO dicomweb.instance (study_instance_uid, series_instance_uid, sop_instance_uid, orthanc_id,
-                                   instance_number, transfer_syntax_uid, frames, attributes, keys, metadata)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING
-"""
+"""  # noqa: S608  our own columns
+_UPSERT_SERIES = f"""
+    INSERT INTO dicomweb.series ({", ".join(SERIES_COLUMNS)}) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING
+"""  # noqa: S608
+_INSERT_INSTANCES = f"""
+    INSERT INTO dicomweb.instance ({", ".join(INSTANCE_COLUMNS)})
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::integer[],
+                         $8::jsonb[], $9::bytea[], $10::text[], $11::integer[], $12::integer[], $13::integer[],
+                         $14::smallint[])
+    ON CONFLICT DO NOTHING
+"""  # noqa: S608
 _ARRIVED = """
     INSERT INTO dicomweb.arrival (study_instance_uid, trace_id, due_at)
     VALUES ($1, $2, now() + make_interval(secs => $3))
     ON CONFLICT (study_instance_uid) DO UPDATE SET
         revision = dicomweb.arrival.revision + 1, due_at = EXCLUDED.due_at, attempts = 0
 """
-_INSIDE = "(${}::boolean OR s.institution = ${}::text OR s.patient_ref = ANY(${}::text[]))"
-"""A study without a patient, or whose patient nobody manages, is inside for those only whom nothing bounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,36 +75,15 @@ class IndexedStudy:
     series: tuple[IndexedSeries, ...]
 
 
-def patient_limit(context: AccessContext, action: str) -> str | None:
-    """`Patient/id` the token is bound to, or None when it reaches every study.
-
-    Raises
-    ------
-    ForbiddenError
-        No scope grants the action on ImagingStudy, or only granular ones: their queries cannot be asked of images.
-    """
-    context.require_whole_type("ImagingStudy", action)
-    return None if context.reach("ImagingStudy", action) is Reach.EVERYTHING else f"Patient/{context.patient}"
-
-
-def places_of(bounds: Bounds | None) -> tuple[bool, str | None, list[str]]:
-    """Return the values of `_INSIDE`: whether nothing bounds the caller, else the Organization and the patients."""
-    return (True, None, []) if bounds is None else (False, bounds.organization, list(bounds.patients))
-
-
-def shows_own_output(context: AccessContext) -> bool:
-    """Whether the series that this installation made itself (segmentations, reports) are shown.
-
-    To a patient they are not: whether a clinician verified one is not known here (clinical model §6.3).
-    """
-    return not context.is_patient
-
-
 class StudyIndex:
     """Reads and writes of schema `dicomweb`."""
 
-    def __init__(self, database: Database, institutions: Institutions) -> None:
-        self._database, self._institutions = database, institutions
+    def __init__(self, database: Database, visibility: Visibility) -> None:
+        self._database, self._visibility = database, visibility
+
+    async def visible(self, context: AccessContext, action: str | None, *, start: int = 1) -> Visible:
+        """Return the condition under which a client is answered with studies, series or instances (`Visibility`)."""
+        return await self._visibility.visible(context, action, start=start)
 
     async def add(
         self, instances: Iterable[tuple[InstanceHeader, str]], *, trace_id: str | None = None, due_in_s: float = 0.0
@@ -114,13 +94,14 @@ class StudyIndex:
             studies = {(header.study_instance_uid, *_patient(header.study)): header for header, _ in rows}
             # A fixed order of locks: two deliveries of the same studies wait for each other instead of deadlocking.
             for (uid, *_), header in sorted(studies.items(), key=lambda item: item[0]):
-                await connection.execute(_UPSERT_STUDY, uid, header.study, match_keys(header.study))
+                await connection.execute(_UPSERT_STUDY, *study_row(uid, header.study))
             series = {(header.study_instance_uid, header.series_instance_uid): header for header, _ in rows}
-            for (study, uid), header in sorted(series.items(), key=lambda item: item[0]):
-                keys = match_keys(header.series)
-                await connection.execute(_UPSERT_SERIES, study, uid, header.own_output, header.series, keys)
-            for header, orthanc_id in sorted(rows, key=lambda row: row[0].sop_instance_uid):
-                await connection.execute(_INSERT_INSTANCE, *_instance_row(header, orthanc_id))
+            for _, header in sorted(series.items(), key=lambda item: item[0]):
+                await connection.execute(_UPSERT_SERIES, *series_row(header))
+            # In one statement: the triggers that keep the counts run once.
+            found = [instance_row(*row) for row in sorted(rows, key=lambda row: row[0].sop_instance_uid)]
+            if found:
+                await connection.execute(_INSERT_INSTANCES, *(list(column) for column in zip(*found, strict=True)))
             if trace_id is not None:
                 for uid in sorted({uid for uid, *_ in studies}):
                     await connection.execute(_ARRIVED, uid, trace_id, due_in_s)
@@ -193,10 +174,10 @@ class StudyIndex:
 
     async def require_study(self, context: AccessContext, study_instance_uid: str) -> None:
         """Raise `NotFoundError` unless the index holds the study and it is of the token's institution."""
-        bounds = await self._institutions.bounds(context)
+        visible = await self.visible(context, None, start=2)
         async with self._database.connection() as connection:
-            query = f"SELECT 1 FROM dicomweb.study s WHERE study_instance_uid = $1 AND {_INSIDE.format(2, 3, 4)}"  # noqa: S608  three places
-            if await connection.fetchval(query, study_instance_uid, *places_of(bounds)) is None:
+            query = f"SELECT 1 FROM dicomweb.study s WHERE study_instance_uid = $1 AND {visible.study_sql}"  # noqa: S608  our own clauses
+            if await connection.fetchval(query, study_instance_uid, *visible.values) is None:
                 raise NotFoundError("No such study, series or instance")
 
     async def instances(
@@ -230,21 +211,18 @@ class StudyIndex:
     async def _retrieve(
         self, column: str, context: AccessContext, study: str, series: str | None, instance: str | None
     ) -> list[asyncpg.Record]:
+        visible = await self.visible(context, "r", start=4)
         query = f"""
             SELECT i.study_instance_uid, i.series_instance_uid, i.sop_instance_uid, i.orthanc_id, i.transfer_syntax_uid,
                    i.frames {column}
             FROM dicomweb.instance i JOIN dicomweb.study s USING (study_instance_uid)
             JOIN dicomweb.series e USING (study_instance_uid, series_instance_uid)
             WHERE i.study_instance_uid = $1 AND ($2::text IS NULL OR i.series_instance_uid = $2)
-              AND ($5 OR NOT e.own_output)
-              AND ($3::text IS NULL OR i.sop_instance_uid = $3) AND ($4::text IS NULL OR s.patient_ref = $4)
-              AND {_INSIDE.format(6, 7, 8)}
+              AND ($3::text IS NULL OR i.sop_instance_uid = $3) AND {visible.sql}
             ORDER BY i.series_instance_uid, i.instance_number NULLS LAST, i.sop_instance_uid
         """  # noqa: S608  `column` is one of two literals above
-        limit, inside = patient_limit(context, "r"), places_of(await self._institutions.bounds(context))
         async with self._database.connection() as connection:
-            shown = shows_own_output(context)
-            rows: list[asyncpg.Record] = await connection.fetch(query, study, series, instance, limit, shown, *inside)
+            rows: list[asyncpg.Record] = await connection.fetch(query, study, series, instance, *visible.values)
         if not rows:
             raise NotFoundError("No such study, series or instance")
         return rows
@@ -259,11 +237,3 @@ def same_patient(one: dict[str, Any], other: dict[str, Any]) -> bool:
 def _patient(study: dict[str, Any]) -> tuple[str, str]:
     values = [text_values(study.get(tag_of(keyword), {})) for keyword in ("PatientID", "IssuerOfPatientID")]
     return (values[0][0] if values[0] else "", values[1][0] if values[1] else "")
-
-
-def _instance_row(header: InstanceHeader, orthanc_id: str) -> tuple[Any, ...]:
-    return (
-        *(header.study_instance_uid, header.series_instance_uid, header.sop_instance_uid, orthanc_id),
-        *(header.instance_number, header.transfer_syntax_uid, header.frames),
-        *(header.instance, match_keys(header.instance), header.metadata),
-    )

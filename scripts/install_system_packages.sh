@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Install what Python packages cannot bring: Orthanc with two plugins, Chromium (browser tests), Chinese fonts.
-# A service that Debian's orthanc package would start is held back, so that no running Orthanc or port is disturbed.
+# Install what Python packages cannot bring: Orthanc with two plugins, Chromium and nginx (tests), Chinese fonts.
+# A service that Debian's packages would start is held back, so that no running Orthanc or port is disturbed.
 set -euo pipefail
 
 missing=()
@@ -8,6 +8,7 @@ missing=()
 [ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing+=(orthanc-dicomweb)
 [ -e /usr/share/orthanc/plugins/libOrthancPython.so ] || missing+=(orthanc-python)
 command -v storescu >/dev/null || missing+=(dcmtk)
+[ -x /usr/sbin/nginx ] || missing+=(nginx-light)
 command -v openssl >/dev/null || missing+=(openssl)
 command -v chromium >/dev/null || missing+=(chromium)
 compgen -G "/usr/share/fonts/opentype/noto/NotoSansCJK*" >/dev/null || missing+=(fonts-noto-cjk)

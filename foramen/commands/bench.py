@@ -39,3 +39,19 @@ def auth(
     from foramen.commands.bench_auth import run
 
     run(seconds, repeats)
+
+
+@app.command()
+def dicomweb(
+    instances: Annotated[int, typer.Option(min=2, help="SYNTHETIC CT instances to store.")] = 5000,
+    per_series: Annotated[int, typer.Option(min=1, help="Instances of a series.")] = 1000,
+    size: Annotated[int, typer.Option(min=8, help="Edge of an image in pixels.")] = 512,
+    studies: Annotated[str, typer.Option(help="Sizes of the study index to search in.")] = "10000,100000",
+    per_study: Annotated[int, typer.Option(min=1, help="Instances of a study of that index.")] = 10,
+    questions: Annotated[int, typer.Option(min=1, help="Searches of each kind.")] = 200,
+    repeats: Annotated[int, typer.Option(min=1, help="Repeats of the other figures.")] = 5,
+) -> None:
+    """Metadata, searches and retrieval beside the archive's own DICOMweb plug-in, in the same run."""
+    from foramen.commands.bench_dicomweb import run
+
+    run(instances, per_series, size, [int(one) for one in studies.split(",")], per_study, questions, repeats)

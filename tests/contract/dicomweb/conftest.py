@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -24,7 +25,10 @@ from fhir_server.app import migrate as migrate_fhir
 from foramen.identity.app import IdentityService, bootstrap
 from foramen.identity.app import migrate as migrate_identity
 from foramen.identity.oauth.operator_token import operator_token
+from foramen.kernel.access_context import AccessContext
+from foramen.kernel.errors import NotAuthenticatedError
 from foramen.kernel.fhir_client import FhirClient
+from foramen.kernel.tokens import TokenVerifier
 from foramen.supervisor.ports import free_port
 from terminology import systems
 from tests.builders.dicom import MULTIPART, Orthanc, encoded, multipart, private_orthanc
@@ -76,6 +80,14 @@ class Gateway:
         managed = {"managingOrganization": {"reference": f"Organization/{institution}"}} if institution else {}
         await self.record.update({"resourceType": "Patient", "id": identity, "identifier": [identifier], **managed})
 
+    async def add_workitem(self, dataset: Any, patient: str) -> None:
+        """A Task about the dataset's study; as a workitem it has the UID of the instance."""
+        uids = {"workitem": dataset.SOPInstanceUID, "study": dataset.StudyInstanceUID}
+        named = {name: {"system": systems.DICOM_UID, "value": f"urn:oid:{uid}"} for name, uid in uids.items()}
+        task = {"resourceType": "Task", "status": "requested", "intent": "order", "authoredOn": "2026-01-05"}
+        about = {"for": {"reference": f"Patient/{patient}"}, "groupIdentifier": named["study"]}
+        await self.record.create(task | about | {"identifier": [named["workitem"]]})
+
     async def audit_events(self, trace_id: str) -> list[dict[str, Any]]:
         """The events of one trace among the newest thousand (one page: links to further ones name the public origin).
 
@@ -111,6 +123,20 @@ async def _take(items: AsyncIterator[Any], count: int) -> AsyncIterator[tuple[An
             return
 
 
+class EitherVerifier:
+    """Takes the tests' own tokens, which the gateway hands on to the record, and those of the identity service."""
+
+    def __init__(self, *verifiers: TokenVerifier) -> None:
+        self._verifiers = verifiers
+
+    def verify(self, token: str) -> AccessContext:
+        *first, last = self._verifiers
+        for one in first:
+            with contextlib.suppress(NotAuthenticatedError):
+                return one.verify(token)
+        return last.verify(token)
+
+
 @pytest.fixture(scope="module")
 def institutions() -> str:
     """FORAMEN_INSTITUTIONS; a module may say otherwise."""
@@ -124,7 +150,8 @@ async def gateway(orthanc: Orthanc, module_database_url: str, institutions: str)
     await asyncio.to_thread(migrate_identity, url)
     await asyncio.to_thread(bootstrap, settings, url)
     identity = IdentityService(settings, url)
-    fhir = FhirService(settings, url, identity.verifier())
+    both = cast(TokenVerifier, EitherVerifier(verifier(), identity.verifier()))
+    fhir = FhirService(settings, url, both)
     service = DicomWebService(settings, url, verifier())
     mounts = [Mount("/auth", identity.app), Mount("/fhir", fhir.app), Mount("/dicom-web", service.app)]
     mounted = Starlette(routes=mounts)

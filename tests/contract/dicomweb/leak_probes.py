@@ -11,6 +11,8 @@ _STUDY = "/studies/{study}"
 _SERIES = _STUDY + "/series/{series}"
 _INSTANCE = _SERIES + "/instances/{instance}"
 _FRAMES = _INSTANCE + "/frames/{frames}"
+_WORKITEM = "/workitems/{workitem}"
+_SUBSCRIBER = _WORKITEM + "/subscribers/{aetitle}"
 _PARENTS = (_STUDY, _SERIES, _INSTANCE)
 _SPEAKING = ("ModalitiesInStudy=MR", "PatientID={patient}", "PatientName=SYNTHETIC*", "limit=1")
 
@@ -62,6 +64,7 @@ def _searches() -> dict[str, tuple[Probe, ...]]:
 
 
 _NOT_OFFERED = "text/plain"
+_WADO = "/wado?requestType=WADO&studyUID={study}&seriesUID={series}&objectUID={instance}"
 PROBES: dict[str, tuple[Probe, ...]] = {
     **_searches(),
     **{f"POST {path}": (Probe("POST", path, stores=True, open_to_patients=False),) for path in ("/studies", _STUDY)},
@@ -87,4 +90,39 @@ PROBES: dict[str, tuple[Probe, ...]] = {
         *gets(f"{_INSTANCE}/bulkdata/7FE00010", accept=("", "application/octet-stream", _NOT_OFFERED)),
         *gets(f"{_INSTANCE}/bulkdata/00420011"),
     ),
+    **{
+        f"GET {path}/{kind}": gets(f"{path}/{kind}", accept=("", _NOT_OFFERED))
+        for path in _PARENTS
+        for kind in ("bulkdata", "pixeldata")
+    },
+    "GET /wado": tuple(
+        Probe("GET", _WADO + query)
+        for query in (
+            *("", "&contentType=application/dicom", "&contentType=image/png&rows=8", "&contentType=text/plain"),
+            "&contentType=application/dicom&transferSyntax=1.2.840.10008.1.2.4.90",
+        )
+    ),
+    # `test_leaks.py` gives each study a Task; its workitem has the UID of the instance. Patients reach no Tasks.
+    "GET /workitems": (
+        Probe("GET", "/workitems", open_to_patients=False),
+        Probe("GET", "/workitems?InputInformationSequence.StudyInstanceUID={study}", open_to_patients=False),
+        Probe("GET", "/workitems?PatientID={patient}", open_to_patients=False),
+        Probe("GET", "/workitems?ProcedureStepState=SCHEDULED&limit=1", open_to_patients=False),
+    ),
+    "POST /workitems": (Probe("POST", "/workitems?workitem={instance}", open_to_patients=False),),
+    f"GET {_WORKITEM}": (
+        Probe("GET", "/workitems/{instance}", open_to_patients=False),
+        Probe(
+            "GET", "/workitems/{instance}", 'multipart/related; type="application/dicom+xml"', open_to_patients=False
+        ),
+    ),
+    f"POST {_WORKITEM}": (Probe("POST", "/workitems/{instance}", open_to_patients=False),),
+    f"PUT {_WORKITEM}/state": (Probe("PUT", "/workitems/{instance}/state", open_to_patients=False),),
+    # In this order: there has to be a subscription that could be suspended and ended.
+    f"POST {_SUBSCRIBER}": (Probe("POST", "/workitems/{instance}/subscribers/PROBE", open_to_patients=False),),
+    f"POST {_SUBSCRIBER}/suspend": (
+        Probe("POST", "/workitems/{instance}/subscribers/PROBE/suspend", open_to_patients=False),
+    ),
+    f"DELETE {_SUBSCRIBER}": (Probe("DELETE", "/workitems/{instance}/subscribers/PROBE", open_to_patients=False),),
+    f"POST {_WORKITEM}/cancelrequest": (Probe("POST", "/workitems/{instance}/cancelrequest", open_to_patients=False),),
 }

@@ -41,6 +41,7 @@ async def worlds(gateway: Gateway) -> Worlds:
         await gateway.add_patient(dataset.PatientID, identity)
         await gateway.store(dataset)
         await gateway.register(dataset.StudyInstanceUID)
+        await gateway.add_workitem(dataset, identity)
     return Worlds(*found)
 
 

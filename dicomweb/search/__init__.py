@@ -1,0 +1,1 @@
+"""Search (QIDO-RS) inside: what is asked, as SQL, and what is answered."""
