@@ -113,6 +113,20 @@ class Archive:
             instances += [StoredInstance(row["ID"], row["MainDicomTags"]["SOPInstanceUID"]) for row in rows]
         return instances
 
+    async def instance_file(self, orthanc_id: str) -> tuple[str, str, int]:
+        """(orthanc id, attachment, bytes) of the file of an instance."""
+        row = await self._json("GET", f"/instances/{orthanc_id}")
+        return orthanc_id, str(row["FileUuid"]), int(row["FileSize"])
+
+    async def study_files(self, study_instance_uid: str) -> list[tuple[str, str, int]]:
+        """(orthanc id, attachment, bytes) of every file of a study."""
+        found = await self._json("POST", "/tools/lookup", content=study_instance_uid)
+        files = []
+        for study in (item["ID"] for item in found if item["Type"] == "Study"):
+            rows = await self._json("GET", f"/studies/{study}/instances")
+            files += [(str(row["ID"]), str(row["FileUuid"]), int(row["FileSize"])) for row in rows]
+        return files
+
     async def study_uids(self, page: int = 500) -> AsyncIterator[str]:
         """Study Instance UID of every study in the archive."""
         since = 0

@@ -1,0 +1,169 @@
+"""Which file of the archive holds an instance, and where its pixel data lies; own table, filled once an instance.
+
+Orthanc's files are written once (`OverwriteInstances` off) and lie at `storage/ab/cd/<attachment>`; where its folder is
+not within reach the file is fetched by HTTP. https://orthanc.uclouvain.be/book/faq/orthanc-storage.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicomweb.archive import Archive
+from dicomweb.database import Database
+from dicomweb.retrieve.fetched_files import FetchedFiles
+from dicomweb.retrieve.pixel_layout import PixelLayout, scan
+from dicomweb.study_index import IndexedInstance
+from foramen.kernel.errors import NotFoundError
+
+_ATTACHMENT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_REMEMBERED = 20_000
+_SAVE = """INSERT INTO dicomweb.instance_file (orthanc_id, attachment, size)
+           SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[]) ON CONFLICT (orthanc_id) DO UPDATE
+           SET attachment = EXCLUDED.attachment, size = EXCLUDED.size, layout = NULL"""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One instance's file: `path` relative to the storage folder ("ab/cd/uuid"), `size` in bytes."""
+
+    orthanc_id: str
+    path: str
+    size: int
+
+
+class StoredFiles:
+    """Finds files, and says where pixel data lies in them."""
+
+    def __init__(self, database: Database, archive: Archive, storage: Path, fetched: FetchedFiles) -> None:
+        self._database, self._archive, self._storage, self._fetched = database, archive, storage, fetched
+        self._known: OrderedDict[str, tuple[StoredFile, PixelLayout | None]] = OrderedDict()
+
+    @property
+    def within_reach(self) -> bool:
+        """Whether the archive's folder is here."""
+        return self._storage.is_dir()
+
+    def absolute(self, file: StoredFile) -> Path:
+        """Path of a file in the archive's folder."""
+        return self._storage / file.path
+
+    async def files(self, instances: Sequence[IndexedInstance]) -> list[StoredFile] | None:
+        """Files of instances, in their order; None when the archive's folder is not within reach.
+
+        Raises
+        ------
+        NotFoundError
+            The archive has none of one of them any more.
+        """
+        if not self.within_reach:
+            return None
+        wanted = [item.orthanc_id for item in instances]
+        if len(wanted) == 1 and wanted[0] in self._known:
+            return [self._known[wanted[0]][0]]
+        found = await self._load(wanted)
+        missing = [item for item in instances if item.orthanc_id not in found]
+        if missing:
+            found |= await self._ask(missing)
+        if any(identity not in found for identity in wanted):
+            raise NotFoundError("Not in the image archive")
+        return [found[identity] for identity in wanted]
+
+    async def path(self, instance: IndexedInstance) -> Path:
+        """Path of an instance's file on this machine; fetched from the archive when its folder is not within reach."""
+        files = await self.files([instance])
+        if files is None:
+            return await self._fetched.fetch(self._archive, instance.orthanc_id)
+        path = self.absolute(files[0])
+        if not path.is_file():  # Deleted and stored again meanwhile: under another name.
+            await self.forget(instance.orthanc_id)
+            again = await self.files([instance])
+            path = self.absolute(again[0]) if again else path
+            if not path.is_file():
+                raise NotFoundError("Not in the image archive")
+        return path
+
+    async def layout(self, instance: IndexedInstance) -> tuple[Path, PixelLayout]:
+        """File of an instance and where its pixel data lies."""
+        known = self._known.get(instance.orthanc_id)
+        if known is not None and known[1] is not None:
+            self._known.move_to_end(instance.orthanc_id)
+            return self.absolute(known[0]), known[1]
+        path = await self.path(instance)
+        layout = await asyncio.to_thread(scan, path)
+        known = self._known.get(instance.orthanc_id)
+        if known is not None:
+            self._remember(known[0], layout)
+            async with self._database.connection() as connection:
+                await connection.execute(
+                    "UPDATE dicomweb.instance_file SET layout = $2 WHERE orthanc_id = $1 AND attachment = $3",
+                    *(instance.orthanc_id, layout.dumps(), Path(known[0].path).name),
+                )
+        return path, layout
+
+    async def forget(self, orthanc_id: str) -> None:
+        """Forget a file that is not there any more."""
+        self._known.pop(orthanc_id, None)
+        async with self._database.connection() as connection:
+            await connection.execute("DELETE FROM dicomweb.instance_file WHERE orthanc_id = $1", orthanc_id)
+
+    async def fill(self, study_instance_uid: str) -> None:
+        """Find the files of a study that are not known yet, and the pixel data in them; for after intake."""
+        if not self.within_reach:
+            return
+        query = """SELECT i.study_instance_uid, i.series_instance_uid, i.sop_instance_uid, i.orthanc_id,
+                          i.transfer_syntax_uid, i.frames
+                   FROM dicomweb.instance i LEFT JOIN dicomweb.instance_file f USING (orthanc_id)
+                   WHERE i.study_instance_uid = $1 AND f.layout IS NULL"""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(query, study_instance_uid)
+        instances = [IndexedInstance(*row) for row in rows]
+        if not instances:
+            return
+        await self.files(instances)
+        for instance in instances:
+            if instance.frames:
+                await self.layout(instance)
+
+    async def _load(self, wanted: list[str]) -> dict[str, StoredFile]:
+        query = "SELECT orthanc_id, attachment, size, layout FROM dicomweb.instance_file WHERE orthanc_id = ANY($1)"
+        if len(wanted) > 1:
+            query = query.replace(", layout", ", NULL")
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(query, wanted)
+        found = {row[0]: _file(row[0], row[1], row[2]) for row in rows}
+        if len(wanted) == 1 and rows:
+            self._remember(found[wanted[0]], PixelLayout.loads(rows[0][3]) if rows[0][3] else None)
+        return found
+
+    async def _ask(self, missing: list[IndexedInstance]) -> dict[str, StoredFile]:
+        if len(missing) == 1:
+            rows = [await self._archive.instance_file(missing[0].orthanc_id)]
+        else:
+            studies = sorted({item.study_instance_uid for item in missing})
+            rows = [row for study in studies for row in await self._archive.study_files(study)]
+        wanted = {item.orthanc_id for item in missing}
+        rows = [row for row in rows if row[0] in wanted and _ATTACHMENT.fullmatch(row[1])]
+        async with self._database.connection() as connection:
+            await connection.execute(
+                _SAVE, *(list(column) for column in zip(*rows, strict=True)) if rows else ([],) * 3
+            )
+        found = {row[0]: _file(*row) for row in rows}
+        for item in missing[:_REMEMBERED]:
+            if item.orthanc_id in found:
+                self._remember(found[item.orthanc_id], None)
+        return found
+
+    def _remember(self, file: StoredFile, layout: PixelLayout | None) -> None:
+        self._known[file.orthanc_id] = (file, layout)
+        self._known.move_to_end(file.orthanc_id)
+        while len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+
+
+def _file(orthanc_id: str, attachment: str, size: int) -> StoredFile:
+    return StoredFile(orthanc_id, f"{attachment[:2]}/{attachment[2:4]}/{attachment}", size)
