@@ -36,6 +36,8 @@ class Supervisor:
         updates: dict[str, object] = {"home": self.home}
         if settings.orthanc_url is None and not is_free("127.0.0.1", settings.orthanc_http_port):
             updates["orthanc_http_port"] = free_port()
+        if "dimse_port" not in settings.model_fields_set and not is_free(settings.dimse_host, settings.dimse_port):
+            updates["dimse_port"] = free_port()
         self.settings = settings.model_copy(update=updates)
         self.parts: list[Part] = []
 
@@ -63,6 +65,7 @@ class Supervisor:
         require_free(self.settings.host, self.settings.port, "web", "--port")
         if self.settings.orthanc_url is None:
             require_free("127.0.0.1", self.settings.dicom_port, "DICOM", "--dicom-port")
+        require_free(self.settings.dimse_host, self.settings.dimse_port, "DIMSE", "FORAMEN_DIMSE_PORT")
         try:
             self._start_database()
             self._start_parts()
@@ -139,6 +142,7 @@ class Supervisor:
             self._launch(self._web_part(number))
         self._launch(self._worker_part())
         self._await(web, migrations.exists)
+        self._launch(self._dimse_part())  # its tables and its client exist only now
         self._status("migrations", f"done       {time.monotonic() - began:5.1f} s")
         for part in self.parts:
             self._await(part, part.is_ready)
@@ -175,6 +179,7 @@ class Supervisor:
             "FORAMEN_HOST": settings.host,
             "FORAMEN_PORT": str(settings.port),
             "FORAMEN_DICOM_PORT": str(settings.dicom_port),
+            "FORAMEN_DIMSE_PORT": str(settings.dimse_port),
             "FORAMEN_ORTHANC_HTTP_PORT": str(settings.orthanc_http_port),
             "FORAMEN_STABLE_STUDY_S": str(settings.stable_study_s),
             "PYTHONUNBUFFERED": "1",
@@ -215,6 +220,16 @@ class Supervisor:
             [sys.executable, "-m", "foramen", "worker"],
             self._environment(),
             self.home / "logs" / "worker.log",
+            lambda: beat.exists() and time.time() - beat.stat().st_mtime < _BEAT_S,
+        )
+
+    def _dimse_part(self) -> Part:
+        beat = heartbeat_file(self.home, "dimse")
+        return Part(
+            "dimse",
+            [sys.executable, "-m", "foramen", "serve", "--only", "dimse"],
+            self._environment(),
+            self.home / "logs" / "dimse.log",
             lambda: beat.exists() and time.time() - beat.stat().st_mtime < _BEAT_S,
         )
 

@@ -1,0 +1,41 @@
+"""From pynetdicom's threads to the event loop that owns database, archive and record, and back."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from foramen.kernel.errors import UpstreamError
+
+Answer = TypeVar("Answer")
+_LONGEST_S = 120.0
+
+
+class Bridge:
+    """Runs coroutines on one loop for callers in other threads."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def run(self, work: Coroutine[Any, Any, Answer], timeout_s: float = _LONGEST_S) -> Answer:
+        """Return what the coroutine returns.
+
+        Raises
+        ------
+        UpstreamError
+            It did not end in time, or the process is being stopped.
+        """
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError as exc:
+            work.close()
+            raise UpstreamError("The process is being stopped") from exc
+        try:
+            return future.result(timeout_s)
+        except (TimeoutError, concurrent.futures.TimeoutError) as exc:
+            future.cancel()
+            raise UpstreamError("It took too long") from exc
+        except concurrent.futures.CancelledError as exc:
+            raise UpstreamError("The process is being stopped") from exc
