@@ -9,6 +9,7 @@ from pathlib import Path
 from foramen.ingest.journal import Journal
 from foramen.ingest.send import send_instances
 from foramen.ingest.sources import Item, Plan, read
+from foramen.kernel.log import get_log
 
 _BATCH_BYTES = 64 * 1024 * 1024
 _BATCH_ITEMS = 200
@@ -28,11 +29,17 @@ class Destination:
 
 @dataclass(slots=True)
 class Report:
-    """What became of the files."""
+    """What became of the files.
+
+    `mended`: what was wrong with a file, or changed on the way. `unreachable`: of what failed, something did so for
+    reasons of the archive or the way to it, so that it will not fail by itself again.
+    """
 
     stored: int = 0
     skipped: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
+    mended: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    unreachable: bool = False
 
 
 def ingest_paths(
@@ -68,6 +75,9 @@ def _send(
 ) -> None:
     to_send: list[tuple[Item, str]] = []
     for item in batch:
+        if item.mended:
+            report.mended.append((item.name, item.mended))
+            get_log().info("mended on the way in", what="; ".join(item.mended))
         if item.dataset is None:
             report.failed.append((item.name, item.fault))
             advance()
@@ -85,6 +95,7 @@ def _send(
         reason = getattr(outcome, "reason", "")
         if reason:
             report.failed.append((item.name, reason))
+            report.unreachable = report.unreachable or bool(getattr(outcome, "again", False))
         else:
             journal.add(key)
             report.stored += 1

@@ -23,13 +23,19 @@ _STATUS_TEXT = {
     0x0124: "the archive does not allow it",
 }
 
+_FOR_NOW = (_STATUS_TEXT[0xA700], "the association was broken off", "the archive did not answer")
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one instance; `reason` is empty when it was stored."""
+    """What became of one instance; `reason` is empty when it was stored.
+
+    `again`: it failed by the way or for want of room, and may go another time.
+    """
 
     sop_instance_uid: str
     reason: str = ""
+    again: bool = False
 
     @property
     def stored(self) -> bool:
@@ -94,11 +100,12 @@ def _send_batch(batch: list[Dataset], host: str, port: int, called: str, calling
     association = entity.associate(host, port, ae_title=called, evt_handlers=[(evt.EVT_CONN_OPEN, opened)])
     if not association.is_established:
         reason = _refusal(association, f"{host}:{port}", connected=bool(connected))
-        yield from (Outcome(str(dataset.SOPInstanceUID), reason) for dataset in batch)
+        yield from (Outcome(str(item.SOPInstanceUID), reason, again="accepts none" not in reason) for item in batch)
         return
     try:
         for dataset in batch:
-            yield Outcome(str(dataset.SOPInstanceUID), _store(association, dataset))
+            reason = _store(association, dataset)
+            yield Outcome(str(dataset.SOPInstanceUID), reason, again=reason.startswith(_FOR_NOW))
     finally:
         if association.is_established:
             association.release()

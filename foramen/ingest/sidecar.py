@@ -1,4 +1,4 @@
-"""The JSON sidecar that says what a folder of pictures is: whose, which series, which geometry.
+"""The JSON sidecar that says what cannot say it of itself: whose pictures, which series, which geometry.
 
 Attributes follow DICOM PS3.3 C.7 (patient, study, image plane) and C.8.3.1 (MR image).
 """
@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from foramen.kernel.errors import InvalidRequestError
 
+Described = TypeVar("Described", bound="Description")
 
-class Sidecar(BaseModel):
-    """What the pictures cannot say of themselves. Lengths in millimetres, times in milliseconds."""
+
+class Description(BaseModel):
+    """Whose something is and what it is called: all that a single picture, a volume, a video or a model needs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -30,6 +32,20 @@ class Sidecar(BaseModel):
     accession_number: str = Field(default="", max_length=16)
     series_description: str = Field(default="", max_length=64)
     series_number: int = Field(default=1, ge=0)
+    modality: Literal["", "MR", "CT", "DX", "CR", "XC", "ES", "GM", "OT", "M3D"] = Field(
+        default="", description="Default: MR for volumes and slices, OT for pictures, ES for videos, M3D for models."
+    )
+    body_part: str = Field(default="LSPINE", max_length=16)
+    manufacturer: str = Field(default="", max_length=64)
+    synthetic: bool = Field(
+        default=False, description="The pictures themselves are synthetic; written into the descriptions."
+    )
+    derivation: str = Field(default="", max_length=1024, description="How the pictures were made (0008,2111).")
+
+
+class Sidecar(Description):
+    """What the pictures of a series cannot say of themselves. Lengths in millimetres, times in milliseconds."""
+
     pixel_spacing_mm: tuple[float, float] = Field(description="Distance between rows, between columns.")
     slice_spacing_mm: float = Field(gt=0, description="Distance of two neighbouring slice indexes.")
     slice_thickness_mm: float | None = Field(default=None, gt=0, description="Default: slice_spacing_mm.")
@@ -38,7 +54,6 @@ class Sidecar(BaseModel):
         description="Regular expression; its first group is the slice index in the file name.",
     )
     orientation: Literal["sagittal"] = Field(default="sagittal", description="Head up, anterior left.")
-    body_part: str = Field(default="LSPINE", max_length=16)
     echo_time_ms: float | None = Field(default=None, ge=0)
     repetition_time_ms: float | None = Field(default=None, ge=0)
     echo_train_length: int | None = Field(default=None, ge=0)
@@ -47,11 +62,6 @@ class Sidecar(BaseModel):
     scanning_sequence: Literal["SE", "IR", "GR", "EP", "RM"] = "SE"
     acquisition_type: Literal["2D", "3D"] = "2D"
     sequence_name: str = Field(default="", max_length=16)
-    manufacturer: str = Field(default="", max_length=64)
-    synthetic: bool = Field(
-        default=False, description="The pictures themselves are synthetic; written into the descriptions."
-    )
-    derivation: str = Field(default="", max_length=1024, description="How the pictures were made (0008,2111).")
 
     @field_validator("pixel_spacing_mm")
     @classmethod
@@ -86,17 +96,32 @@ class Sidecar(BaseModel):
 
 
 def read_sidecar(path: Path) -> Sidecar:
-    """Read a sidecar file.
+    """Read a sidecar file of a series of pictures.
 
     Raises
     ------
     InvalidRequestError
         Not JSON, or not as the schema says; names the fields, never their values.
     """
+    return _validated(Sidecar, path.read_bytes())
+
+
+def read_description(path: Path) -> Description:
+    """Read a sidecar file: a `Sidecar` where it speaks of the geometry of slices, else a `Description`.
+
+    Raises
+    ------
+    InvalidRequestError
+        As `read_sidecar`.
+    """
+    content = path.read_bytes()
+    slices = b'"slice_spacing_mm"' in content or b'"pixel_spacing_mm"' in content
+    return _validated(Sidecar if slices else Description, content)
+
+
+def _validated(kind: type[Described], content: bytes) -> Described:
     try:
-        return Sidecar.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(content)
     except ValidationError as exc:
         faults = "; ".join(f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in exc.errors())
         raise InvalidRequestError(f"The sidecar is not valid: {faults}") from exc
-    except OSError as exc:
-        raise InvalidRequestError("The sidecar cannot be read") from exc

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import to_json
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
@@ -23,6 +24,15 @@ from foramen.kernel.identifiers import derived_uid
 IMPLEMENTATION_CLASS_UID = derived_uid("implementation", "foramen")
 _SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
 """Image Orientation (Patient), LPS: along a row to posterior (+y), along a column to inferior (−z)."""
+
+_NAMED_BY = (
+    *("patient_id", "issuer", "patient_name", "patient_birth_date", "patient_sex", "study_key", "study_description"),
+    *("study_date", "accession_number", "series_description", "series_number", "pixel_spacing_mm", "slice_spacing_mm"),
+    *("slice_thickness_mm", "slice_index_pattern", "orientation", "body_part", "echo_time_ms", "repetition_time_ms"),
+    *("echo_train_length", "flip_angle_deg", "magnetic_field_strength_t", "scanning_sequence", "acquisition_type"),
+    *("sequence_name", "manufacturer", "synthetic", "derivation"),
+)
+"""Fields that the UIDs follow from, in this order: another one would name series anew that archives have already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +111,8 @@ def _check(ordered: list[Slice]) -> None:
 
 
 def _fingerprint(ordered: list[Slice], sidecar: Sidecar) -> str:
-    digest = hashlib.sha256(sidecar.model_dump_json().encode())
+    values = sidecar.model_dump()
+    digest = hashlib.sha256(to_json({name: values[name] for name in _NAMED_BY}))
     for item in ordered:
         digest.update(f"{item.index}:{item.pixels.shape}:{item.pixels.dtype.str}".encode())
         digest.update(np.ascontiguousarray(item.pixels).tobytes())

@@ -47,9 +47,14 @@ export function Home({ session }: { session: Session }) {
       synthetic={synthetic}
       userName={session.user.name}
       actions={
-        <Button type="text" className="header-button" icon={<LogoutOutlined aria-hidden />} onClick={() => void leave()} data-testid="sign-out">
-          {t("action.signOut")}
-        </Button>
+        <>
+          <Button type="text" className="header-button" href="/apps/images/" data-testid="image-database">
+            {t("portal.imageDatabase")}
+          </Button>
+          <Button type="text" className="header-button" icon={<LogoutOutlined aria-hidden />} onClick={() => void leave()} data-testid="sign-out">
+            {t("action.signOut")}
+          </Button>
+        </>
       }
     >
       <Spin spinning={opening} description={t("portal.opening")} size="large" fullscreen />
