@@ -8,7 +8,7 @@ APPS := smart_apps/package.json smart_apps/package-lock.json smart_apps/vite.con
         $(shell find smart_apps -path smart_apps/node_modules -prune -o -path smart_apps/dist -prune -o \
           \( -name '*.ts' -o -name '*.tsx' -o -name '*.html' -o -name '*.css' -o -name 'app.json' \) -print 2>/dev/null)
 
-.PHONY: help demo test check setup setup-train system lock clean
+.PHONY: help demo test check setup setup-train system conformance lock clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -33,6 +33,9 @@ setup-train: setup ## Add PyTorch and MONAI (training only, outside the locked b
 
 system: ## Install Orthanc, Chromium and Chinese fonts through apt, or say what to install
 	@bash scripts/install_system_packages.sh
+
+conformance: ## Write docs/conformance/dicom.md from the tests' marks
+	$(BIN)/python scripts/write_conformance_page.py
 
 lock: ## Renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet pyproject.toml --group dev --generate-hashes --no-emit-index-url --python-version 3.11 -o requirements.lock

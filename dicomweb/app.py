@@ -17,19 +17,34 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp
+from starlette.websockets import WebSocket
 
 from dicomweb.archive import Archive
 from dicomweb.audit import AuditTrail
+from dicomweb.conformance.capabilities import capabilities
+from dicomweb.conformance.page import conformance
+from dicomweb.consents.closed_records import ClosedRecords
+from dicomweb.consents.closed_workitems import OpenWorkitems
+from dicomweb.consents.released_output import ReleasedOutput
 from dicomweb.database import Database
+from dicomweb.index.rebuilding import rebuild
 from dicomweb.institutions import Institutions
 from dicomweb.intake import Intake
+from dicomweb.metadata import Metadata
 from dicomweb.migrations import migrate
 from dicomweb.qido import Qido
+from dicomweb.retrieve.cross_origin import CrossOrigin
+from dicomweb.retrieve.wado_uri import name_object
 from dicomweb.routes import ROUTES, DicomWebRoute
+from dicomweb.series_metadata import SeriesMetadata
 from dicomweb.stow import Stow
 from dicomweb.study_index import StudyIndex
+from dicomweb.visibility import visibility
 from dicomweb.wado import Wado
+from dicomweb.workitems.handlers import WorklistHandlers
+from dicomweb.workitems.part import SOCKET_PATHS, WorklistPart
 from foramen.kernel.access_context import AccessContext, Reach
 from foramen.kernel.audit_event import audit_event
 from foramen.kernel.errors import (
@@ -49,7 +64,10 @@ from foramen.kernel.settings import Settings
 from foramen.kernel.tokens import TokenVerifier, bearer_token
 
 CLIENT_ID = "foramen-intake"
-SCOPE = "system/Patient.rs system/ImagingStudy.crus system/Task.crus system/Endpoint.crus system/AuditEvent.c"
+SCOPE = (
+    "system/Patient.rs system/ImagingStudy.crus system/Task.crus system/Endpoint.crus system/AuditEvent.c "
+    "system/DiagnosticReport.rs foramen/gateway"
+)
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
 _NOTICE_BYTES = 4096
@@ -71,7 +89,7 @@ def fhir_client(settings: Settings) -> FhirClient:
     return FhirClient(f"{settings.internal_origin}/fhir", http)
 
 
-class DicomWebService:
+class DicomWebService(WorklistHandlers):
     """QIDO-RS, WADO-RS, STOW-RS and the intake, behind tokens and audit."""
 
     def __init__(
@@ -80,12 +98,18 @@ class DicomWebService:
         self._settings, self._database_url, self._verifier = settings, database_url, verifier
         self._fhir_given = fhir
         self._tasks: list[asyncio.Task[None]] = []
-        self.app = Starlette(
-            routes=[
-                *(Route(item.path, self._endpoint(item), methods=[item.method]) for item in ROUTES),
-                Route("/-/study-arrived", self._study_arrived, methods=["POST"]),
-            ],
-            exception_handlers={HTTPException: _no_such_route},
+        self.app: ASGIApp = CrossOrigin(
+            Starlette(
+                routes=[
+                    *(Route(item.path, self._endpoint(item), methods=[item.method]) for item in ROUTES),
+                    Route("/-/study-arrived", self._study_arrived, methods=["POST"]),
+                    # Like a capability statement these tell of the server and of nobody's data: they ask for no token.
+                    Route("/", self._capabilities, methods=["GET", "OPTIONS"]),
+                    Route("/conformance", self._conformance, methods=["GET"]),
+                    *(WebSocketRoute(path, self._open_notifications) for path in SOCKET_PATHS),
+                ],
+                exception_handlers={HTTPException: _no_such_route},
+            )
         )
 
     async def start(self) -> None:
@@ -98,16 +122,28 @@ class DicomWebService:
         self._fhir = self._fhir_given or fhir_client(settings)
         wall = settings.institutions
         self._institutions = Institutions(self._database, self._fhir, wall, settings.fhir_base)
-        self._index = StudyIndex(self._database, self._institutions)
+        self._closed_records = ClosedRecords(self._database, self._fhir)
+        self._released_output = ReleasedOutput(self._fhir)
+        seen = visibility(self._institutions, self._closed_records, self._released_output)
+        self._index = StudyIndex(self._database, seen)
+        await rebuild(self._database)
+        kept = SeriesMetadata(self._database, settings.dicom_web_base)
+        self._metadata_resources = Metadata(self._index, kept)
         issuer = settings.default_patient_id_issuer
         self.intake = Intake(self._database, self._index, self._archive, self._fhir, issuer, settings.fhir_base)
         self._audit = AuditTrail(self._database, self._fhir)
-        self._qido = Qido(settings, self._database, self._institutions)
-        self._wado = Wado(settings, self._archive, self._index)
-        self._stow = Stow(settings, self._archive, self._index)
+        self._searched = Database(self._database_url, planned_anew=True)
+        self._qido = Qido(settings, self._searched, seen)
+        self._wado = Wado(settings, self._archive, self._index, self._database)
+        self._stow = Stow(settings, self._archive, self._index, self._database)
+        opened = OpenWorkitems(self._database, self._closed_records)
+        self._worklist = WorklistPart(settings, self._database, self._fhir, self._audit, self._verifier, opened)
         self._tasks = [
+            asyncio.create_task(_keep_running("workitems", self._worklist.channels.run)),
             asyncio.create_task(_keep_running("intake", self.intake.run)),
             asyncio.create_task(_keep_running("audit", self._audit.run)),
+            asyncio.create_task(_keep_running("metadata", kept.run)),
+            asyncio.create_task(_keep_running("files", self._wado.run)),
         ]
 
     async def stop(self) -> None:
@@ -121,9 +157,13 @@ class DicomWebService:
             rounds -= 1
         self._tasks = []
         await self._institutions.stop()
+        await self._closed_records.stop()
+        await self._worklist.close()
+        await self._wado.close()
         await self._archive.close()
         if self._fhir_given is None:
             await self._fhir.__aexit__()
+        await self._searched.close()
         await self._database.close()
 
     async def ready(self) -> bool:
@@ -173,9 +213,26 @@ class DicomWebService:
                 trace_id=trace_id,
                 context=context,
                 entity=f"urn:oid:{known}" if known else None,
-                patient=await self._index.patient_of(known) if known and status < 300 else None,
+                patient=await self._index.patient_of(known) if known and status < 400 else None,
             )
         )
+
+    async def _capabilities(self, request: Request) -> Response:
+        """GET and OPTIONS /: what this server does (PS3.18 §8.9)."""
+        try:
+            return capabilities(request, self._settings.dicom_web_base)
+        except InteropError as error:
+            return outcome_response(error)
+
+    async def _conformance(self, request: Request) -> Response:
+        """GET /conformance: the same for people."""
+        try:
+            return conformance(request, self._settings)
+        except InteropError as error:
+            return outcome_response(error)
+
+    async def _open_notifications(self, socket: WebSocket) -> None:
+        await self._worklist.connect(socket)
 
     async def _search(self, request: Request, context: AccessContext, trace_id: str) -> Response:
         return await self._qido.search(request, context)
@@ -189,13 +246,21 @@ class DicomWebService:
         return await self._wado.instances(request, context)
 
     async def _metadata(self, request: Request, context: AccessContext, trace_id: str) -> Response:
-        return await self._wado.metadata(request, context)
+        return await self._metadata_resources.retrieve(request, context)
 
     async def _frames(self, request: Request, context: AccessContext, trace_id: str) -> Response:
         return await self._wado.frames(request, context)
 
     async def _bulk_data(self, request: Request, context: AccessContext, trace_id: str) -> Response:
         return await self._wado.bulk_data(request, context)
+
+    async def _all_bulk_data(self, request: Request, context: AccessContext, trace_id: str) -> Response:
+        return await self._wado.all_bulk_data(request, context)
+
+    async def _wado_uri(self, request: Request, context: AccessContext, trace_id: str) -> Response:
+        name_object(request)
+        _check_uids(request)
+        return await self._wado.uri(request, context)
 
     async def _rendered(self, request: Request, context: AccessContext, trace_id: str) -> Response:
         return await self._wado.rendered(request, context)
@@ -221,6 +286,7 @@ class DicomWebService:
                 raise NotAuthenticatedError("Not the notify plug-in's secret")
             study, trace_id = _notice(await read_body(request, _NOTICE_BYTES))
             await self._index.arrived(study, trace_id)
+            self._wado.arrived(study)
         except InteropError as error:
             return outcome_response(error)
         self.intake.wake()

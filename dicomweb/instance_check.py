@@ -42,6 +42,7 @@ class FailureReason(IntEnum):
 
     PROCESSING_FAILURE = 0x0110
     DUPLICATE_SOP_INSTANCE = 0x0111
+    SOP_CLASS_NOT_SUPPORTED = 0x0122
     OUT_OF_RESOURCES = 0xA700
     DOES_NOT_MATCH_SOP_CLASS = 0xA900
     STUDY_OR_PATIENT_MISMATCH = 0xA901
@@ -107,7 +108,10 @@ def parse_instance(file: IO[bytes]) -> Dataset:
     if syntax not in SUPPORTED:
         reason = FailureReason.TRANSFER_SYNTAX_NOT_SUPPORTED
         raise RejectedInstanceError(reason, "The transfer syntax is not supported", sop_class, sop_instance)
-    fault = _pixel_fault(dataset, syntax)
+    try:
+        fault = _pixel_fault(dataset, syntax)
+    except Exception:  # noqa: BLE001  a value is parsed when it is first read: again a fault of the sender's bytes
+        fault = "The attributes that describe the pixel data cannot be read"
     if fault is not None:
         raise RejectedInstanceError(FailureReason.CANNOT_UNDERSTAND, fault, sop_class, sop_instance)
     return dataset

@@ -1,35 +1,145 @@
-"""multipart/related in both directions, streaming (RFC 2046 §5.1, RFC 2387; DICOM PS3.18 §8.6.1)."""
+"""multipart/related in both directions, streaming (RFC 2046 §5.1, RFC 2387; DICOM PS3.18 §8.6.1).
+
+A body is received into one spool, in memory while small and an unnamed temporary file beyond: ten thousand parts cost
+no more memory and no more open files than one.
+"""
 
 from __future__ import annotations
 
+import io
+import os
 import re
 import secrets
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, Any, cast
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from foramen.kernel.errors import InvalidRequestError, PayloadTooLargeError, UnsupportedMediaTypeError
 
-_SPOOL_BYTES = 8 * 1024 * 1024
+_SPOOL_BYTES = 32 * 1024 * 1024
 _MOST_PARTS = 20_000
+_MOST_HEADER_BYTES = 16 * 1024
+
+
+class Spool:
+    """What a request sent, once: written at its end, read anywhere, by several threads at once."""
+
+    def __init__(self, memory_bytes: int = _SPOOL_BYTES) -> None:
+        self._memory_bytes = memory_bytes
+        self._memory = bytearray()
+        self._file: IO[bytes] | None = None
+        self.size = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append; beyond the memory it may take, everything goes to a temporary file.
+
+        Raises
+        ------
+        OSError
+            The disk is full.
+        """
+        if self._file is None and self.size + len(data) > self._memory_bytes:
+            # Closed by `close`. Unbuffered: what was written can be read through the descriptor at once.
+            self._file = cast(IO[bytes], tempfile.TemporaryFile(buffering=0))  # noqa: SIM115
+            self._write_whole(memoryview(self._memory))
+            self._memory = bytearray()
+        if self._file is None:
+            self._memory += data
+        else:
+            self._write_whole(memoryview(data))
+        self.size += len(data)
+
+    def _write_whole(self, data: memoryview) -> None:
+        assert self._file is not None  # noqa: S101
+        while data:
+            data = data[self._file.write(data) :]
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return `size` bytes from an offset, fewer only at the end."""
+        if self._file is None:
+            return bytes(self._memory[offset : offset + size])
+        return os.pread(self._file.fileno(), size, offset)
+
+    def close(self) -> None:
+        """Release memory and file."""
+        self._memory = bytearray()
+        if self._file is not None:
+            self._file.close()
+
+
+class Slice(io.RawIOBase):
+    """A stretch of a spool as a file of its own; each has its own position."""
+
+    def __init__(self, spool: Spool, start: int, size: int) -> None:
+        super().__init__()
+        self._spool, self._start, self._size, self._position = spool, start, size, 0
+
+    def readable(self) -> bool:
+        """Whether it can be read: yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Whether it can be sought: yes."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move, never before the beginning."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._position
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read up to `size` bytes; what a lying length asks for beyond the end is never allocated."""
+        left = max(0, self._size - self._position)
+        wanted = left if size is None or size < 0 else min(size, left)
+        data = self._spool.read_at(self._start + self._position, wanted) if wanted else b""
+        self._position += len(data)
+        return data
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer."""
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 @dataclass(slots=True)
 class Part:
-    """One received part; the body lies in memory when small, otherwise in an unnamed temporary file."""
+    """One received part: a stretch of the request's spool."""
 
-    body: IO[bytes]
+    spool: Spool
+    start: int
     size: int = 0
     headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def body(self) -> IO[bytes]:
+        """The content as a file of its own, at its beginning."""
+        return cast(IO[bytes], Slice(self.spool, self.start, self.size))
+
+    @property
+    def content(self) -> bytes:
+        """The whole content."""
+        return self.spool.read_at(self.start, self.size)
 
     @property
     def media_type(self) -> str:
         """Media type of the part, empty when it has none."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    @property
+    def transfer_syntax(self) -> str:
+        """`transfer-syntax` parameter of the part's Content-Type (PS3.18 §8.7.3.5.2), empty when it has none."""
+        _, options = parse_options_header(self.headers.get("content-type", ""))
+        return options.get(b"transfer-syntax", b"").decode("latin-1").strip()
 
 
 def new_boundary() -> str:
@@ -70,74 +180,67 @@ def boundary_of(content_type: str) -> tuple[str, bytes]:
 class _Collector:
     """Callbacks of python-multipart: one `Part` after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, spool: Spool) -> None:
         self.parts: list[Part] = []
-        self._name, self._value = bytearray(), bytearray()
+        self.ended = False
+        self._spool = spool
+        self._name, self._value, self._header_bytes = bytearray(), bytearray(), 0
 
     def on_part_begin(self) -> None:
         if len(self.parts) >= _MOST_PARTS:
             raise PayloadTooLargeError(f"More than {_MOST_PARTS} parts")
-        body = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115  `close_parts` closes it
-        self.parts.append(Part(body))
+        self.parts.append(Part(self._spool, self._spool.size))
+        self._header_bytes = 0
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
-        self.parts[-1].body.write(memoryview(data)[start:end])
+        self._spool.write(memoryview(data)[start:end])
         self.parts[-1].size += end - start
 
     def on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._count(end - start)
         self._name += data[start:end]
 
     def on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._count(end - start)
         self._value += data[start:end]
+
+    def _count(self, size: int) -> None:
+        self._header_bytes += size
+        if self._header_bytes > _MOST_HEADER_BYTES:
+            raise PayloadTooLargeError(f"The headers of a part are longer than {_MOST_HEADER_BYTES} bytes")
 
     def on_header_end(self) -> None:
         self.parts[-1].headers[self._name.decode("latin-1").lower()] = self._value.decode("latin-1")
         self._name.clear()
         self._value.clear()
 
+    def on_end(self) -> None:
+        self.ended = True
 
-async def read_parts(stream: AsyncIterator[bytes], boundary: bytes, limit_bytes: int) -> list[Part]:
+
+async def read_parts(stream: AsyncIterator[bytes], boundary: bytes, limit_bytes: int, spool: Spool) -> list[Part]:
     """Receive a whole multipart body before anything is done with it: a malformed one changes nothing.
 
     Raises
     ------
     InvalidRequestError
-        Malformed, empty or cut off before its closing delimiter.
+        Not multipart, empty or cut off before its closing delimiter.
     PayloadTooLargeError
-        Longer than `limit_bytes`.
+        Longer than `limit_bytes`, too many parts, or a part's headers are too long.
     """
-    collector = _Collector()
-    ended = False
-
-    def on_end() -> None:
-        nonlocal ended
-        ended = True
-
-    names = ("on_part_begin", "on_part_data", "on_header_field", "on_header_value", "on_header_end")
-    callbacks = {name: getattr(collector, name) for name in names} | {"on_end": on_end}
+    collector = _Collector(spool)
+    names = ("on_part_begin", "on_part_data", "on_header_field", "on_header_value", "on_header_end", "on_end")
     received = 0
     try:
-        parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]
+        parser = MultipartParser(boundary, {name: getattr(collector, name) for name in names})  # type: ignore[arg-type]
         async for chunk in stream:
             received += len(chunk)
             if received > limit_bytes:
                 raise PayloadTooLargeError(f"The body is larger than {limit_bytes} bytes")
-            if not ended and chunk:
+            if not collector.ended and chunk:
                 parser.write(chunk)
-        if not ended:
-            raise InvalidRequestError("The multipart body ends before its closing delimiter")
     except FormParserError as exc:
-        close_parts(collector.parts)
         raise InvalidRequestError("The multipart body is malformed") from exc
-    except BaseException:
-        close_parts(collector.parts)
-        raise
-    for part in collector.parts:
-        part.body.seek(0)
+    if not collector.ended:
+        raise InvalidRequestError("The multipart body ends before its closing delimiter")
     return collector.parts
-
-
-def close_parts(parts: list[Part]) -> None:
-    """Release the temporary files."""
-    for part in parts:
-        part.body.close()

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 _STUDY = "/studies/{study}"
 _SERIES = _STUDY + "/series/{series}"
 _INSTANCE = _SERIES + "/instances/{instance}"
+_WORKITEM = "/workitems/{workitem}"
+_SUBSCRIBER = _WORKITEM + "/subscribers/{aetitle}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,4 +46,19 @@ ROUTES = (
     ),
     DicomWebRoute("GET", _INSTANCE + "/frames/{frames}", "frames", "retrieve-frames"),
     DicomWebRoute("GET", _INSTANCE + "/bulkdata/{path:path}", "bulk_data", "retrieve-bulkdata"),
+    *(
+        DicomWebRoute("GET", f"{path}/{kind}", "all_bulk_data", f"retrieve-{kind}")
+        for path in (_STUDY, _SERIES, _INSTANCE)
+        for kind in ("bulkdata", "pixeldata")
+    ),
+    DicomWebRoute("GET", "/wado", "wado_uri", "retrieve-uri"),
+    DicomWebRoute("GET", "/workitems", "search_workitems", "search-workitems"),
+    DicomWebRoute("POST", "/workitems", "create_workitem", "create-workitem"),
+    DicomWebRoute("GET", _WORKITEM, "retrieve_workitem", "retrieve-workitem"),
+    DicomWebRoute("POST", _WORKITEM, "update_workitem", "update-workitem"),
+    DicomWebRoute("PUT", _WORKITEM + "/state", "change_workitem_state", "change-workitem-state"),
+    DicomWebRoute("POST", _WORKITEM + "/cancelrequest", "request_cancellation", "request-cancellation"),
+    DicomWebRoute("POST", _SUBSCRIBER, "subscribe", "subscribe"),
+    DicomWebRoute("DELETE", _SUBSCRIBER, "unsubscribe", "unsubscribe"),
+    DicomWebRoute("POST", _SUBSCRIBER + "/suspend", "suspend", "suspend-subscription"),
 )

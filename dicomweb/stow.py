@@ -1,64 +1,61 @@
 """Stage 1, receive: STOW-RS. Answers only when Orthanc has acknowledged and the index knows every accepted instance.
 
-DICOM PS3.18 §10.5 (Store transaction), §10.5.3 (Store Instances Response Module).
+DICOM PS3.18 §10.5 (Store transaction), Annex I (Store Instances Response Module).
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from io import BytesIO
-from typing import IO, Any
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import orjson
-from pydicom import Dataset, dcmread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dicomweb.archive import Archive
-from dicomweb.dicom_json import dicom_json
-from dicomweb.instance_check import FailureReason, RejectedInstanceError, parse_instance
-from dicomweb.instance_header import InstanceHeader, header_of
+from dicomweb.archive import Archive, ArchiveError
+from dicomweb.database import Database
+from dicomweb.instance_check import FailureReason, RejectedInstanceError
+from dicomweb.instance_header import InstanceHeader
 from dicomweb.institutions import bounds_of
-from dicomweb.multipart import Part, boundary_of, close_parts, read_parts
+from dicomweb.media_types import accepted
+from dicomweb.multipart import Part, Spool
+from dicomweb.store.inspect import inspect
+from dicomweb.store.known import Known
+from dicomweb.store.metadata import assemble, models_of
+from dicomweb.store.native_xml import to_xml
+from dicomweb.store.receive import DICOM, DICOM_JSON, DICOM_XML, receive
+from dicomweb.store.report import Remark, Stored, StoreReport, response_module
+from dicomweb.store.sameness import is_same
 from dicomweb.study_index import StudyIndex, same_patient
 from foramen.kernel.access_context import AccessContext, Reach
-from foramen.kernel.errors import (
-    ForbiddenError,
-    InvalidRequestError,
-    NotFoundError,
-    PayloadTooLargeError,
-    UnsupportedMediaTypeError,
-)
+from foramen.kernel.errors import ForbiddenError, InvalidRequestError, NotAcceptableError, NotFoundError
 from foramen.kernel.settings import Settings
 
-DICOM = "application/dicom"
-DICOM_JSON = "application/dicom+json"
 _CHUNK_BYTES = 256 * 1024
+_WHOLE_BYTES = 4 * 1024 * 1024
+"""Up to here a file goes to the archive in one piece with its length, which is faster than in chunks."""
+_BATCH = 32
+_PARALLEL = 4
 
 
 @dataclass(slots=True)
-class StoreReport:
-    """What became of each part."""
+class _Delivery:
+    """One part that was looked at: what it is, or why it is not stored."""
 
-    stored: list[InstanceHeader] = field(default_factory=list)
-    failed: list[RejectedInstanceError] = field(default_factory=list)
-
-    @property
-    def status(self) -> int:
-        """200 all stored, 202 some, 409 none (PS3.18 Table 10.5.3-2)."""
-        if not self.failed:
-            return 200
-        return 202 if self.stored else 409
+    part: Part
+    header: InstanceHeader | None = None
+    remark: Remark | None = None
+    fault: RejectedInstanceError | None = None
+    orthanc_id: str = ""
 
 
 class Stow:
     """The Store transaction."""
 
-    def __init__(self, settings: Settings, archive: Archive, index: StudyIndex) -> None:
-        self._settings, self._archive, self._index = settings, archive, index
+    def __init__(self, settings: Settings, archive: Archive, index: StudyIndex, database: Database) -> None:
+        self._settings, self._archive, self._index, self._known = settings, archive, index, Known(database)
         self._parsing = asyncio.Semaphore(2)
 
     async def store(self, request: Request, context: AccessContext, trace_id: str) -> Response:
@@ -68,169 +65,207 @@ class Stow:
         if bounds_of(context, self._settings.institutions) is not None:
             # Whose they are is known after they were stored; a refusal for some would tell of patients elsewhere.
             raise ForbiddenError("Where institutions are separate, images are stored by services")
-        parts = await self._receive(request)
+        answer = _answer_type(request)
+        spool = Spool()
         try:
+            kind, parts = await receive(request, spool, self._settings)
             if not parts:
                 raise InvalidRequestError("The body holds no instance")
-            report = await self._store_all(parts, request.path_params.get("study"), trace_id)
+            deliveries = (
+                [_Delivery(part) for part in parts] if kind == DICOM else await self._assembled(parts, kind, spool)
+            )
+            report = await self._store_all(deliveries, request.path_params.get("study"), trace_id)
         finally:
-            close_parts(parts)
-        body = orjson.dumps(self._response_module(report))
-        return Response(body, status_code=report.status, media_type=DICOM_JSON)
+            spool.close()
+        module = response_module(report, self._settings.dicom_web_base)
+        body = to_xml(module) if answer == DICOM_XML else orjson.dumps(module)
+        return Response(body, status_code=report.status, media_type=answer)
 
-    async def _receive(self, request: Request) -> list[Part]:
-        limit = self._settings.max_stow_bytes
-        announced = request.headers.get("content-length", "")
-        if announced.isdigit() and int(announced) > limit:
-            raise PayloadTooLargeError(f"The body is larger than {limit} bytes")
-        content_type = request.headers.get("content-type", "")
-        if content_type.partition(";")[0].strip().lower() == DICOM:
-            return [await _single_part(request, limit)]
-        kind, boundary = boundary_of(content_type)
-        if kind not in ("", DICOM):
-            raise UnsupportedMediaTypeError("Only parts of type application/dicom are stored")
-        return await read_parts(request.stream(), boundary, limit)
+    async def _assembled(self, parts: list[Part], kind: str, spool: Spool) -> list[_Delivery]:
+        """Files made of metadata and bulk data, appended to the spool."""
+        models, bulk = models_of(parts, kind)
+        deliveries = []
+        for model in models:
+            try:
+                async with self._parsing:
+                    content, remark = await asyncio.to_thread(assemble, model, bulk, self._settings.dicom_web_base)
+            except RejectedInstanceError as error:
+                deliveries.append(_Delivery(parts[0], fault=error))
+                continue
+            deliveries.append(_Delivery(Part(spool, spool.size, len(content)), remark=remark))
+            spool.write(content)
+        return deliveries
 
-    async def _store_all(self, parts: list[Part], study_uid: str | None, trace_id: str) -> StoreReport:
+    async def _store_all(self, deliveries: Sequence[_Delivery], study_uid: str | None, trace_id: str) -> StoreReport:
+        """Batch by batch; while one is stored the next is parsed.
+
+        Raises
+        ------
+        ArchiveError
+            The archive took nothing at all: the client may send everything again.
+        """
         report = StoreReport()
-        indexed: list[tuple[InstanceHeader, str]] = []
+        patients: dict[str, dict[str, Any]] = {}
+        batches = [deliveries[start : start + _BATCH] for start in range(0, len(deliveries), _BATCH)]
+        parsing = asyncio.create_task(self._inspect(batches[0]))
+        down: ArchiveError | None = None
         try:
-            for part in parts:
-                try:
-                    header, orthanc_id = await self._store_one(part, study_uid)
-                    indexed.append((header, orthanc_id))
-                    report.stored.append(header)
-                except RejectedInstanceError as error:
-                    report.failed.append(error)
+            for number, batch in enumerate(batches):
+                await parsing
+                if number + 1 < len(batches):
+                    parsing = asyncio.create_task(self._inspect(batches[number + 1]))
+                down = await self._store_batch(batch, study_uid, patients, trace_id, down)
+                for item in batch:
+                    if item.fault is not None:
+                        report.failed.append(item.fault)
+                    elif item.header is not None:
+                        report.stored.append(Stored(item.header, item.remark))
         finally:
-            # Also when the archive fails half-way (503): what it holds already is indexed and will be registered.
-            if indexed:
-                wait_s = float(self._settings.stable_study_s)
-                await self._index.add(indexed, trace_id=trace_id, due_in_s=wait_s)
+            parsing.cancel()
+        if down is not None and not report.stored:
+            raise down
         return report
 
-    async def _store_one(self, part: Part, study_uid: str | None) -> tuple[InstanceHeader, str]:
-        if part.media_type not in ("", DICOM):
-            raise RejectedInstanceError(FailureReason.CANNOT_UNDERSTAND, "The part is not application/dicom")
-        async with self._parsing:
-            header = await asyncio.to_thread(_inspect, part.body)
-        names = (header.sop_class_uid, header.sop_instance_uid)
-        mismatch = FailureReason.STUDY_OR_PATIENT_MISMATCH
-        if study_uid is not None and header.study_instance_uid != study_uid:
-            raise RejectedInstanceError(mismatch, "The instance belongs to another study than the URL names", *names)
-        known = await self._index.study(header.study_instance_uid)
-        if known is not None and not same_patient(known.attributes, header.study):
-            raise RejectedInstanceError(mismatch, "The study belongs to another patient", *names)
-        for orthanc_id in await self._archive.find_instance(header.sop_instance_uid):
-            return header, await self._same_or_refuse(orthanc_id, header, part.body)
-        part.body.seek(0)
-        acknowledged = await self._archive.store(_chunks(part.body))
-        if acknowledged is None:
-            raise RejectedInstanceError(FailureReason.CANNOT_UNDERSTAND, "The archive cannot read the instance", *names)
-        orthanc_id, status = acknowledged
-        if status == "AlreadyStored":  # another delivery won in between
-            return header, await self._same_or_refuse(orthanc_id, header, part.body)
-        return header, orthanc_id
+    async def _inspect(self, batch: Sequence[_Delivery]) -> None:
+        async def one(item: _Delivery) -> None:
+            if item.part.media_type not in ("", DICOM):
+                reason = FailureReason.CANNOT_UNDERSTAND
+                item.fault = RejectedInstanceError(reason, "The part is not application/dicom")
+                return
+            async with self._parsing:
+                try:
+                    item.header, remark = await asyncio.to_thread(inspect, item.part.body)
+                    item.remark = item.remark or remark
+                except RejectedInstanceError as error:
+                    item.fault = error
 
-    async def _same_or_refuse(self, orthanc_id: str, header: InstanceHeader, body: IO[bytes]) -> str:
+        await asyncio.gather(*(one(item) for item in batch if item.fault is None))
+
+    async def _store_batch(
+        self,
+        batch: Sequence[_Delivery],
+        study_uid: str | None,
+        patients: dict[str, dict[str, Any]],
+        trace_id: str,
+        down: ArchiveError | None,
+    ) -> ArchiveError | None:
+        """Store and index one batch; returns why the archive takes nothing more, if so."""
+        good = [item for item in batch if item.header is not None and item.fault is None]
+        headers = [item.header for item in good if item.header is not None]
+        patients |= await self._known.studies(list({header.study_instance_uid for header in headers} - set(patients)))
+        known = await self._known.instances([header.sop_instance_uid for header in headers])
+        for item in good:
+            item.fault = _mismatch(item, study_uid, patients)
+        chains: dict[str, list[_Delivery]] = {}  # of one UID one after the other, of several at once
+        for item in good:
+            if item.fault is None and item.header is not None:
+                chains.setdefault(item.header.sop_instance_uid, []).append(item)
+        limit, faults = asyncio.Semaphore(_PARALLEL), [down] if down else []
+
+        async def work(uid: str, chain: list[_Delivery]) -> None:
+            for item in chain:
+                async with limit:
+                    try:
+                        if faults:
+                            raise faults[0]
+                        item.orthanc_id = await self._store_one(item, known.get(uid))
+                        known[uid] = item.orthanc_id
+                    except RejectedInstanceError as error:
+                        item.fault = error
+                    except ArchiveError as error:
+                        faults.append(error)
+                        item.fault = _refused(
+                            item, FailureReason.PROCESSING_FAILURE, "The archive does not take it now"
+                        )
+
+        try:
+            await asyncio.gather(*(work(uid, chain) for uid, chain in chains.items()))
+        finally:
+            # Also when we are cancelled half-way: what the archive holds already is indexed and will be registered.
+            await self._into_index([item for item in good if item.orthanc_id and item.fault is None], trace_id)
+        return faults[0] if faults else None
+
+    async def _into_index(self, stored: Sequence[_Delivery], trace_id: str) -> None:
+        rows = [(item.header, item.orthanc_id) for item in stored if item.header is not None]
+        if not rows:
+            return
+        await self._index.add(rows, trace_id=trace_id, due_in_s=float(self._settings.stable_study_s))
+        known = await self._known.instances([header.sop_instance_uid for header, _ in rows])
+        for item in stored:
+            # Under its UID the index may have got another instance meanwhile: then this one would never be seen.
+            if item.header is not None and known.get(item.header.sop_instance_uid) != item.orthanc_id:
+                item.fault = _duplicate(item)
+
+    async def _store_one(self, item: _Delivery, orthanc_id: str | None) -> str:
+        """Return the archive's id of the instance, new or delivered before."""
+        header = item.header
+        assert header is not None  # noqa: S101  only what was parsed comes here
+        if orthanc_id is not None:
+            return await self._same_or_refuse(orthanc_id, item, header)
+        for found in await self._archive.find_instance(header.sop_instance_uid):
+            return await self._same_or_refuse(found, item, header)
+        content = item.part.content if item.part.size <= _WHOLE_BYTES else _chunks(item.part)
+        acknowledged = await self._archive.store(content)
+        if acknowledged is None:
+            raise _refused(item, FailureReason.CANNOT_UNDERSTAND, "The archive cannot read the instance")
+        stored, status = acknowledged
+        if status == "AlreadyStored":  # another delivery won in between
+            return await self._same_or_refuse(stored, item, header)
+        return stored
+
+    async def _same_or_refuse(self, orthanc_id: str, item: _Delivery, header: InstanceHeader) -> str:
         """Accept a second delivery of the same instance; refuse another one under its UID, and keep the original."""
         try:
             original = await self._archive.read(orthanc_id, keep=False)
         except NotFoundError:
-            original = b""
-        same = bool(original) and await asyncio.to_thread(_is_same, original, header, body)
+            raise _duplicate(item) from None
+        async with self._parsing:
+            same = await asyncio.to_thread(is_same, original, header, item.part.content)
         if not same:
-            reason, text = FailureReason.DUPLICATE_SOP_INSTANCE, "Another instance with this SOP Instance UID is stored"
-            raise RejectedInstanceError(reason, text, header.sop_class_uid, header.sop_instance_uid)
+            raise _duplicate(item)
         return orthanc_id
 
-    def _response_module(self, report: StoreReport) -> dict[str, Any]:
-        base = self._settings.dicom_web_base
-        module: dict[str, Any] = {}
-        if studies := sorted({header.study_instance_uid for header in report.stored}):
-            module["00081190"] = {"vr": "UR", "Value": [f"{base}/studies/{studies[0]}"]}
-        named = [error for error in report.failed if error.sop_instance_uid]
-        nameless = [error for error in report.failed if not error.sop_instance_uid]
-        if named:
-            module["00081198"] = {"vr": "SQ", "Value": [_failed_item(error) for error in named]}
-        if report.stored:
-            module["00081199"] = {"vr": "SQ", "Value": [_stored_item(header, base) for header in report.stored]}
-        if nameless:
-            items = [{"00081197": {"vr": "US", "Value": [int(error.reason)]}} for error in nameless]
-            module["0008119A"] = {"vr": "SQ", "Value": items}
-        return module
+
+def _answer_type(request: Request) -> str:
+    """Media type of the answer; decided before anything is stored.
+
+    Raises
+    ------
+    NotAcceptableError
+        The client takes neither JSON nor XML.
+    """
+    for item in accepted(request):
+        for media_type, names in ((DICOM_JSON, (DICOM_JSON, "application/json")), (DICOM_XML, (DICOM_XML, "text/xml"))):
+            if any(item.admits(name) for name in names):
+                return media_type
+    raise NotAcceptableError(f"Available: {DICOM_JSON}, {DICOM_XML}")
 
 
-def _stored_item(header: InstanceHeader, base: str) -> dict[str, Any]:
-    path = (
-        f"studies/{header.study_instance_uid}/series/{header.series_instance_uid}/instances/{header.sop_instance_uid}"
-    )
-    return {
-        "00081150": {"vr": "UI", "Value": [header.sop_class_uid]},
-        "00081155": {"vr": "UI", "Value": [header.sop_instance_uid]},
-        "00081190": {"vr": "UR", "Value": [f"{base}/{path}"]},
-    }
+def _mismatch(
+    item: _Delivery, study_uid: str | None, patients: dict[str, dict[str, Any]]
+) -> RejectedInstanceError | None:
+    """Why an instance does not belong where it says; the first of a new study says whose that is."""
+    header = item.header
+    assert header is not None  # noqa: S101
+    reason = FailureReason.STUDY_OR_PATIENT_MISMATCH
+    if study_uid is not None and header.study_instance_uid != study_uid:
+        return _refused(item, reason, "The instance belongs to another study than the URL names")
+    if not same_patient(patients.setdefault(header.study_instance_uid, header.study), header.study):
+        return _refused(item, reason, "The study belongs to another patient")
+    return None
 
 
-def _failed_item(error: RejectedInstanceError) -> dict[str, Any]:
-    item: dict[str, Any] = {
-        "00081155": {"vr": "UI", "Value": [error.sop_instance_uid]},
-        "00081197": {"vr": "US", "Value": [int(error.reason)]},
-    }
-    if error.sop_class_uid:
-        item["00081150"] = {"vr": "UI", "Value": [error.sop_class_uid]}
-    return item
+def _refused(item: _Delivery, reason: FailureReason, text: str) -> RejectedInstanceError:
+    names = (item.header.sop_class_uid, item.header.sop_instance_uid) if item.header is not None else ("", "")
+    return RejectedInstanceError(reason, text, *names)
 
 
-async def _single_part(request: Request, limit: int) -> Part:
-    part = Part(BytesIO())
-    async for chunk in request.stream():
-        part.size += len(chunk)
-        if part.size > limit:
-            raise PayloadTooLargeError(f"The body is larger than {limit} bytes")
-        part.body.write(chunk)
-    return part
+def _duplicate(item: _Delivery) -> RejectedInstanceError:
+    reason = FailureReason.DUPLICATE_SOP_INSTANCE
+    return _refused(item, reason, "Another instance with this SOP Instance UID is stored")
 
 
-async def _chunks(body: IO[bytes]) -> AsyncIterator[bytes]:
+async def _chunks(part: Part) -> AsyncIterator[bytes]:
+    body = part.body
     while chunk := body.read(_CHUNK_BYTES):
         yield chunk
-
-
-def _inspect(body: IO[bytes]) -> InstanceHeader:
-    dataset = parse_instance(body)
-    has_pixel_data = "PixelData" in dataset
-    for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"):
-        if keyword in dataset:
-            delattr(dataset, keyword)
-    return header_of(dataset, has_pixel_data=has_pixel_data)
-
-
-def _is_same(original: bytes, header: InstanceHeader, body: IO[bytes]) -> bool:
-    """Same study, series and class, and the same content."""
-    dataset = dcmread(BytesIO(original))
-    names = (dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.SOPClassUID)
-    if names != (header.study_instance_uid, header.series_instance_uid, header.sop_class_uid):
-        return False
-    body.seek(0)
-    delivered = body.read()
-    return delivered == original or _fingerprint(dataset) == _fingerprint(dcmread(BytesIO(delivered)))
-
-
-def _fingerprint(dataset: Dataset) -> str:
-    """Hash of what the instance shows: decoded pixels where there are any, else its whole content.
-
-    A sender may deliver one image again in another lossless transfer syntax: that is the same instance.
-    """
-    digest = hashlib.sha256()
-    if "PixelData" in dataset and "Rows" in dataset:
-        try:
-            pixels = dataset.pixel_array
-        except Exception:  # noqa: BLE001  no codec for it (video): compare the stored bytes
-            digest.update(bytes(dataset.PixelData))
-        else:
-            digest.update(pixels.astype(pixels.dtype.newbyteorder("<")).tobytes())
-    else:
-        model = dicom_json(dataset)
-        digest.update(orjson.dumps(model, option=orjson.OPT_SORT_KEYS, default=str))
-    return digest.hexdigest()

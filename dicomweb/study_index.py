@@ -155,10 +155,19 @@ class StudyIndex:
     async def mark(
         self, study_instance_uid: str, *, patient_ref: str | None, institution: str | None, state: str, input_hash: str
     ) -> None:
-        """Record what registration found out."""
+        """Record what registration found out; whose a study was is not forgotten when nobody is found any more.
+
+        Else the study of somebody who was erased, or whose record is closed, would be nobody's, and open. Only one
+        whose instances name two patients, and whose record is open, is shown as neither's.
+        """
         async with self._database.connection() as connection:
             await connection.execute(
-                """UPDATE dicomweb.study SET patient_ref = $2, institution = $3, state = $4, input_hash = $5,
+                """UPDATE dicomweb.study s SET
+                          patient_ref = coalesce($2::text, (SELECT s.patient_ref WHERE NOT s.patient_conflict
+                              OR EXISTS (SELECT 1 FROM dicomweb.closed_record c WHERE c.patient_ref = s.patient_ref)
+                              OR EXISTS (SELECT 1 FROM dicomweb.restricted_record r
+                                         WHERE r.patient_ref = s.patient_ref))),
+                          institution = $3, state = $4, input_hash = $5,
                           updated_at = now()
                    WHERE study_instance_uid = $1""",
                 *(study_instance_uid, patient_ref, institution, state, input_hash),

@@ -1,9 +1,9 @@
 """What of the study index a caller may see: the ONE place that turns access into a condition inside SQL, before paging.
 
 Every statement that answers a client with studies, series or instances takes its condition from here. What limits a
-caller comes from *limits*, asked in turn: the token's patient, the institutions' walls, what this installation made
-itself. A further limit (Consents and restrictions by `s.patient_ref`, release states by `e.own_output`) is one more
-object with `clauses`, given to `Visibility`: no statement changes. DICOM PS3.18 §8.2 leaves access to the server.
+caller comes from *limits*, asked in turn: the token's patient, the institutions' walls, Consents and restrictions, what
+this installation made itself. A further limit is one more object with `clauses`, given to `Visibility`: no statement
+changes. DICOM PS3.18 §8.2 leaves access to the server.
 """
 
 from __future__ import annotations
@@ -96,17 +96,6 @@ class InstitutionWall:
         return (Clause("(s.institution = {}::text OR s.patient_ref = ANY({}::text[]))", values),)
 
 
-class OwnOutputLimit:
-    """Hides what this installation made itself (segmentations, reports) from patients.
-
-    Whether a clinician verified one is not known here (clinical model §6.3).
-    """
-
-    async def clauses(self, context: AccessContext, action: str | None) -> Sequence[Clause]:
-        """See `Limit`."""
-        return (Clause("NOT e.own_output", of_series=True),) if context.is_patient else ()
-
-
 class Visibility:
     """All limits together."""
 
@@ -140,9 +129,9 @@ class Visibility:
         return _joined(of_study, of_series, values)
 
 
-def visibility(institutions: Institutions, closed: Limit) -> Visibility:
-    """Return the limits of this installation; `closed` is what Consents and restrictions hide (ADR 0040)."""
-    return Visibility(TokenLimit(), InstitutionWall(institutions), closed, OwnOutputLimit())
+def visibility(institutions: Institutions, *limits: Limit) -> Visibility:
+    """Return the limits of this installation; `limits` are those that the record decides (ADR 0040)."""
+    return Visibility(TokenLimit(), InstitutionWall(institutions), *limits)
 
 
 def patient_limit(context: AccessContext, action: str) -> str | None:

@@ -23,9 +23,7 @@ class FhirSettings(BaseSettings):
         description="Systems of identifiers whose values are sealed in the database (identity card, insurance card, "
         "passport, …), separated by white space or commas; * at the end stands for any rest. What was here once stays.",
     )
-    sealing_batch: int = Field(
-        default=2000, ge=1, description="Rows that one step of sealing what is stored reads."
-    )
+    sealing_batch: int = Field(default=2000, ge=1, description="Rows that one step of sealing what is stored reads.")
     connections: int = Field(default=6, ge=2, description="Database connections of one web process for requests.")
     connection_wait_s: float = Field(
         default=10.0, gt=0, description="Longest a request waits for a free database connection before it gets 503."

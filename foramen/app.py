@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from foramen.admin.app import admin_routes
 from foramen.identity.app import IdentityService
+from foramen.image_database.app import image_database_routes
 from foramen.kernel.database_url import database_url as resolve_database_url
 from foramen.kernel.log import configure_log, get_log
 from foramen.kernel.settings import Settings, get_settings
@@ -151,6 +152,7 @@ def _build_services(
             Mount("/auth", identity.app),
             *admin_routes(identity, settings),
             *launcher_routes(identity, settings),
+            *image_database_routes(identity, settings),
         ]
     if wanted("fhir"):
         from fhir_server.app import FhirService

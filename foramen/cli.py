@@ -11,10 +11,12 @@ import typer
 
 from foramen import __version__
 from foramen.commands import (
+    application_entity,
     audit,
     bench,
     break_glass,
     client,
+    deidentify,
     demo,
     doctor,
     export,
@@ -24,11 +26,13 @@ from foramen.commands import (
     institution,
     keys,
     launch,
+    lifecycle,
     load,
     package,
     permission,
     policy,
     project,
+    quality,
     subject,
     terminology,
     token,
@@ -42,6 +46,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(application_entity.app, name="aet", help="AE accounts: who may call by DIMSE, and whom we call.")
+app.add_typer(application_entity.forward, name="forward", help="Store and forward to other systems: rules, status.")
+app.add_typer(application_entity.prefetch, name="prefetch", help="Priors from an outside PACS: rules, status.")
 app.add_typer(audit.app, name="audit", help="Audit trail: verify, checkpoint, report.")
 app.add_typer(break_glass.app, name="break-glass", help="Emergency access: list, review, end.")
 app.add_typer(client.app, name="client", help="OAuth clients.")
@@ -60,9 +67,14 @@ app.add_typer(package.app, name="package", help="Implementation guides (FHIR pac
 app.command("token")(token.token)
 app.command("launch")(launch.launch)
 app.command("ingest")(ingest.ingest)
+app.command("quality")(quality.quality)
 app.command("load")(load.load)
 app.command("export")(export.export)
 app.command("import")(import_.import_)
+app.command("deidentify")(deidentify.deidentify)
+app.command("reidentify")(deidentify.reidentify)
+app.add_typer(lifecycle.app, name="lifecycle", help="Images: legal holds, retention, second folder.")
+app.command("capacity")(lifecycle.capacity)
 app.command("doctor")(doctor.doctor)
 
 Home = Annotated[Path | None, typer.Option(help="Folder that holds all state (FORAMEN_HOME).")]
@@ -100,13 +112,21 @@ def demo_command(
 
 @app.command()
 def serve(
-    only: Annotated[str | None, typer.Option(help="identity, fhir, dicomweb or apps; all without it.")] = None,
+    only: Annotated[
+        str | None, typer.Option(help="identity, fhir, dicomweb or apps, all without it; or dimse, never with them.")
+    ] = None,
     migrate: Annotated[bool, typer.Option(help="Bring the database up to date first.")] = False,
 ) -> None:
     """Run the web process alone."""
     from foramen.app import SERVICES
     from foramen.web import serve as serve_web
 
+    if only == "dimse":
+        from dicomweb.dimse.process import serve as serve_dimse
+        from foramen.kernel.database_url import database_url
+
+        serve_dimse(get_settings(), database_url(get_settings()))
+        return
     if only is not None and only not in SERVICES:
         raise typer.BadParameter(f"choose one of {', '.join(SERVICES)}", param_hint="--only")
     serve_web(get_settings(), only, migrate=migrate)

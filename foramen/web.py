@@ -38,7 +38,7 @@ async def _serve(settings: Settings, only: str | None) -> None:
         port=settings.port,
         interface=Interfaces.ASGI,
         log_enabled=False,
-        websockets=False,
+        websockets=True,  # notification connections of the Worklist Service (DICOM PS3.18 §8.10)
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

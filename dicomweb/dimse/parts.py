@@ -9,6 +9,7 @@ import httpx
 from dicomweb.archive import Archive
 from dicomweb.audit import AuditTrail
 from dicomweb.consents.closed_records import ClosedRecords
+from dicomweb.consents.released_output import ReleasedOutput
 from dicomweb.database import Database
 from dicomweb.dimse.accounts import Accounts
 from dicomweb.institutions import Institutions
@@ -57,7 +58,7 @@ def build_parts(settings: Settings, database_url: str) -> Parts:
     fhir = FhirClient(f"{settings.internal_origin}/fhir", http)
     institutions = Institutions(database, fhir, settings.institutions, settings.fhir_base)
     closed_records = ClosedRecords(database, fhir)
-    seen = visibility(institutions, closed_records)
+    seen = visibility(institutions, closed_records, ReleasedOutput(fhir))
     password = read_or_create_secret(settings.home, "orthanc")
     return Parts(
         settings=settings,

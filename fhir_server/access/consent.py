@@ -15,7 +15,8 @@ from fhir_server.search.dates import BEGINNING, END, date_range, period_range
 from fhir_server.search.hashing import hash64
 from fhir_server.search.parameters import patient_base, resource_types, type_parameters
 from fhir_server.search.values import token_hashes
-from foramen.kernel.access_context import AccessContext
+from foramen.kernel.access_context import REGISTERED_BY_GATEWAY
+from foramen.kernel.consent_caller import Caller
 
 if TYPE_CHECKING:
     from fhir_server.store.changes import Stored
@@ -130,40 +131,12 @@ def _codes(concept: dict[str, Any] | None) -> set[str]:
     return {coding.get("code", "") for coding in (concept or {}).get("coding") or []}
 
 
-def names_of(context: AccessContext) -> frozenset[str]:
-    """References by which a Consent may name this caller: the user, their institution, the client as a Device."""
-    names = {context.fhir_user or "", f"Device/{context.client_id}"}
-    if context.institution:
-        names.add(f"Organization/{context.institution}")
-    return frozenset(names - {""})
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """A caller as Consents see it: the same for all whom they treat alike.
-
-    `opened`: the one Patient (`Patient/id`) whose Consents emergency access lifts. `audits`: a scope names AuditEvents
-    for all patients, as auditors' alone do; a patient's refusal of everybody must not hide from them what was done in
-    spite of it.
-    """
-
-    names: frozenset[str]
-    opened: str | None = None
-    audits: bool = False
-
-
-def caller_of(context: AccessContext) -> Caller:
-    """Return the caller behind a token."""
-    opened = f"Patient/{context.break_glass.patient}" if context.break_glass is not None else None
-    audits = any(scope.resource_type == "AuditEvent" and scope.context != "patient" for scope in context.scopes)
-    return Caller(names_of(context), opened, audits)
-
-
 class DenialPolicy:
     """The denials that concern one caller, as conditions."""
 
     def __init__(self, denials: Iterable[Denial], caller: Caller, now: float) -> None:
         names, beside = caller.names, frozenset({"AuditEvent"} if caller.audits else ())
+        beside |= REGISTERED_BY_GATEWAY if caller.keeps_pixels else frozenset()
         self._rules: list[tuple[int, frozenset[str], frozenset[str], frozenset[tuple[str, str]]]] = []
         for denial in denials:
             limits = denial.limits
@@ -196,7 +169,7 @@ class DenialPolicy:
         for patient, labels in found:
             if patient not in closed:
                 outside = AnyPosting((base ^ patient,), negated=True)
-                parts.append(AnyOf((outside, AnyPosting(_label_hashes(resource_type, labels), negated=True))))
+                parts.append(AnyOf((outside, AnyPosting(label_hashes(resource_type, labels), negated=True))))
         return _all_of(parts)
 
     def hides(self, stored: Stored) -> bool:
@@ -217,7 +190,8 @@ def _concerns(limits: Limits, names: frozenset[str], now: float) -> bool:
     return limits.begin <= now < limits.end and (not limits.actors or not limits.actors.isdisjoint(names))
 
 
-def _label_hashes(resource_type: str, labels: frozenset[tuple[str, str]]) -> tuple[int, ...]:
+def label_hashes(resource_type: str, labels: frozenset[tuple[str, str]]) -> tuple[int, ...]:
+    """Return the index hashes by which a resource type carries any of these security labels (system, code)."""
     parameter = type_parameters(resource_type).parameters["_security"]
     hashes = [token_hashes(system or None, code, exact=False)[1] for system, code in sorted(labels)]
     return tuple(base ^ item for base in parameter.bases() for item in hashes)

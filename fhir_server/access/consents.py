@@ -12,10 +12,11 @@ from collections import OrderedDict
 
 import asyncpg
 
-from fhir_server.access.consent import Caller, ConsentPolicy, Denial, DenialPolicy, caller_of, denials_of
+from fhir_server.access.consent import ConsentPolicy, Denial, DenialPolicy, denials_of
 from fhir_server.store import consents
 from fhir_server.store.connections import Connections
 from foramen.kernel.access_context import AccessContext
+from foramen.kernel.consent_caller import Caller, caller_of
 from foramen.kernel.log import get_log
 
 _LIFETIME_S = 60.0
@@ -63,6 +64,16 @@ class Consents:
                 if len(self._policies) > _CALLERS:
                     self._policies.popitem(last=False)
         return found or None
+
+    async def denials(self) -> list[Denial]:
+        """Return all that patients refuse now.
+
+        Raises
+        ------
+        UpstreamError
+            The consents cannot be read.
+        """
+        return await self._current()
 
     async def _current(self) -> list[Denial]:
         if self._denials is not None and self._is_listening() and time.monotonic() - self._read_at < _LIFETIME_S:

@@ -13,9 +13,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from fhir_server.access.evaluation import Version, can_be_asked, fulfils
+from fhir_server.search.blind import BlindIndex
 from fhir_server.search.conditions import AllOf, AnyOf, AnyPosting, Condition
 from fhir_server.search.hashing import resource_key
-from fhir_server.search.parameters import patient_base, r4_parameters, resource_types
+from fhir_server.search.parameters import patient_base, r4_parameters, registry, resource_types
 from fhir_server.search.parse import SearchParser
 from fhir_server.settings import FhirSettings
 from foramen.kernel import scope_query
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 _OF_EVERY_TYPE = ("_id", "_lastUpdated")
 
 
-@lru_cache(maxsize=1024)
 def restriction(resource_type: str, query: str, own_url: str) -> Condition | None:
     """Return the condition of a query, or None when it is not understood for this type.
 
@@ -38,6 +38,11 @@ def restriction(resource_type: str, query: str, own_url: str) -> Condition | Non
     query : normalised, not empty
     own_url : base of this server's absolute references; without it nothing is understood
     """
+    return _restriction(resource_type, query, own_url, registry().blind)
+
+
+@lru_cache(maxsize=1024)
+def _restriction(resource_type: str, query: str, own_url: str, _: BlindIndex | None) -> Condition | None:
     if not own_url or resource_type not in resource_types():
         return None
     known = r4_parameters(resource_type).parameters

@@ -15,7 +15,7 @@ from fhir_server.search.conditions import AllOf, AnyPosting, Condition, Keys
 from fhir_server.search.hashing import resource_key
 from fhir_server.search.parameters import patient_base
 from fhir_server.store import erasures
-from foramen.kernel.access_context import ADMINISTRATOR, AccessContext
+from foramen.kernel.access_context import ADMINISTRATOR, GATEWAY, REGISTERED_BY_GATEWAY, AccessContext
 from foramen.kernel.errors import ConflictError
 
 if TYPE_CHECKING:
@@ -30,9 +30,15 @@ _OPEN_TYPES = frozenset({"AuditEvent", "Group"})
 
 
 class Restriction:
-    """The closed records, as one caller meets them; `sees` lets an administrator read, never write."""
+    """The closed records, as one caller meets them; `sees` lets an administrator read, never write.
 
-    def __init__(self, closed: Iterable[Closed], *, sees: bool) -> None:
+    Parameters
+    ----------
+    known : types that the caller may read all the same
+    """
+
+    def __init__(self, closed: Iterable[Closed], *, sees: bool, known: frozenset[str] = frozenset()) -> None:
+        self._open_types = _OPEN_TYPES | known
         found = list(closed)
         self._closed = frozenset(record.key for record in found)
         hidden = [] if sees else [record for record in found if record.state != "erased"]
@@ -41,7 +47,7 @@ class Restriction:
 
     def condition(self, resource_type: str) -> Condition | None:
         """Return: in none of the closed records; None when nothing is hidden from the caller."""
-        if not self._hidden or resource_type in _OPEN_TYPES:
+        if not self._hidden or resource_type in self._open_types:
             return None
         base = patient_base(resource_type)
         outside = AnyPosting(tuple(base ^ key for key in sorted(self._hidden)), negated=True)
@@ -52,7 +58,7 @@ class Restriction:
 
     def hides(self, stored: Stored) -> bool:
         """Whether this version lies in a closed record."""
-        if not self._hidden or stored.resource_type in _OPEN_TYPES:
+        if not self._hidden or stored.resource_type in self._open_types:
             return False
         if stored.resource_type == "Binary" and stored.logical_id in self._binaries:
             return True
@@ -60,7 +66,7 @@ class Restriction:
 
     def hidden_patients(self, resource_type: str) -> frozenset[int]:
         """Keys of the patients whose resources of this type a history leaves out."""
-        return frozenset() if resource_type in _OPEN_TYPES else self._hidden
+        return frozenset() if resource_type in self._open_types else self._hidden
 
     def check_write(self, change: Change) -> None:
         """Refuse to add to a closed record: that would be processing beyond storage.
@@ -84,6 +90,7 @@ class Restrictions:
         self._generation = 0
         self._all: Restriction | None = None
         self._administrators: Restriction | None = None
+        self._gateways: Restriction | None = None
 
     def forget(self) -> None:
         """Drop what is remembered: this process changed it."""
@@ -104,6 +111,9 @@ class Restrictions:
                 found = await erasures.closed(connection)
             self._all = Restriction(found, sees=False) if found else None
             self._administrators = Restriction(found, sees=True) if found else None
+            self._gateways = Restriction(found, sees=False, known=REGISTERED_BY_GATEWAY) if found else None
             if generation == self._generation:
                 self._read_at = began
-        return self._administrators if context.has_scope(ADMINISTRATOR) else self._all
+        if context.has_scope(ADMINISTRATOR):
+            return self._administrators
+        return self._gateways if context.has_scope(GATEWAY) else self._all

@@ -18,6 +18,7 @@ from foramen.admin.page import MOUNT, Call, MenuEntry, Page, require
 from foramen.admin.text import WORDS
 from foramen.identity.cookies import SESSION, clear_cookie, read_cookie, set_cookie
 from foramen.identity.database import utc_now
+from foramen.identity.done_notice import vouch
 from foramen.identity.endpoints.authorize import redirect
 from foramen.identity.endpoints.current_session import current_session
 from foramen.identity.endpoints.enrol import is_recent
@@ -60,7 +61,8 @@ def handler(
                 return entered
             call = entered
             method = "GET" if request.method == "HEAD" else request.method
-            return await page.methods[method](call)
+            response = await page.methods[method](call)
+            return vouch(here, response) if method == "POST" else response
         except InteropError as error:
             return await _refused(here, request, page, call, error)
         except Exception:  # noqa: BLE001  the last line of defence: never a stack trace to a client

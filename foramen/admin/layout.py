@@ -18,6 +18,7 @@ from starlette.responses import HTMLResponse, Response
 from foramen.admin.page import MOUNT, Call
 from foramen.admin.text import MESSAGES, WORDS
 from foramen.identity.cookies import LANGUAGE, SESSION, read_cookie, set_cookie
+from foramen.identity.done_notice import forget_done
 from foramen.identity.endpoints.authorize import redirect
 from foramen.identity.environment import Environment
 from foramen.identity.opaque_tokens import csrf_token
@@ -96,7 +97,7 @@ def render(
     undo : shown with the message of what was done (`?done=WORD`, see `done`)
     values : what the template names; nothing has a default, a name that is missing is an error
     """
-    word = f"done_{call.query.get('done', '')}"
+    word = f"done_{call.done}"
     said = call.t.get(word, "")
     values |= {"call": call, "menu": call.menu, "problem": problem, "said": said, "undo": undo if said else None}
     return _respond(call.env, call.request, template, status, values)
@@ -182,6 +183,7 @@ def _respond(env: Environment, request: Request, template: str, status: int, val
         "frame-ancestors 'none'; base-uri 'none'"
     )
     response.headers["Content-Language"] = WORDS[language]["html_lang"]
+    forget_done(env, request, response)
     if request.query_params.get("lang") in LANGUAGES:
         set_cookie(env, response, LANGUAGE, language, _LANGUAGE_AGE_S)
     return response

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
+from foramen.identity.done_notice import done_here
 from foramen.identity.endpoints.current_session import current_session
 from foramen.identity.environment import Environment
 from foramen.identity.people.accounts import Account
@@ -92,6 +93,11 @@ class Call:
     def account(self) -> Account:
         """The administrator."""
         return self.session.account
+
+    @property
+    def done(self) -> str:
+        """Word of what was just done here; empty where the address alone says so."""
+        return done_here(self.env, self.request)
 
     def part(self, name: str) -> str:
         """Return a parameter of the path."""

@@ -24,6 +24,7 @@ from foramen.identity.environment import Environment
 from foramen.identity.forwarded import Forwarded, parse_proxies
 from foramen.identity.housekeeping import keep_house
 from foramen.identity.migrate import migrate
+from foramen.identity.oauth.backchannel_logout import BackchannelLogout
 from foramen.identity.oauth.remote_keys import RemoteKeys
 from foramen.identity.oauth.revocation_list import RevocationAwareVerifier, watch
 from foramen.identity.oauth.signing import TokenSigner
@@ -55,6 +56,8 @@ class IdentityService:
         self._http = httpx.AsyncClient(timeout=10, transport=transport, trust_env=False)
         self._audit = AuditDelivery(self._database, self._signer, self._http, f"{settings.internal_origin}/fhir")
         self._alerts = BreakGlassAlerts(self._database, self._http, settings.break_glass_alert_url)
+        networks = parse_networks(settings.client_jwks_networks)
+        self._logout = BackchannelLogout(self._database, self._signer, networks)
         self._env = Environment(
             settings=settings,
             database=self._database,
@@ -63,7 +66,7 @@ class IdentityService:
             audit=self._audit,
             csrf_secret=read_or_create_secret(settings.home, "csrf"),
             data_keys=open_data_keys(settings),
-            remote_keys=RemoteKeys(parse_networks(settings.client_jwks_networks)),
+            remote_keys=RemoteKeys(networks),
             break_glass_alerts=self._alerts,
             transport=transport,
         )
@@ -83,6 +86,7 @@ class IdentityService:
         self._tasks += [
             asyncio.create_task(_keep_running(self._audit.run), name="identity audit delivery"),
             asyncio.create_task(_keep_running(self._alerts.run), name="identity break-glass alerts"),
+            asyncio.create_task(_keep_running(self._logout.run), name="identity back-channel logout"),
             asyncio.create_task(_keep_running(partial(keep_house, self._database)), name="identity housekeeping"),
             asyncio.create_task(_keep_running(keys), name="identity data keys"),
         ]

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import httpx
 import orjson
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from foramen.identity import tables
 from foramen.identity.database import IdentityDatabase, utc_now
@@ -34,7 +35,23 @@ _INSERT = tables.audit_outbox.insert()
 def record(connection: Connection, event: SecurityEvent) -> None:
     """Write an event in the transaction of what it records."""
     now = utc_now()
+    if event.institutions is None:
+        event = replace(event, institutions=_institutions(connection, event))
     connection.execute(_INSERT, {"event": event.resource(now), "attempts": 0, "next_attempt_at": now})
+
+
+_ACCOUNT = tables.account.c
+_BELONGS = select(_ACCOUNT.name, _ACCOUNT.institution).where(_ACCOUNT.name.in_((bindparam("who"), bindparam("whom"))))
+
+
+def _institutions(connection: Connection, event: SecurityEvent) -> tuple[str, ...]:
+    """Return the institution of who acts, then that of the account acted on, as they are now."""
+    names = (event.account or "", event.concerns or "")
+    if not any(names):
+        return ()
+    rows = connection.execute(_BELONGS, {"who": names[0], "whom": names[1]})
+    belongs = {row.name: row.institution for row in rows}
+    return tuple(found for name in names if (found := belongs.get(name)))
 
 
 def _lease(connection: Connection) -> Sequence[Any]:

@@ -17,7 +17,13 @@ _SERVICES: dict[str, tuple[str, str, str]] = {
     "foramen-intake": (
         "影像登记服务",
         "Imaging intake",
-        "system/Patient.rs system/ImagingStudy.crus system/Task.crus system/Endpoint.crus system/AuditEvent.c",
+        "system/Patient.rs system/ImagingStudy.crus system/Task.crus system/Endpoint.crus system/AuditEvent.c "
+        "system/DiagnosticReport.rs foramen/gateway",
+    ),
+    "foramen-dimse": (
+        "DICOM 网络服务",
+        "DIMSE service",
+        "system/Patient.rs system/ServiceRequest.rs system/Procedure.crus foramen/gateway",
     ),
     "foramen-worker": (
         "AI 分析服务",

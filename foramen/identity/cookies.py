@@ -12,7 +12,7 @@ from foramen.identity.environment import Environment
 from foramen.identity.opaque_tokens import new_opaque_token
 
 SESSION, CSRF, LANGUAGE = "foramen-session", "foramen-csrf", "foramen-language"
-SIGN_IN, DEVICE = "foramen-sign-in", "foramen-device"
+SIGN_IN, DEVICE, DONE = "foramen-sign-in", "foramen-device", "foramen-done"
 _MAX_LENGTH = 128
 
 

@@ -16,12 +16,13 @@ from typing import TypeVar
 import asyncpg
 from sqlalchemy import Connection, NullPool, create_engine, event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.util import greenlet_spawn
 
-from foramen.kernel.errors import UpstreamError
+from foramen.kernel.errors import ConflictError, UpstreamError
 
 T = TypeVar("T")
 _CONNECT_TIMEOUT_S = 5
@@ -42,10 +43,18 @@ def transaction(database_url: str) -> Iterator[Connection]:
     try:
         with engine.begin() as connection:
             yield connection
+    except IntegrityError as exc:
+        raise _conflict(exc) from exc
     finally:
         engine.dispose()
 
 
+def _conflict(error: IntegrityError) -> Exception:
+    """Say that a name is taken, where that is what the database refused; anything else is a fault and stays one."""
+    return ConflictError("An account or a client has this name") if _ONE_SUBJECT in str(error.orig) else error
+
+
+_ONE_SUBJECT = "an account or a client has this name"  # what trigger `claim_subject` says
 _AWAY = ("57P01", "57P02", "57P03")  # admin shutdown, crash shutdown, cannot connect now (starting, in recovery)
 
 
@@ -104,16 +113,22 @@ class IdentityDatabase:
             The database does not answer.
         """
         try:
-            async with self._engine.begin() as connection:
-                return await connection.run_sync(work)
+            # One greenlet for all of it: AsyncEngine takes one each to connect, begin, work, commit and close.
+            return await greenlet_spawn(self._in_transaction, work)
         except (OperationalError, InterfaceError, PoolTimeoutError, OSError, TimeoutError) as exc:
             raise UpstreamError("The database does not answer", headers={"Retry-After": "2"}) from exc
+        except IntegrityError as exc:
+            raise _conflict(exc) from exc
         except DBAPIError as exc:
             if not (exc.connection_invalidated or _is_away(exc)):
                 raise
             raise UpstreamError("The database does not answer", headers={"Retry-After": "2"}) from exc
         except asyncpg.PostgresError as exc:  # raised while connecting: shutting down, starting, too many connections
             raise UpstreamError("The database does not answer", headers={"Retry-After": "2"}) from exc
+
+    def _in_transaction(self, work: Callable[[Connection], T]) -> T:
+        with self._engine.sync_engine.begin() as connection:
+            return work(connection)
 
     async def ready(self) -> bool:
         """Whether the database answers and the schema is there."""

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from foramen.identity.cookies import CSRF, LANGUAGE, csrf_binding, read_cookie, set_cookie
+from foramen.identity.done_notice import forget_done
 from foramen.identity.environment import MOUNT, Environment
 from foramen.identity.opaque_tokens import csrf_token
 from foramen.identity.text import ERRORS, LANGUAGES, WORDS
@@ -93,6 +94,7 @@ def render(
     response.headers["Content-Language"] = WORDS[language]["html_lang"]
     if new:
         set_cookie(env, response, CSRF, browser)
+    forget_done(env, request, response)
     if request.query_params.get("lang") in LANGUAGES:
         set_cookie(env, response, LANGUAGE, language, _LANGUAGE_AGE_S)
     return response

@@ -44,6 +44,7 @@ from foramen.kernel.log import get_log
 
 Handler = Callable[[Environment, Request], Awaitable[Response]]
 _CORS = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "WWW-Authenticate, Retry-After"}
+_BUSY = ("/authorize", "/token", "/introspect", "/jwks")
 _PREFLIGHT = {
     **_CORS,
     "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
@@ -122,7 +123,8 @@ ENDPOINTS = (
 
 def routes(env: Callable[[], Environment]) -> list[Route]:
     """Build the routes; the environment exists from the start of the service on."""
-    return [Route(item.path, handler(env, item), methods=_methods(item)) for item in ENDPOINTS]
+    busy_first = sorted(ENDPOINTS, key=lambda item: item.path not in _BUSY)  # every request looks from the first on
+    return [Route(item.path, handler(env, item), methods=_methods(item)) for item in busy_first]
 
 
 def _methods(endpoint: Endpoint) -> list[str]:

@@ -5,6 +5,7 @@ https://hl7.org/fhir/R4/auditevent.html (event codes of DICOM PS3.16 CID 400 and
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,6 +24,7 @@ _SECURITY_USER = {
     "display": "Security User Entity",
 }
 SUCCESS, REFUSED, FAILED = "0", "4", "8"
+_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,8 @@ class SecurityEvent:
     `what` is `SIGN_IN`, `SIGN_OUT` or a word of RFC 6749 (a grant type, or the endpoint that refused).
     `account` and `client_id` are only ever ids that exist here; what somebody typed is not repeated.
     `concerns`: the account that is acted on; `lenders`: whose permissions it makes use of; `break_glass`: id of the
-    emergency access it belongs to.
+    emergency access it belongs to; `institutions`: those of `account` and `concerns`, in this order; None: not known
+    yet, `audit_outbox.record` looks.
     """
 
     what: tuple[str, str] | str
@@ -46,6 +49,7 @@ class SecurityEvent:
     concerns: str | None = None
     lenders: tuple[str, ...] = ()
     break_glass: str | None = None
+    institutions: tuple[str, ...] | None = None
 
     def resource(self, recorded: datetime) -> dict[str, Any]:
         """Build the AuditEvent."""
@@ -68,7 +72,7 @@ class SecurityEvent:
             "recorded": recorded.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "outcome": self.outcome,
             "agent": [agent, *({"altId": name, "requestor": False} for name in self.lenders)],
-            "source": {"observer": {"display": "foramen auth"}},
+            "source": {"observer": {"display": "foramen auth"}, **self._site()},
         }
         mark_break_glass(event, self.break_glass)
         if self.reason:
@@ -81,3 +85,8 @@ class SecurityEvent:
         if entities:
             event["entity"] = entities
         return event
+
+    def _site(self) -> dict[str, str]:
+        """Return the institution it is counted and searched by (`AuditEvent?site=ID`): of who acts, else acted on."""
+        named = next((name for name in self.institutions or () if _ID.fullmatch(name)), None)
+        return {"site": named} if named else {}

@@ -53,6 +53,7 @@ account = Table(
     _text("created_by", optional=True),
     _text("link_made_by", optional=True),
 )
+subject = Table("subject", metadata, _text("name", key=True), _text("kind"))
 client = Table(
     "client",
     metadata,
@@ -227,6 +228,26 @@ token_family = Table(
     _time("expires_at"),
     _time("revoked_at", optional=True),
     Column("factors", JSONB(none_as_null=True)),
+    Column("sid", UUID(as_uuid=True)),
+)
+app_session = Table(
+    "app_session",
+    metadata,
+    Column("sid", UUID(as_uuid=True), primary_key=True),
+    _text("session_digest"),
+    _text("client_id"),
+    _text("account"),
+)
+logout_notice = Table(
+    "logout_notice",
+    metadata,
+    Column("jti", UUID(as_uuid=True), primary_key=True),
+    Column("sid", UUID(as_uuid=True), nullable=False),
+    _text("client_id"),
+    _text("account"),
+    _time("created_at"),
+    Column("attempts", Integer, nullable=False),
+    _time("next_attempt_at"),
 )
 authorization_code = Table(
     "authorization_code",

@@ -15,6 +15,10 @@ from foramen.kernel.errors import ForbiddenError
 _SCOPE = re.compile(r"(patient|user|system)/(\*|[A-Z][A-Za-z]*)\.(c?r?u?d?s?|read|write|\*)(?:\?(.*))?")
 ADMINISTRATOR = "foramen/admin"
 """Scope of a system administrator: maintenance of the record (expunge, packages, search parameters, import, plans)."""
+GATEWAY = "foramen/gateway"
+"""Scope of our own gateways to pixels alone: they learn whose records are closed, and to whom, to hide the images."""
+REGISTERED_BY_GATEWAY = frozenset({"Patient", "ImagingStudy", "Task", "DiagnosticReport"})
+"""Types that a closed record keeps open to a gateway: what it does not know as somebody's it could not hide."""
 NAMED_ALONE = frozenset({"AuditEvent"})
 """Types that `*` leaves out in the scopes of people: the audit trail tells what others did, and is for auditors."""
 _V1 = {"read": "rs", "write": "cud", "*": "cruds"}

@@ -139,13 +139,18 @@ class FhirClient:
         except httpx.HTTPError as exc:
             raise UpstreamError("The FHIR server does not answer") from exc
         # A redirect is no answer either: a transaction that was not taken must not look like one that was.
-        if response.status_code >= 300:
+        if response.status_code >= 300 and not (response.status_code == 304 and "If-None-Match" in headers):
             raise error_of(response)
         return response
 
     async def read(self, reference: str) -> dict[str, Any]:
         """Read `Type/id`."""
         return self._body(await self._request("GET", reference))
+
+    async def read_changed(self, path: str, tag: str | None) -> tuple[dict[str, Any], str] | None:
+        """Return what stands at a path and its ETag; None: nothing but what had this tag (RFC 9110 §13.1.2)."""
+        response = await self._request("GET", path, headers={"If-None-Match": tag} if tag else {})
+        return None if response.status_code == 304 else (self._body(response), response.headers.get("etag", ""))
 
     async def search(self, resource_type: str, parameters: list[tuple[str, str]]) -> list[dict[str, Any]]:
         """Return all matching resources, following `next` links."""

@@ -40,6 +40,35 @@ class Settings(BaseSettings):
     orthanc_username: str = Field(default="foramen", description="User name at Orthanc.")
     dicom_port: int = Field(default=4242, ge=1, le=65535, description="DIMSE port (C-STORE) of the private Orthanc.")
     dicom_aet: str = Field(default="FORAMEN", max_length=16, description="AE title of the archive.")
+    dimse_port: int = Field(default=11112, ge=1, le=65535, description="Port of DIMSE for AE accounts (query, MWL, …).")
+    dimse_host: str = Field(default="127.0.0.1", description="Address on which DIMSE for AE accounts listens.")
+    dimse_aet: str = Field(default="FORAMEN_QR", max_length=16, description="AE title of DIMSE for AE accounts.")
+    dimse_max_associations: int = Field(
+        default=32, ge=1, le=1000, description="Associations that AE accounts may have at the same time."
+    )
+    dimse_idle_timeout_s: float = Field(
+        default=60.0, gt=0, description="Seconds for which a peer of DIMSE may be silent before it is cut off."
+    )
+    dimse_connect_timeout_s: float = Field(
+        default=10.0, gt=0, description="Seconds in which a called AE must accept an association."
+    )
+    dimse_max_instance_bytes: int = Field(
+        default=4 * 1024**3, ge=1024, description="Largest instance (or other message) taken by DIMSE."
+    )
+    dimse_most_answers: int = Field(default=10_000, ge=1, description="Answers to one C-FIND; then it ends with A700H.")
+    dimse_commit_wait_s: float = Field(
+        default=30.0, ge=0, description="Seconds for which a commitment waits for instances that are not indexed yet."
+    )
+    dimse_forward_attempts: int = Field(
+        default=20, ge=1, description="Times that forwarding tries one instance before it gives up."
+    )
+    dimse_tls_certificate: Path | None = Field(
+        default=None, description="Certificate chain (PEM) of DIMSE; with it the DIMSE port speaks TLS only."
+    )
+    dimse_tls_key: Path | None = Field(default=None, description="Private key (PEM) of the certificate of DIMSE.")
+    dimse_tls_ca: Path | None = Field(
+        default=None, description="Certificates (PEM) that vouch for peers of DIMSE; with it every caller needs one."
+    )
     stable_study_s: int = Field(
         default=3, ge=1, description="Seconds without a new instance after which a study counts as complete."
     )
@@ -124,13 +153,56 @@ class Settings(BaseSettings):
         default=False, description="Set by `foramen demo`: pages name the demonstration's own accounts and password."
     )
     max_body_bytes: int = Field(default=64 * 1024 * 1024, ge=1024, description="Largest FHIR request body.")
+    orthanc_storage: Path | None = Field(
+        default=None,
+        description="Folder of Orthanc's files, read directly; default FORAMEN_HOME/orthanc/storage. "
+        "Where it is not there, files are fetched from Orthanc by HTTP.",
+    )
+    fetched_files_bytes: int = Field(
+        default=2 * 1024**3, ge=1024, description="Space for files fetched from an Orthanc whose folder is not here."
+    )
+    nginx_sendfile: bool = Field(
+        default=False, description="Whole files are sent by nginx with deploy/nginx.conf, which stands in front."
+    )
+    codec_processes: int = Field(
+        default=2, ge=1, le=64, description="Processes of each web process that decode and encode pixel data."
+    )
+    codec_memory_mib: int = Field(default=2048, ge=768, description="Address space of a codec process, in MiB.")
+    codec_timeout_s: float = Field(default=30.0, gt=0, description="Seconds that one frame or picture may take.")
+    upload_bytes: int = Field(
+        default=2 * 1024**3, ge=1024, description="Largest upload on the page /apps/images/upload, all files together."
+    )
     max_stow_bytes: int = Field(default=4 * 1024**3, ge=1024, description="Largest STOW-RS request body.")
+    qido_longest_s: float = Field(
+        default=10.0, gt=0, description="Seconds after which a DICOMweb search is given up as too broad (413)."
+    )
+    stow_idle_s: float = Field(
+        default=60.0, gt=0, description="Seconds without a byte after which a STOW-RS request is given up (408)."
+    )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     digest: Literal["SHA-256", "SM3"] = Field(
         default="SHA-256", description="Digest of the audit chain: SHA-256, or SM3 (GB/T 32905)."
     )
+    audit_signature: Literal["ES256", "SM2"] = Field(
+        default="ES256", description="Signature of audit checkpoints from now on: ES256, or SM2 with SM3 (GB/T 32918)."
+    )
     audit_retention_days: int = Field(
         default=180, ge=180, description="Days for which no AuditEvent can be removed; 180 or more."
+    )
+    nearline_folder: Path | None = Field(
+        default=None, description="Second, slower folder that old images move to; none: all stay where they are."
+    )
+    nearline_after_days: int = Field(
+        default=365, ge=1, description="Days after its date at which a study's images move to the second folder."
+    )
+    retention_inpatient_years: int = Field(
+        default=30, ge=1, description="Years that images of inpatients are kept (UNVERIFIED as law)."
+    )
+    retention_outpatient_years: int = Field(
+        default=15, ge=1, description="Years that images of outpatients are kept (UNVERIFIED as law)."
+    )
+    retention_own_output_years: int = Field(
+        default=30, ge=1, description="Years that what this installation made is kept (UNVERIFIED as law)."
     )
     test_data: Path = Field(default=Path("../shared/data"), description="Real data for tests and `demo --check`.")
 

@@ -148,7 +148,8 @@ class Supervisor:
             self._await(part, part.is_ready)
             part.ready = True
             pid = part.process.pid if part.process else 0
-            self._status(part.name, f"ready      {time.monotonic() - part.started_at:5.1f} s  (pid {pid})")
+            where = f", port {self.settings.dimse_port}" if part.name == "dimse" else ""
+            self._status(part.name, f"ready      {time.monotonic() - part.started_at:5.1f} s  (pid {pid}{where})")
 
     def _launch(self, part: Part) -> None:
         part.start()

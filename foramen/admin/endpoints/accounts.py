@@ -103,7 +103,7 @@ async def account_page(call: Call) -> Response:
         )
 
     found = await call.run(work)
-    action = _UNDO.get(call.query.get("done", ""))
+    action = _UNDO.get(call.done)
     if found.listed.account.disabled != (action == "enable"):  # the word is typed by anybody: it was not done here
         action = None
     return render(

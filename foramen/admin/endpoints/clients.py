@@ -49,7 +49,7 @@ async def client_page(call: Call) -> Response:
 async def _client_page(call: Call, *, status: int = 200, problem: str = "") -> Response:
     found = await _find(call)
     scopes = found.client.scope.split()
-    turned = call.query.get("done") == "client_disabled" and found.disabled  # the word is typed by anybody
+    turned = call.done == "client_disabled" and found.disabled  # the word is typed by anybody
     undo = Undo(f"/clients/{found.client.client_id}/enable", {}) if turned else None
     return render(
         call,

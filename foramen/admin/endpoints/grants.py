@@ -84,7 +84,7 @@ async def _account(call: Call, *, status: int = 200, problem: str = "") -> Respo
         )
 
     found = await call.run(work)
-    decided, permission = call.query.get("done", ""), call.query.get("permission", "")
+    decided, permission = call.done, call.query.get("permission", "")
     effect = {"permission_granted": GRANT, "permission_withdrawn": WITHDRAW}.get(decided)
     # The words are typed by anybody: only what stands so can be taken back.
     undone = any((change.permission, change.effect) == (permission, effect) for change in found.changes)

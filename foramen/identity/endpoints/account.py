@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from foramen.identity import tables
 from foramen.identity.database import utc_now
+from foramen.identity.done_notice import done_here
 from foramen.identity.endpoints.authorize import redirect
 from foramen.identity.endpoints.current_session import current_session
 from foramen.identity.endpoints.enrol import SIGN_IN_AGAIN
@@ -23,7 +24,6 @@ from foramen.identity.federation.providers import list_providers
 from foramen.identity.oauth.clients import find_client
 from foramen.identity.oauth.consents import consents_of
 from foramen.identity.pages import app_name, page_language, render
-from foramen.identity.parameters import query_parameters
 from foramen.identity.people.browser_name import browser_name
 from foramen.identity.people.passkeys import rp_id
 from foramen.identity.people.password_policy import MIN_PASSWORD_LENGTH
@@ -66,7 +66,7 @@ class _Found:
 
 async def account_page(env: Environment, request: Request) -> Response:
     """Show the page."""
-    done = query_parameters(request).get("done", "")
+    done = done_here(env, request)
     return await page(env, request, done=done if done in DONE else "")
 
 

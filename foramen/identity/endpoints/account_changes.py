@@ -16,6 +16,7 @@ from starlette.responses import Response
 from foramen.identity.audit_outbox import record
 from foramen.identity.cookies import DEVICE, read_cookie
 from foramen.identity.database import utc_now
+from foramen.identity.done_notice import vouch
 from foramen.identity.endpoints.account import page
 from foramen.identity.endpoints.authorize import redirect
 from foramen.identity.endpoints.current_session import current_session, form_is_ours
@@ -79,7 +80,7 @@ async def _change(env: Environment, request: Request, change: Change, *, of_fact
         return redirect(SIGN_IN_AGAIN)
     if said.startswith("problem_"):
         return await page(env, request, status=400, problem=said)
-    return redirect(f"{ACCOUNT_PAGE}?done={said}")
+    return vouch(env, redirect(f"{ACCOUNT_PAGE}?done={said}"))
 
 
 async def factor(env: Environment, request: Request) -> Response:
@@ -191,7 +192,7 @@ async def change_password(env: Environment, request: Request) -> Response:
     env.audit.wake()
     if not cookie:
         return await page(env, request, status=400 if matches else 403, problem=problem)
-    return with_session(env, request, redirect(f"{ACCOUNT_PAGE}?done=password-changed"), cookie)
+    return with_session(env, request, vouch(env, redirect(f"{ACCOUNT_PAGE}?done=password-changed")), cookie)
 
 
 def _begin_password(

@@ -11,26 +11,34 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from foramen.identity.cookies import SESSION, read_cookie
+from foramen.identity.database import utc_now
 from foramen.identity.endpoints.current_session import current_session
 from foramen.identity.endpoints.par import begin_pushed
 from foramen.identity.environment import MOUNT, Environment
 from foramen.identity.oauth.authorization_flow import Progress, Step, proceed
 from foramen.identity.oauth.authorization_requests import find_request, save_request
+from foramen.identity.oauth.first_reading import read_opening
 from foramen.identity.pages import SECURITY_HEADERS, error_page
 from foramen.identity.parameters import client_address, form_parameters, query_parameters
+from foramen.identity.people.second_factor import second_factor_roles
 
 
 async def authorize(env: Environment, request: Request) -> Response:
     """Start an authorization."""
     parameters = await form_parameters(request) if request.method == "POST" else query_parameters(request)
-    address = client_address(request)
+    address, cookie = client_address(request), read_cookie(env, request, SESSION)
 
     def work(connection: Connection) -> Progress:
+        now, idle_s, client_id = utc_now(), env.settings.session_idle_s, parameters.get("client_id", "")
+        opening = read_opening(connection, client_id, cookie, now, idle_s, second_factor_roles(env.settings))
+        env.server(connection).know_client(client_id, opening.client)
         begun = begin_pushed(env, connection, parameters, address)
         if isinstance(begun, Progress):
             return begun
         request_id, pending = begun
-        session = current_session(env, connection, request)
+        opening.note_seen(connection, now, idle_s)
+        session = opening.session
         progress = proceed(env, connection, request_id, pending, session, address)
         if progress.step not in (Step.REDIRECT, Step.ERROR):  # A page comes first: the request waits for its form.
             save_request(connection, pending)
@@ -53,7 +61,7 @@ def advance(
     pending = find_request(connection, request_id)
     if pending is None:
         return Progress(Step.ERROR)
-    session = current_session(env, connection, request)
+    session = current_session(env, connection, request, lock=True)
     return proceed(env, connection, request_id, pending, session, client_address(request), denied=denied)
 
 

@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from foramen.identity.cookies import clear_cookie, read_cookie, set_cookie
 from foramen.identity.database import utc_now
+from foramen.identity.done_notice import done_here, vouch
 from foramen.identity.endpoints.authorize import redirect
 from foramen.identity.endpoints.current_session import current_session, form_is_ours
 from foramen.identity.endpoints.record_reading import fhir_of, named_patient, patient_line
@@ -127,7 +128,7 @@ async def break_glass_page(env: Environment, request: Request) -> Response:
         named = await named_patient(env, state.session.account, state.case.patient, session_digest=digest)
         return _page(env, request, state, _Filled(), named=named)
     patients = [] if patient else await _patients(env, state.session, "")
-    response = _page(env, request, state, _Filled(patient=patient, patients=patients), done=given.get("done", ""))
+    response = _page(env, request, state, _Filled(patient=patient, patients=patients), done=done_here(env, request))
     if patient:
         set_cookie(env, response, _COOKIE, patient, _COOKIE_AGE_S)
     return response
@@ -204,7 +205,7 @@ async def end_break_glass(env: Environment, request: Request) -> Response:
             return redirect(_SIGN_IN)
         return _page(env, request, state, _Filled(), status=404, problem="gone")
     env.audit.wake()
-    return redirect(f"{PAGE}?done=ended" if signed_in else _SIGN_IN)
+    return vouch(env, redirect(f"{PAGE}?done=ended" if signed_in else _SIGN_IN))
 
 
 async def _patients(env: Environment, session: Session, name: str) -> list[dict[str, Any]] | None:

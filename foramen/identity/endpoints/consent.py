@@ -85,7 +85,7 @@ async def consent(env: Environment, request: Request) -> Response:
     def work(connection: Connection) -> Progress:
         progress = advance(env, connection, request, request_id)
         pending = find_request(connection, request_id)
-        session = current_session(env, connection, request)
+        session = current_session(env, connection, request, lock=True)
         if progress.step is not Step.CONSENT or pending is None or session is None:
             return progress
         agreed = chosen(progress.scope, form, read_only=decision == "read-only")

@@ -16,8 +16,10 @@ from foramen.identity.people.second_factor import second_factor_roles
 from foramen.identity.people.sessions import Session, live_session
 
 
-def current_session(env: Environment, connection: Connection, request: Request) -> Session | None:
-    """Return the live session of a request, if any."""
+def current_session(
+    env: Environment, connection: Connection, request: Request, *, lock: bool = False
+) -> Session | None:
+    """Return the live session of a request, if any; `lock` as for `live_session`."""
     cookie = read_cookie(env, request, SESSION)
     if cookie is None:
         return None
@@ -27,6 +29,7 @@ def current_session(env: Environment, connection: Connection, request: Request) 
         utc_now(),
         env.settings.session_idle_s,
         two_factor_roles=second_factor_roles(env.settings),
+        lock=lock,
     )
 
 

@@ -98,7 +98,7 @@ async def smart_configuration(env: Environment, request: Request) -> Response:
 async def openid_configuration(env: Environment, request: Request) -> Response:
     """Describe the server to OpenID Connect clients."""
     base = f"{env.settings.origin}{MOUNT}"
-    claims = ["sub", "iss", "aud", "exp", "iat", "at_hash", "auth_time", "acr", "amr", "nonce"]
+    claims = ["sub", "iss", "aud", "exp", "iat", "at_hash", "auth_time", "acr", "amr", "nonce", "sid"]
     content = {
         **_shared(env),
         **{endpoint.metadata: f"{base}{endpoint.path}" for endpoint in ENDPOINTS if endpoint.metadata in _OPENID_ONLY},
@@ -108,6 +108,8 @@ async def openid_configuration(env: Environment, request: Request) -> Response:
         "claims_supported": [*claims, "fhirUser", "preferred_username"],
         "prompt_values_supported": ["none", "login", "consent"],
         "ui_locales_supported": ["zh-CN", "en"],
+        "backchannel_logout_supported": True,
+        "backchannel_logout_session_supported": True,
         "claims_parameter_supported": False,
         "request_parameter_supported": False,
         "request_uri_parameter_supported": False,

@@ -49,7 +49,10 @@ async def encounter(env: Environment, request: Request) -> Response:
         return error_page(env, request, 503, "patients_unavailable")
 
     def work(connection: Connection) -> Progress:
-        pending, now_signed_in = find_request(connection, request_id), current_session(env, connection, request)
+        pending, now_signed_in = (
+            find_request(connection, request_id),
+            current_session(env, connection, request, lock=True),
+        )
         if pending is None or now_signed_in is None or now_signed_in.session_digest != session.session_digest:
             return Progress(Step.ERROR)
         settle_encounter(connection, pending, chosen)

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from foramen.identity.audit_outbox import record
 from foramen.identity.cookies import csrf_binding
 from foramen.identity.database import utc_now
+from foramen.identity.done_notice import vouch
 from foramen.identity.endpoints.authorize import redirect
 from foramen.identity.endpoints.current_session import current_session, form_is_ours
 from foramen.identity.endpoints.second_factor import WHAT
@@ -134,7 +135,7 @@ def after_enrolment(env: Environment, request: Request, to: Destination, done: E
         response: Response = render(env, request, "recovery_codes.html", codes=done.codes, location=location)
     else:
         response = redirect(location)
-    return with_session(env, request, response, done.cookie)
+    return with_session(env, request, vouch(env, response, location), done.cookie)
 
 
 async def enrol_page(env: Environment, request: Request) -> Response:

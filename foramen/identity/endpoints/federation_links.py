@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from foramen.identity.cookies import read_cookie
 from foramen.identity.database import utc_now
+from foramen.identity.done_notice import done_here, vouch
 from foramen.identity.endpoints.authorize import redirect
 from foramen.identity.endpoints.current_session import current_session, form_is_ours
 from foramen.identity.endpoints.enrol import SIGN_IN_AGAIN, is_recent
@@ -62,7 +63,7 @@ async def links_page(env: Environment, request: Request) -> Response:
     values = await env.database.run(work)
     if values is None:
         return redirect(SIGN_IN_AGAIN)
-    done, problem = query.get("done", ""), query.get("problem", "")
+    done, problem = done_here(env, request), query.get("problem", "")
     return render(
         env,
         request,
@@ -149,7 +150,7 @@ async def finish_link(
     env.audit.wake()
     if linked is None:
         return redirect(SIGN_IN_AGAIN)
-    return redirect(f"{PAGE}?{urlencode({'done': 'linked'} if linked else {'problem': 'taken'})}")
+    return vouch(env, redirect(f"{PAGE}?{urlencode({'done': 'linked'} if linked else {'problem': 'taken'})}"))
 
 
 async def unlink(env: Environment, request: Request) -> Response:
@@ -166,4 +167,4 @@ async def unlink(env: Environment, request: Request) -> Response:
 
     ended = await env.database.run(work)
     env.audit.wake()
-    return redirect(f"{PAGE}?done=unlinked" if ended else SIGN_IN_AGAIN)
+    return vouch(env, redirect(f"{PAGE}?done=unlinked" if ended else SIGN_IN_AGAIN))

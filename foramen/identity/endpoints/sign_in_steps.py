@@ -43,6 +43,7 @@ _PLACES = {
     "break-glass": f"{MOUNT}/break-glass",
     "launcher": "/apps/launcher/",
     "admin": "/apps/admin/",
+    "images": "/apps/images/",
 }
 
 

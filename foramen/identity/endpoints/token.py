@@ -23,7 +23,15 @@ _KEYS_AGE_S = 300
 
 async def token(env: Environment, request: Request) -> Response:
     """Exchange a code, a refresh token or a client's own credentials for tokens."""
-    return await answer(env, request, lambda server, form: server.create_token_response(form))
+    return await answer(env, request, _issue)
+
+
+def _issue(server: SmartAuthorizationServer, form: FormRequest) -> Answer:
+    data = form.payload.data
+    if data.get("grant_type") == "authorization_code" and data.get("code") and data.get("client_id"):
+        server.code_reading(data["code"], data["client_id"])  # reads the client, too, which is asked for next
+    answered: Answer = server.create_token_response(form)
+    return answered
 
 
 async def revoke(env: Environment, request: Request) -> Response:

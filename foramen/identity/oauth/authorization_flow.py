@@ -149,7 +149,10 @@ def proceed(
     *,
     denied: bool = False,
 ) -> Progress:
-    """Do the next step of a request; the last one issues the code."""
+    """Do the next step of a request; the last one issues the code.
+
+    `session` was read with a lock: neither it nor its account's rights end before the code is there to be revoked.
+    """
     client = env.server(connection).approved_client(pending.client_id)
     if client is None:
         return Progress(Step.ERROR, detail="invalid_client")
@@ -205,7 +208,7 @@ def _launch_and_scope(
         launch = find_launch(connection, token, client.client_id)
         if launch is None or launch.account != session.account.name:
             raise InvalidRequestError("The launch is unknown, used, expired or meant for another user")
-    rights = rights_of(connection, session.account)
+    rights = rights_of(connection, session.account, held=True)
     administrator = rights.maintains_record and session.has_second_factor
     scope = grant(
         pending.parameters["scope"], client.scope, rights.scopes, ("patient", "user"), administrator=administrator

@@ -16,8 +16,10 @@ from authlib.oauth2.rfc9207 import IssuerParameter
 from sqlalchemy import Connection
 
 from foramen.identity.bounded_audit import record_refusal
+from foramen.identity.database import utc_now
 from foramen.identity.oauth.client_assertion import ClientAssertion
 from foramen.identity.oauth.clients import APPROVED, PENDING, Client, find_registration
+from foramen.identity.oauth.first_reading import CodeReading, read_code
 from foramen.identity.oauth.grants import (
     AuthorizationCodeGrant,
     ClientCredentialsGrant,
@@ -29,6 +31,7 @@ from foramen.identity.oauth.remote_keys import RemoteKeys
 from foramen.identity.oauth.revocation import RevocationEndpoint
 from foramen.identity.oauth.signing import TokenSigner
 from foramen.identity.people.accounts import Account
+from foramen.identity.people.second_factor import second_factor_roles
 from foramen.identity.people.sessions import Session
 from foramen.identity.security_event import REFUSED, SecurityEvent
 from foramen.kernel.settings import Settings
@@ -120,6 +123,7 @@ class SmartAuthorizationServer(AuthorizationServer):  # type: ignore[misc]
         super().__init__()
         self.connection, self.settings, self.signer = connection, settings, signer
         self._clients: dict[str, Client | None] = {}
+        self._codes: dict[str, CodeReading] = {}
         self.register_client_auth_method(
             ClientAssertion.CLIENT_AUTH_METHOD, ClientAssertion(connection, settings.origin, remote_keys)
         )
@@ -151,6 +155,20 @@ class SmartAuthorizationServer(AuthorizationServer):  # type: ignore[misc]
         if client_id not in self._clients:
             self._clients[client_id] = find_registration(self.connection, client_id)
         return self._clients[client_id]
+
+    def know_client(self, client_id: str, client: Client | None) -> None:
+        """Take note of a client that was read in this transaction already, or of that there is none."""
+        self._clients[client_id] = client
+
+    def code_reading(self, code: str, client_id: str) -> CodeReading:
+        """Return a code with who stands behind it, held; read once a transaction, with the client."""
+        known = self._codes.get(code)
+        if known is None:
+            roles = second_factor_roles(self.settings)
+            known = read_code(self.connection, code, client_id, utc_now(), self.settings.session_idle_s, roles)
+            self._codes[code] = known
+            self._clients.setdefault(client_id, known.client)
+        return known
 
     def save_token(self, token: dict[str, Any], request: FormRequest) -> None:
         """Nothing to do: the grants store what they issue."""

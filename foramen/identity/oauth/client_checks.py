@@ -13,6 +13,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, KeySet, RSAKey
 
 from foramen.identity.oauth.scopes import unknown_scopes
+from foramen.kernel.access_context import GATEWAY
 from foramen.kernel.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def check_client(client: Client) -> None:
     """
     if not _CLIENT_ID.fullmatch(client.client_id):
         raise InvalidRequestError("A client id has 1 to 128 letters, digits or ._:-")
-    unknown = unknown_scopes(client.scope)
+    unknown = [text for text in unknown_scopes(client.scope) if not (client.first_party and text == GATEWAY)]
     if unknown:
         raise InvalidRequestError(f"Not a SMART scope: {unknown[0]}")
     if client.auth_method == PUBLIC and not client.redirect_uris:

@@ -24,6 +24,7 @@ from foramen.identity.oauth.clients import Client
 from foramen.kernel.access_context import ADMINISTRATOR, parse_scopes
 from foramen.kernel.errors import InvalidRequestError
 
+LOGOUT_URI, LOGOUT_SESSION = "backchannel_logout_uri", "backchannel_logout_session_required"
 _TEXTS = {
     "client_name": 100,
     "scope": 2000,
@@ -32,11 +33,14 @@ _TEXTS = {
     "software_version": 50,
     "id_token_signed_response_alg": 10,
 }
-_URIS = ("client_uri", "logo_uri", "tos_uri", "policy_uri", "jwks_uri", "launch_url")
+_URIS = ("client_uri", "logo_uri", "tos_uri", "policy_uri", "jwks_uri", "launch_url", LOGOUT_URI)
 _LISTS = {"redirect_uris": 10, "grant_types": 3, "response_types": 3, "contacts": 5}
 _LONGEST_URI = 500
 ID_TOKEN_ALG = "id_token_signed_response_alg"  # noqa: S105  the name of a field
-_KEPT = ("client_uri", "logo_uri", "tos_uri", "policy_uri", "contacts", "software_id", "software_version", ID_TOKEN_ALG)
+_KEPT = (
+    *("client_uri", "logo_uri", "tos_uri", "policy_uri", "contacts", "software_id", "software_version", ID_TOKEN_ALG),
+    *(LOGOUT_URI, LOGOUT_SESSION),
+)
 """Shown to the administrator who approves; never fetched and never shown to the people who sign in."""
 _ID_TOKEN_ALGORITHMS = ("RS256", "ES256")
 DEFAULT_SCOPE = "openid fhirUser"
@@ -46,7 +50,10 @@ REQUIRE_PUSHED = "require_pushed_authorization_requests"
 class SmartClientMetadata(ClientMetadataClaims):  # type: ignore[misc]
     """Authlib's metadata with our rules before its own."""
 
-    REGISTERED_CLAIMS = [*ClientMetadataClaims.REGISTERED_CLAIMS, REQUIRE_PUSHED, ID_TOKEN_ALG, "launch_url"]  # noqa: RUF012
+    REGISTERED_CLAIMS = [  # noqa: RUF012
+        *ClientMetadataClaims.REGISTERED_CLAIMS,
+        *(REQUIRE_PUSHED, ID_TOKEN_ALG, "launch_url", LOGOUT_URI, LOGOUT_SESSION),
+    ]
 
     def validate(self, now: Any = None, leeway: int = 0) -> None:
         """Check everything and fill in the defaults of RFC 7591 §2.
@@ -99,8 +106,9 @@ def _check_shape(metadata: Mapping[str, Any]) -> None:
             public_keys(metadata["jwks"])
         except InvalidRequestError as error:
             raise _faulty(error.message) from error
-    if not isinstance(metadata.get(REQUIRE_PUSHED, False), bool):
-        raise _faulty(f"{REQUIRE_PUSHED} is true or false")
+    for name in (REQUIRE_PUSHED, LOGOUT_SESSION):
+        if not isinstance(metadata.get(name, False), bool):
+            raise _faulty(f"{name} is true or false")
 
 
 def _check_text(name: str, value: Any, longest: int) -> None:
@@ -132,6 +140,8 @@ def _check_meaning(metadata: Mapping[str, Any]) -> None:
         raise InvalidRedirectURIError("authorization_code needs a redirect URI")
     if method != PRIVATE_KEY and ("jwks" in metadata or "jwks_uri" in metadata):
         raise _faulty("jwks and jwks_uri are for private_key_jwt")
+    if LOGOUT_URI in metadata and not uses_code:
+        raise _faulty(f"{LOGOUT_URI} comes with authorization_code only")
     _check_scope(metadata["scope"].split(), grant_types)
 
 

@@ -6,6 +6,7 @@ RFC 6749 §2; redirect URIs are compared exactly (RFC 9700 §2.1). What may be r
 from __future__ import annotations
 
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,6 +99,11 @@ class Client(ClientMixin):  # type: ignore[misc]
         """Algorithm of its id_tokens: as registered, else RS256 (OpenID Connect Core §15.1); ES256 for our own apps."""
         return str(self.metadata.get("id_token_signed_response_alg", "ES256" if self.first_party else "RS256"))
 
+    @property
+    def logout_uri(self) -> str | None:
+        """Where it wants to be told that a person signed out (OpenID Connect Back-Channel Logout 1.0 §2.2)."""
+        return self.metadata.get("backchannel_logout_uri")
+
     def keys(self) -> KeySet:
         """Return the public keys registered by value."""
         return KeySet.import_key_set(self.jwks or {"keys": []})  # type: ignore[arg-type]
@@ -107,17 +113,19 @@ _FIELDS = (
     *("client_id", "auth_method", "scope", "redirect_uris", "launch_url", "name_zh", "name_en"),
     *("first_party", "secret_hash", "jwks", "jwks_uri", "grant_types", "require_pushed", "metadata", "status"),
 )
-_COLUMNS = tuple(tables.client.c[name] for name in _FIELDS)
+CLIENT_COLUMNS = tuple(tables.client.c[name] for name in _FIELDS)
+"""A registration, in the order `client_from` takes it."""
 
 
-def _client(row: Any) -> Client:
+def client_from(row: Sequence[Any]) -> Client:
+    """Make a client of values of `CLIENT_COLUMNS`."""
     values = dict(zip(_FIELDS, row, strict=True))
     values["redirect_uris"] = tuple(values["redirect_uris"])
     values["grant_types"] = None if values["grant_types"] is None else tuple(values["grant_types"])
     return Client(**values)
 
 
-_BY_ID = select(*_COLUMNS).where(
+_BY_ID = select(*CLIENT_COLUMNS).where(
     tables.client.c.disabled.is_(False), tables.client.c.client_id == bindparam("wanted")
 )  # built once: making it again costs more than asking
 
@@ -125,13 +133,13 @@ _BY_ID = select(*_COLUMNS).where(
 def find_registration(connection: Connection, client_id: str) -> Client | None:
     """Return a client that is not disabled, whether or not it was approved."""
     row = connection.execute(_BY_ID, {"wanted": client_id}).one_or_none()
-    return _client(row) if row else None
+    return client_from(row) if row else None
 
 
 def any_registration(connection: Connection, client_id: str) -> Client | None:
     """Return a client, a disabled one too."""
-    row = connection.execute(select(*_COLUMNS).where(tables.client.c.client_id == client_id)).one_or_none()
-    return _client(row) if row else None
+    row = connection.execute(select(*CLIENT_COLUMNS).where(tables.client.c.client_id == client_id)).one_or_none()
+    return client_from(row) if row else None
 
 
 def find_client(connection: Connection, client_id: str) -> Client | None:
@@ -142,10 +150,10 @@ def find_client(connection: Connection, client_id: str) -> Client | None:
 
 def list_clients(connection: Connection, *, status: str | None = None) -> list[Client]:
     """Return all clients, or those in one state, by id; disabled ones too."""
-    statement = select(*_COLUMNS).order_by(tables.client.c.client_id)
+    statement = select(*CLIENT_COLUMNS).order_by(tables.client.c.client_id)
     if status is not None:
         statement = statement.where(tables.client.c.status == status)
-    return [_client(row) for row in connection.execute(statement)]
+    return [client_from(row) for row in connection.execute(statement)]
 
 
 def stored_values(client: Client) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from typing import Any
 from authlib.oauth2.rfc6749 import InvalidGrantError, InvalidRequestError, InvalidScopeError, grants
 from authlib.oauth2.rfc7636 import CodeChallenge
 
-from foramen.identity.audit_outbox import record
 from foramen.identity.database import utc_now
 from foramen.identity.oauth import token_families
+from foramen.identity.oauth.app_sessions import open_app
 from foramen.identity.oauth.clients import Client
 from foramen.identity.oauth.scopes import grant, narrowed, resource_scopes
 from foramen.identity.oauth.token_families import Family
@@ -52,12 +52,17 @@ class _Issuing:
     request: Any
     server: Any
 
-    def issue(self, family: Family, account: Account | None, what: str) -> dict[str, Any]:
-        """Sign the tokens of a family, remember them, and leave an audit event."""
+    def issue(
+        self, family: Family, account: Account | None, rights: Rights | None, what: str, *, refreshable: bool = False
+    ) -> dict[str, Any]:
+        """Sign the tokens of a family, remember them, and leave an audit event; code or refresh token are used up.
+
+        `rights`: the account's, read in this transaction with its row held.
+        """
         server, now = self.server, utc_now()
         context = family.launch_context
-        rights = rights_of(server.connection, account) if account else None
         if rights is not None and not rights.covers(family.scope):
+            token_families.mark_used(server.connection, family)
             raise InvalidGrantError("The rights of the account have changed")
         emergency = self._emergency(family, account, rights, now)
         lifetime_s = rights.lifetime_s(now, server.settings.access_token_s) if rights else None
@@ -77,9 +82,6 @@ class _Issuing:
             break_glass=break_glass.claim(emergency) if emergency else None,
             every_institution=rights is not None and rights.manages_institutions,
         )
-        token_families.record_access_token(server.connection, token.jti, family.family, token.expires_at)
-        if emergency is not None:
-            break_glass.note_token(server.connection, token.jti, emergency)
         response: dict[str, Any] = {
             "access_token": token.text,
             "token_type": "Bearer",
@@ -99,36 +101,52 @@ class _Issuing:
                 signed_in_at=family.signed_in_at,
                 authentication=authentication_claims(family.factors),
                 alg=self.request.client.id_token_algorithm,
+                sid=family.sid,
             )
-        record(
-            server.connection,
-            SecurityEvent(
-                what=what,
-                outcome=SUCCESS,
-                account=account.name if account else None,
-                client_id=family.client_id,
-                fhir_user=account.fhir_user if account else None,
-                patient=context.get("patient"),
-                address=self.request.address,
-                lenders=rights.lenders if rights else (),
-                break_glass=str(emergency.id) if emergency else None,
-            ),
+        event = SecurityEvent(
+            what=what,
+            outcome=SUCCESS,
+            account=account.name if account else None,
+            client_id=family.client_id,
+            fhir_user=account.fhir_user if account else None,
+            patient=context.get("patient"),
+            address=self.request.address,
+            lenders=rights.lenders if rights else (),
+            break_glass=str(emergency.id) if emergency else None,
+            institutions=(account.institution,) if account and account.institution else (),
         )
+        following = token_families.save_issued(
+            server.connection,
+            family,
+            jti=token.jti,
+            expires_at=token.expires_at,
+            event=event,
+            refreshable=refreshable,
+        )
+        if emergency is not None:
+            break_glass.note_token(server.connection, token.jti, emergency)
+        if following is not None:
+            response["refresh_token"] = following
         return response
 
-    def session_lives(self, family: Family) -> bool:
-        """Whether the session of a family goes on: online access ends with it; offline access has none."""
+    def person_of(self, family: Family) -> Account | None:
+        """Return the person of a family, their account held, while they may act and their session goes on.
+
+        Online access ends with the session; offline access has none.
+        """
+        connection, settings = self.server.connection, self.server.settings
         if family.session_digest is None:
-            return True
-        alive = live_session(
-            self.server.connection,
+            return find_account(connection, family.account or "", lock=True)
+        session = live_session(
+            connection,
             family.session_digest,
             utc_now(),
-            self.server.settings.session_idle_s,
+            settings.session_idle_s,
             seen=False,
-            two_factor_roles=second_factor_roles(self.server.settings),
+            two_factor_roles=second_factor_roles(settings),
+            lock=True,
         )
-        return alive is not None
+        return session.account if session is not None and session.account.name == family.account else None
 
     def _emergency(
         self, family: Family, account: Account | None, rights: Rights | None, now: datetime
@@ -159,7 +177,7 @@ class AuthorizationCodeGrant(_Issuing, grants.AuthorizationCodeGrant):  # type: 
 
     def save_authorization_code(self, code: str, request: Any) -> None:
         """Start the token family of this authorization and store its code."""
-        agreed, connection = request.authorization, self.server.connection
+        agreed = request.authorization
         online = "offline_access" not in agreed.scope.split()
         family = Family(
             client_id=request.client.client_id,
@@ -172,20 +190,28 @@ class AuthorizationCodeGrant(_Issuing, grants.AuthorizationCodeGrant):  # type: 
             factors=sorted(agreed.session.factors),
             redirect_uri=request.payload.redirect_uri,
             code_challenge=request.payload.data["code_challenge"],
+            sid=open_app(self.server.connection, agreed.session, request.client),
         )
         lifetime = timedelta(seconds=self.server.settings.access_token_s) + 2 * token_families.CODE_LIFETIME
-        token_families.save_family(connection, family, lifetime)
-        token_families.save_code(connection, code, family)
+        token_families.save_authorization(self.server.connection, family, lifetime, code)
 
     def query_authorization_code(self, code: str, client: Client) -> Family | None:
-        """Find a code that may still be exchanged by this client."""
-        return token_families.find_code(self.server.connection, code, client.client_id)
+        """Find a code that may still be exchanged by this client; a second use of one revokes what it gave."""
+        reading = self._reading = self.server.code_reading(code, client.client_id)
+        family: Family | None = reading.family
+        if family is None or family.client_id != client.client_id:
+            return None
+        if reading.used:
+            token_families.revoke_family(self.server.connection, family.family)
+            return None
+        return family if reading.expires_at is not None and reading.expires_at > utc_now() else None
 
     def authenticate_user(self, authorization_code: Family) -> Account | None:
         """Return the person behind the code, unless disabled or signed out meanwhile."""
-        if not self.session_lives(authorization_code):
+        if authorization_code.session_digest is not None and self._reading.session is None:
             return None
-        return find_account(self.server.connection, authorization_code.account or "")
+        account: Account | None = self._reading.account
+        return account
 
     def create_token_response(self) -> tuple[int, dict[str, Any], Any]:
         """Exchange the code."""
@@ -193,11 +219,10 @@ class AuthorizationCodeGrant(_Issuing, grants.AuthorizationCodeGrant):  # type: 
         account = self.authenticate_user(family)
         if account is None:
             raise InvalidGrantError("The account is not active")
-        token_families.mark_code_used(self.server.connection, family.token_digest)
-        response = self.issue(family, account, self.GRANT_TYPE)
-        refreshable = self.request.client.check_grant_type("refresh_token")
-        if refreshable and {"offline_access", "online_access"} & set(family.scope.split()):
-            response["refresh_token"] = token_families.new_refresh_token(self.server.connection, family.family)
+        offered = self.request.client.check_grant_type("refresh_token")
+        refreshable = offered and bool({"offline_access", "online_access"} & set(family.scope.split()))
+        rights = rights_of(self.server.connection, account, held=True)
+        response = self.issue(family, account, rights, self.GRANT_TYPE, refreshable=refreshable)
         return 200, response, self.TOKEN_RESPONSE_HEADER
 
 
@@ -209,7 +234,11 @@ class RefreshTokenGrant(_Issuing, grants.RefreshTokenGrant):  # type: ignore[mis
     def authenticate_refresh_token(self, refresh_token: str) -> Family | None:
         """Find a refresh token that may still be used."""
         found = token_families.find_refresh_token(self.server.connection, refresh_token, self.request.client.client_id)
-        return found if found is not None and self.session_lives(found) else None
+        return found if found is not None and self._found_person(found) else None
+
+    def _found_person(self, family: Family) -> bool:
+        self._person = self.person_of(family)
+        return self._person is not None or family.session_digest is None
 
     def _validate_request_client(self) -> Client:
         client = self._public_client_that_does_not_name_itself() or super()._validate_request_client()
@@ -233,14 +262,14 @@ class RefreshTokenGrant(_Issuing, grants.RefreshTokenGrant):  # type: ignore[mis
     def create_token_response(self) -> tuple[int, dict[str, Any], Any]:
         """Rotate: the old token stops, the answer holds the next one; rights follow the account's role of today."""
         family: Family = self.request.refresh_token
-        account = find_account(self.server.connection, family.account or "")
+        account = self._person
         if account is None:
             raise InvalidGrantError("The account is not active")
         needed = account.role in second_factor_roles(self.server.settings)
         if needed and not two_factors(family.factors or ()):
             raise InvalidGrantError("The account needs a second factor; sign in again")
         asked = self.request.payload.scope or family.scope
-        rights = rights_of(self.server.connection, account)
+        rights = rights_of(self.server.connection, account, held=True)
         administrator = rights.maintains_record and two_factors(family.factors or ())
         scope = grant(
             asked,
@@ -249,9 +278,7 @@ class RefreshTokenGrant(_Issuing, grants.RefreshTokenGrant):  # type: ignore[mis
             ("patient", "user"),
             administrator=administrator,
         )
-        token_families.mark_refresh_token_used(self.server.connection, family.token_digest)
-        response = self.issue(replace(family, scope=scope), account, self.GRANT_TYPE)
-        response["refresh_token"] = token_families.new_refresh_token(self.server.connection, family.family)
+        response = self.issue(replace(family, scope=scope), account, rights, self.GRANT_TYPE, refreshable=True)
         return 200, response, self.TOKEN_RESPONSE_HEADER
 
 
@@ -272,4 +299,4 @@ class ClientCredentialsGrant(_Issuing, grants.ClientCredentialsGrant):  # type: 
         family = Family(client_id=client.client_id, account=None, scope=scope)
         lifetime = timedelta(seconds=self.server.settings.access_token_s)
         token_families.save_family(self.server.connection, family, lifetime)
-        return 200, self.issue(family, None, self.GRANT_TYPE), self.TOKEN_RESPONSE_HEADER
+        return 200, self.issue(family, None, None, self.GRANT_TYPE), self.TOKEN_RESPONSE_HEADER

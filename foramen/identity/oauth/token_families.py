@@ -6,16 +6,18 @@ RFC 9700 §4.14 (rotation and reuse detection), RFC 6749 §4.1.2 (a code used tw
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from authlib.oauth2.rfc6749 import AuthorizationCodeMixin, TokenMixin
-from sqlalchemy import Connection, bindparam, or_, select, update
+from sqlalchemy import UUID, Connection, Text, bindparam, literal, or_, select, update
 
 from foramen.identity import tables
 from foramen.identity.database import utc_now
 from foramen.identity.opaque_tokens import digest, new_opaque_token
+from foramen.identity.security_event import SecurityEvent
 
 CODE_LIFETIME = timedelta(seconds=60)
 REFRESH_LIFETIME = timedelta(days=30)
@@ -37,6 +39,8 @@ class Family(AuthorizationCodeMixin, TokenMixin):  # type: ignore[misc]
     code_challenge: str = ""
     token_digest: str = ""
     factors: list[str] | None = None
+    sid: uuid.UUID | None = None
+    """Session of the app it was opened in, where the app is told of its end."""
 
     code_challenge_method = "S256"
 
@@ -64,9 +68,19 @@ _FIELDS = (
         "signed_in_at",
         "family",
         "factors",
+        "sid",
     ),
 )
-_COLUMNS = tuple(tables.token_family.c[name] for name in _FIELDS)
+FAMILY_COLUMNS = tuple(tables.token_family.c[name] for name in _FIELDS)
+CODE_COLUMNS = tuple(
+    tables.authorization_code.c[name] for name in ("redirect_uri", "code_challenge", "expires_at", "used_at")
+)
+
+
+def family_from(values: Sequence[Any], redirect_uri: str, code_challenge: str, token_digest: str) -> Family:
+    """Make a family, as the code found, of values of `FAMILY_COLUMNS`."""
+    named = dict(zip(_FIELDS, values, strict=True))
+    return Family(**named, redirect_uri=redirect_uri, code_challenge=code_challenge, token_digest=token_digest)
 
 
 def save_family(connection: Connection, family: Family, lifetime: timedelta) -> None:
@@ -75,69 +89,110 @@ def save_family(connection: Connection, family: Family, lifetime: timedelta) -> 
     connection.execute(_INSERT_FAMILY, {"expires_at": utc_now() + lifetime, **values})
 
 
-def save_code(connection: Connection, code: str, family: Family) -> None:
-    """Store an authorization code of 60 seconds."""
+def _started() -> Any:
+    family = tables.token_family.insert().values({name: bindparam(f"of_{name}") for name in (*_FIELDS, "expires_at")})
+    return tables.authorization_code.insert().add_cte(family.cte("started"))
+
+
+_START = _started()  # built once: making a statement again costs more than asking it
+
+
+def save_authorization(connection: Connection, family: Family, lifetime: timedelta, code: str) -> None:
+    """Store a new family, as `save_family`, and its authorization code of 60 seconds."""
+    now = utc_now()
     values = {
         "code_digest": digest(code),
         "family": family.family,
         "redirect_uri": family.redirect_uri,
         "code_challenge": family.code_challenge,
-        "expires_at": utc_now() + CODE_LIFETIME,
+        "expires_at": now + CODE_LIFETIME,
+        "of_expires_at": now + lifetime,
+        **{f"of_{name}": getattr(family, name) for name in _FIELDS},
     }
-    connection.execute(_INSERT_CODE, values)
+    connection.execute(_START, values)
 
 
-_CODE = (
-    select(
-        tables.authorization_code.c.redirect_uri,
-        tables.authorization_code.c.code_challenge,
-        tables.authorization_code.c.expires_at,
-        tables.authorization_code.c.used_at,
-        *_COLUMNS,
-    )
-    .join(tables.token_family, tables.token_family.c.family == tables.authorization_code.c.family)
-    .where(tables.authorization_code.c.code_digest == bindparam("code"), tables.token_family.c.revoked_at.is_(None))
-    .with_for_update(of=tables.authorization_code)
-)
 _CODE_USED = (
     update(tables.authorization_code)
-    .where(tables.authorization_code.c.code_digest == bindparam("code"))
+    .where(tables.authorization_code.c.code_digest == bindparam("used_code"))
     .values(used_at=bindparam("moment"))
 )
-_INSERT_FAMILY, _INSERT_CODE = tables.token_family.insert(), tables.authorization_code.insert()
-_INSERT_ACCESS_TOKEN, _INSERT_REFRESH_TOKEN = tables.access_token.insert(), tables.refresh_token.insert()
-_PROLONG_FAMILY = (
-    update(tables.token_family)
-    .where(tables.token_family.c.family == bindparam("of_family"))
-    .values(expires_at=bindparam("until"))
+_ROTATED = (
+    update(tables.refresh_token)
+    .where(tables.refresh_token.c.token_digest == bindparam("rotated"))
+    .values(used_at=bindparam("moment"))
 )
+_INSERT_FAMILY = tables.token_family.insert()
 
 
-def find_code(connection: Connection, code: str, client_id: str) -> Family | None:
-    """Return what a code stands for; a second use revokes the family. Waits for a concurrent use of the same code."""
-    row = connection.execute(_CODE, {"code": digest(code)}).one_or_none()
-    if row is None or row.client_id != client_id:
-        return None
-    if row.used_at is not None:
-        revoke_family(connection, row.family)
-        return None
-    if row.expires_at <= utc_now():
-        return None
-    values = {name: getattr(row, name) for name in _FIELDS}
-    return Family(**values, redirect_uri=row.redirect_uri, code_challenge=row.code_challenge, token_digest=digest(code))
+def mark_used(connection: Connection, token: Family) -> None:
+    """Note that a code or a refresh token was used, though nothing came of it."""
+    connection.execute(_CODE_USED, {"used_code": token.token_digest, "moment": utc_now()})
+    connection.execute(_ROTATED, {"rotated": token.token_digest, "moment": utc_now()})
 
 
-def mark_code_used(connection: Connection, code_digest: str) -> None:
-    """Note that a code was exchanged."""
-    connection.execute(_CODE_USED, {"code": code_digest, "moment": utc_now()})
+def _issued() -> Any:
+    following, family = bindparam("following", type_=Text), tables.token_family
+    refresh = tables.refresh_token.insert().from_select(
+        ["token_digest", "family", "expires_at"],
+        select(following, bindparam("of_family", type_=UUID), bindparam("until", type_=_TIME)).where(
+            following.is_not(None)
+        ),
+    )
+    prolonged = (
+        update(family)
+        .where(family.c.family == bindparam("of_family"), following.is_not(None))
+        .values(expires_at=bindparam("until"))
+    )
+    audit = tables.audit_outbox.insert().values(
+        event=bindparam("said"), attempts=literal(0), next_attempt_at=bindparam("moment")
+    )
+    at_once = (
+        *(_CODE_USED.cte("used"), _ROTATED.cte("old")),
+        *(prolonged.cte("prolonged"), refresh.cte("next"), audit.cte("told")),
+    )
+    token = tables.access_token.insert().values(
+        jti=bindparam("issued"), family=bindparam("of_family"), expires_at=bindparam("token_until")
+    )
+    return token.add_cte(*at_once)
 
 
-def new_refresh_token(connection: Connection, family: uuid.UUID) -> str:
-    """Store and return the next refresh token of a family; the family lives at least as long."""
-    token, expires = new_opaque_token(), utc_now() + REFRESH_LIFETIME
-    values = {"token_digest": digest(token), "family": family, "expires_at": expires}
-    connection.execute(_INSERT_REFRESH_TOKEN, values)
-    connection.execute(_PROLONG_FAMILY, {"of_family": family, "until": expires})
+_TIME = tables.access_token.c.expires_at.type
+_ISSUED = _issued()
+
+
+def save_issued(
+    connection: Connection,
+    family: Family,
+    *,
+    jti: str,
+    expires_at: datetime,
+    event: SecurityEvent,
+    refreshable: bool,
+) -> str | None:
+    """Keep all that one answer of the token endpoint leaves, by one statement; returns the next refresh token.
+
+    That is: the code or refresh token of `family` is used up, the access token can be revoked and introspected, the
+    family lives as long as its refresh token, and the audit knows.
+
+    Parameters
+    ----------
+    jti, expires_at : of the access token
+    refreshable : whether a refresh token is given
+    """
+    now, token = utc_now(), new_opaque_token() if refreshable else None
+    values = {
+        "used_code": family.token_digest,
+        "rotated": family.token_digest,
+        "moment": now,
+        "following": digest(token) if token else None,
+        "of_family": family.family,
+        "until": now + REFRESH_LIFETIME,
+        "issued": jti,
+        "token_until": expires_at,
+        "said": event.resource(now),
+    }
+    connection.execute(_ISSUED, values)
     return token
 
 
@@ -168,20 +223,6 @@ def client_of_refresh_token(connection: Connection, token: str) -> str | None:
         .join(tables.refresh_token, columns.family == tables.token_family.c.family)
         .where(columns.token_digest == digest(token))
     ).scalar_one_or_none()
-
-
-def mark_refresh_token_used(connection: Connection, token_digest: str) -> None:
-    """Note that a refresh token was rotated away."""
-    connection.execute(
-        update(tables.refresh_token)
-        .where(tables.refresh_token.c.token_digest == token_digest)
-        .values(used_at=utc_now())
-    )
-
-
-def record_access_token(connection: Connection, jti: str, family: uuid.UUID, expires_at: datetime) -> None:
-    """Remember an issued access token, so that it can be revoked and introspected."""
-    connection.execute(_INSERT_ACCESS_TOKEN, {"jti": jti, "family": family, "expires_at": expires_at})
 
 
 def family_of_access_token(connection: Connection, jti: str) -> Family | None:
@@ -247,7 +288,9 @@ def revoked_since(connection: Connection, moment: datetime) -> set[str]:
 
 def _live_family(connection: Connection, family: uuid.UUID) -> Family | None:
     row = connection.execute(
-        select(*_COLUMNS).where(tables.token_family.c.family == family, tables.token_family.c.revoked_at.is_(None))
+        select(*FAMILY_COLUMNS).where(
+            tables.token_family.c.family == family, tables.token_family.c.revoked_at.is_(None)
+        )
     ).one_or_none()
     return Family(**row._mapping) if row else None
 

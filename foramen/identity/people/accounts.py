@@ -9,12 +9,13 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from foramen.identity import tables
 from foramen.identity.audit_outbox import record
 from foramen.identity.database import transaction, utc_now
+from foramen.identity.oauth.logout_notices import tell_apps
 from foramen.identity.people.known_devices import count_here, forget_failures, lock_here
 from foramen.identity.people.lockout import MAX_FAILED_ATTEMPTS, Lock, after_attempt
 from foramen.identity.people.password_policy import check_password
@@ -49,7 +50,7 @@ class Account:
         return f"Patient/{self.patient}" if self.patient else None
 
 
-_COLUMNS = (
+ACCOUNT_COLUMNS = (
     tables.account.c.name,
     tables.account.c.role,
     tables.account.c.practitioner,
@@ -59,17 +60,24 @@ _COLUMNS = (
 )
 
 
-def find_account(connection: Connection, name: str) -> Account | None:
-    """Return an account that may act, or None; a disabled one is None too."""
-    row = connection.execute(
-        select(*_COLUMNS).where(tables.account.c.name == name, tables.account.c.disabled.is_(False))
-    ).one_or_none()
+_ACTIVE = select(*ACCOUNT_COLUMNS).where(
+    tables.account.c.name == bindparam("wanted"), tables.account.c.disabled.is_(False)
+)
+_ACTIVE_LOCKED = _ACTIVE.with_for_update(read=True, key_share=True)
+
+
+def find_account(connection: Connection, name: str, *, lock: bool = False) -> Account | None:
+    """Return an account that may act, or None; a disabled one is None too.
+
+    With `lock` changes of its rights wait until this transaction has ended.
+    """
+    row = connection.execute(_ACTIVE_LOCKED if lock else _ACTIVE, {"wanted": name}).one_or_none()
     return Account(*row) if row else None
 
 
 def any_account(connection: Connection, name: str) -> Account | None:
     """Return an account, also one that is disabled."""
-    row = connection.execute(select(*_COLUMNS).where(tables.account.c.name == name)).one_or_none()
+    row = connection.execute(select(*ACCOUNT_COLUMNS).where(tables.account.c.name == name)).one_or_none()
     return Account(*row) if row else None
 
 
@@ -89,7 +97,7 @@ def require_account(connection: Connection, name: str) -> Account:
 
 def list_accounts(connection: Connection) -> list[Account]:
     """Return all accounts, by name."""
-    return [Account(*row) for row in connection.execute(select(*_COLUMNS).order_by(tables.account.c.name))]
+    return [Account(*row) for row in connection.execute(select(*ACCOUNT_COLUMNS).order_by(tables.account.c.name))]
 
 
 def logical_id(reference: str | None, kind: str) -> str | None:
@@ -139,7 +147,9 @@ def save_account(
     if password_hash is None:  # else it was made before, of a password nobody knows
         check_password(password, about=(name, institution))
     now, person = utc_now(), (logical_id(practitioner, "Practitioner"), logical_id(patient, "Patient"))
-    former = connection.execute(select(*_COLUMNS).where(tables.account.c.name == name).with_for_update()).one_or_none()
+    former = connection.execute(
+        select(*ACCOUNT_COLUMNS).where(tables.account.c.name == name).with_for_update()
+    ).one_or_none()
     passes_on = former is not None and (
         new_holder or former.disabled or (former.practitioner, former.patient) != person
     )
@@ -214,8 +224,9 @@ def disable_account(connection: Connection, name: str) -> None:
     NotFoundError
         There is no such account.
     """
-    from foramen.identity.rights.permissions import end_exceeding  # which asks for accounts itself
+    from foramen.identity.rights.permissions import end_exceeding, lock_account  # which ask for accounts themselves
 
+    lock_account(connection, name)  # before its sessions: everybody locks the two in this order
     _change(connection, name, disabled=True)
     end_access(connection, name)
     end_exceeding(connection, name)  # what the account lends ends, too
@@ -276,11 +287,13 @@ def end_access(connection: Connection, name: str, kept_session: str | None = Non
     So does a link for a new password: it was made for the account as it was.
     """
     now, family, session = utc_now(), tables.token_family.c, tables.session.c
+    ended = (session.account == name) & session.session_digest.is_distinct_from(kept_session)
+    connection.execute(select(session.account).where(ended).with_for_update())  # waits for what is being issued
+    opened = tables.app_session.c
+    tell_apps(connection, (opened.account == name) & opened.session_digest.is_distinct_from(kept_session), now)
     for table in (tables.partial_sign_in, tables.password_link):
         connection.execute(delete(table).where(table.c.account == name))
-    connection.execute(
-        delete(tables.session).where(session.account == name, session.session_digest.is_distinct_from(kept_session))
-    )
+    connection.execute(delete(tables.session).where(ended))
     others = (family.account == name) & family.revoked_at.is_(None)
     if kept_session is not None:
         others &= family.session_digest.is_distinct_from(kept_session)

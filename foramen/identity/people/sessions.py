@@ -5,16 +5,19 @@ OWASP Session Management Cheat Sheet.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container
+from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, delete, literal, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, literal, select, update
 
 from foramen.identity import tables
+from foramen.identity.database import utc_now
+from foramen.identity.oauth.logout_notices import tell_apps
 from foramen.identity.oauth.token_families import revoke_family
 from foramen.identity.opaque_tokens import digest, new_opaque_token
-from foramen.identity.people.accounts import Account, find_account
+from foramen.identity.people.accounts import ACCOUNT_COLUMNS, Account
 
 PASSWORD, TOTP, PASSKEY, RECOVERY_CODE = "password", "totp", "passkey", "recovery-code"
 ABSOLUTE_TIMEOUT_S = 12 * 3600
@@ -82,7 +85,8 @@ def start_session(
         )
     )
     if replaced_cookie:
-        for table in (tables.token_family, tables.break_glass):
+        _await_issuing(connection, digest(replaced_cookie))
+        for table in (tables.token_family, tables.break_glass, tables.app_session):
             connection.execute(
                 update(table)
                 .where(table.c.session_digest == digest(replaced_cookie), table.c.account == account)
@@ -99,6 +103,7 @@ def renew_session(connection: Connection, session_digest: str) -> str:
     person proved who they are does not change by it.
     """
     cookie, session = new_opaque_token(), tables.session
+    _await_issuing(connection, session_digest)
     kept = [column for column in session.c if column.name != "session_digest"]
     copied = select(literal(digest(cookie)), *kept).where(session.c.session_digest == session_digest)
     connection.execute(session.insert().from_select(["session_digest", *(column.name for column in kept)], copied))
@@ -110,6 +115,46 @@ def renew_session(connection: Connection, session_digest: str) -> str:
     return cookie
 
 
+def _await_issuing(connection: Connection, session_digest: str) -> None:
+    """Wait for what is being issued by a session, so that what is done next with all it opened misses nothing."""
+    mine = tables.session.c.session_digest == session_digest
+    connection.execute(select(tables.session.c.account).where(mine).with_for_update())
+
+
+_COLUMN = tables.session.c
+SESSION_COLUMNS = (
+    *(_COLUMN.session_digest, _COLUMN.signed_in_at, _COLUMN.factors, _COLUMN.authenticated_at, _COLUMN.last_seen_at),
+    *ACCOUNT_COLUMNS,
+)
+"""A session and its account, in the order `session_from` takes them."""
+
+
+def live_sessions() -> Select[Any]:
+    """Return the query of one live session and its account; parameters `session`, `now`, `idle_since`."""
+    return (
+        select(*SESSION_COLUMNS)
+        .join_from(tables.session, tables.account, tables.account.c.name == _COLUMN.account)
+        .where(
+            _COLUMN.session_digest == bindparam("session"),
+            _COLUMN.expires_at > bindparam("now"),
+            _COLUMN.last_seen_at > bindparam("idle_since"),
+            tables.account.c.disabled.is_(False),
+        )
+    )
+
+
+def locked(query: Select[Any]) -> Select[Any]:
+    """Return a query of session and account that holds both: neither ends before what is issued by it can be seen.
+
+    Always the account first, as everybody else does who locks both.
+    """
+    return query.with_for_update(read=True, key_share=True, of=(tables.account, tables.session))
+
+
+_LIVE = live_sessions()
+_LIVE_LOCKED = locked(_LIVE)
+
+
 def live_session(
     connection: Connection,
     session_digest: str,
@@ -118,34 +163,52 @@ def live_session(
     *,
     seen: bool = True,
     two_factor_roles: Container[str] = (),
+    lock: bool = False,
 ) -> Session | None:
     """Return a session that is neither idle nor over; `seen` notes that its person was here.
 
-    A session with one factor is none for who has a role of `two_factor_roles`, however it came about.
+    A session with one factor is none for who has a role of `two_factor_roles`, however it came about. With `lock` the
+    end of the session, and changes of its account's rights, wait until this transaction has ended.
     """
-    column = tables.session.c
-    row = connection.execute(
-        select(column.account, column.signed_in_at, column.last_seen_at, column.factors, column.authenticated_at).where(
-            column.session_digest == session_digest,
-            column.expires_at > now,
-            column.last_seen_at > now - timedelta(seconds=idle_s),
-        )
-    ).one_or_none()
-    account = find_account(connection, row.account) if row else None
-    if row is None or account is None:
+    asked = {"session": session_digest, "now": now, "idle_since": now - timedelta(seconds=idle_s)}
+    row = connection.execute(_LIVE_LOCKED if lock else _LIVE, asked).one_or_none()
+    if row is None:
         return None
-    factors = frozenset(row.factors)
-    if account.role in two_factor_roles and not two_factors(factors):
+    found = session_from(row, two_factor_roles)
+    if found is not None and seen:
+        note_seen(connection, session_digest, row.last_seen_at, now, idle_s)
+    return found
+
+
+def session_from(values: Sequence[Any], two_factor_roles: Container[str]) -> Session | None:
+    """Make a session of values of `SESSION_COLUMNS`; None where it would need a second factor."""
+    session_digest, signed_in_at, factors, authenticated_at, _, *person = values
+    account, proved = Account(*person), frozenset(factors)
+    if account.role in two_factor_roles and not two_factors(proved):
         return None
-    if seen and now - row.last_seen_at > timedelta(seconds=min(30, idle_s / 10)):  # spares a write at each request
+    return Session(session_digest, account, signed_in_at, proved, authenticated_at or signed_in_at)
+
+
+def note_seen(connection: Connection, session_digest: str, last: datetime, now: datetime, idle_s: int) -> None:
+    """Note that the person of a session was here, now and then only: that spares a write at each request."""
+    if now - last > timedelta(seconds=min(30, idle_s / 10)):
         connection.execute(
-            update(tables.session).where(column.session_digest == session_digest).values(last_seen_at=now)
+            update(tables.session).where(_COLUMN.session_digest == session_digest).values(last_seen_at=now)
         )
-    return Session(session_digest, account, row.signed_in_at, factors, row.authenticated_at or row.signed_in_at)
 
 
 def end_session(connection: Connection, session_digest: str) -> str | None:
-    """End a session and revoke the tokens that live with it (all but offline_access); returns whose it was."""
+    """End a session and revoke the tokens that live with it (all but offline_access); returns whose it was.
+
+    The session goes first: that waits for codes and tokens being issued by it, which are then there to be revoked.
+    """
+    _await_issuing(connection, session_digest)
+    tell_apps(connection, tables.app_session.c.session_digest == session_digest, utc_now())
+    owner = connection.execute(
+        delete(tables.session)
+        .where(tables.session.c.session_digest == session_digest)
+        .returning(tables.session.c.account)
+    ).scalar_one_or_none()
     families = connection.execute(
         select(tables.token_family.c.family).where(
             tables.token_family.c.session_digest == session_digest, tables.token_family.c.revoked_at.is_(None)
@@ -153,11 +216,7 @@ def end_session(connection: Connection, session_digest: str) -> str | None:
     ).scalars()
     for family in families.all():
         revoke_family(connection, family)
-    return connection.execute(
-        delete(tables.session)
-        .where(tables.session.c.session_digest == session_digest)
-        .returning(tables.session.c.account)
-    ).scalar_one_or_none()
+    return owner
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,12 @@ permissions := {
 		"scopes": ["user/Observation.cu", "user/Provenance.c"],
 		"identified": true,
 	},
+	"manage-images": {
+		"zh": "存入影像并维护标签",
+		"en": "store images and keep their labels",
+		"scopes": ["user/ImagingStudy.cu"],
+		"identified": true,
+	},
 	"delegate": {
 		"zh": "将本人权限限时借给助手",
 		"en": "lend own permissions to an assistant, for a limited time",
@@ -107,6 +113,12 @@ permissions := {
 		"en": "read the audit trail",
 		"scopes": ["user/AuditEvent.rs"],
 		"identified": false,
+	},
+	"reidentify": {
+		"zh": "由假名查回患者身份（留审计记录）",
+		"en": "tell who stands behind a pseudonym (audited)",
+		"scopes": [],
+		"identified": true,
 	},
 	"review-break-glass": {
 		"zh": "复核紧急访问",
@@ -195,7 +207,7 @@ roles := {
 # Which permissions an account of the role may be granted one by one or be lent, beside what the role has. Everything
 # else is out of reach, whoever grants it: no grant gives identified data to a researcher, engineer or administrator.
 grantable := {
-	"physician": {"annotate", "train", "read-pseudonymised", "break-glass", "try-launches"},
+	"physician": {"annotate", "manage-images", "train", "read-pseudonymised", "reidentify", "break-glass", "try-launches"},
 	"researcher": {"train", "read-definitions"},
 	"engineer": {"train", "read-pseudonymised", "read-directory"},
 	"system-administrator": {"operate-devices"},
@@ -206,6 +218,7 @@ grantable := {
 		"record-questionnaires",
 		"request-analysis",
 		"annotate",
+		"manage-images",
 		"read-directory",
 		"read-definitions",
 	},

@@ -6,21 +6,22 @@ The policy decides (`policies/permissions.rego`); this is the edge that asks it 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, or_, select, update
+from sqlalchemy import Connection, DateTime, and_, bindparam, literal_column, or_, select, update
 
 from foramen.identity import tables
 from foramen.identity.audit_outbox import record
 from foramen.identity.database import utc_now
-from foramen.identity.oauth.scopes import narrowed, resource_scopes
+from foramen.identity.oauth.scopes import Permitted, covers, resource_scopes
 from foramen.identity.oauth.token_families import revoke_family
 from foramen.identity.people.accounts import Account, find_account
 from foramen.identity.policy import evaluate, table
 from foramen.identity.rights.roles import permitted_scopes
 from foramen.identity.security_event import SUCCESS, SecurityEvent
-from foramen.kernel.access_context import ADMINISTRATOR, Scope
+from foramen.kernel.access_context import ADMINISTRATOR
 from foramen.kernel.errors import InvalidRequestError, NotFoundError
 
 GRANT, WITHDRAW = "grant", "withdraw"
@@ -38,7 +39,7 @@ class Rights:
     """
 
     permissions: frozenset[str]
-    scopes: tuple[Scope, ...]
+    scopes: Permitted
     until: datetime | None = None
     lenders: tuple[str, ...] = ()
     reachable: frozenset[str] = frozenset()
@@ -62,8 +63,11 @@ class Rights:
         """Whether all that a granted scope string allows lies within these rights."""
         if ADMINISTRATOR in scope.split() and not self.maintains_record:
             return False
-        asked = " ".join(str(item) for item in resource_scopes(scope))
-        return narrowed(asked, " ".join(str(item) for item in self.scopes)) is not None
+        return covers(self.scopes.text, _resources(scope))
+
+
+def _resources(scope: str) -> str:
+    return " ".join(str(item) for item in resource_scopes(scope))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,38 +95,65 @@ class Loan:
 
 _CHANGE = tables.permission_change.c
 _CHANGE_COLUMNS = tuple(_CHANGE[name] for name in PermissionChange.__dataclass_fields__)
+_LENT = tables.delegation.c
+_HOLD = (
+    select(tables.account.c.name)
+    .where(tables.account.c.name == bindparam("wanted"))
+    .with_for_update(read=True, key_share=True)
+)
+_NOW = bindparam("now", type_=DateTime(timezone=True))
+_RIGHTS = (
+    select(_CHANGE.permission, _CHANGE.effect, _CHANGE.until, literal_column("NULL::text").label("lender"))
+    .where(
+        _CHANGE.account == bindparam("wanted"),
+        _CHANGE.ended_at.is_(None),
+        or_(_CHANGE.until.is_(None), _CHANGE.until > _NOW),
+    )
+    .union_all(
+        select(_LENT.permission, literal_column("NULL::text"), _LENT.until, _LENT.lender).where(
+            _LENT.borrower == bindparam("wanted"), _LENT.ended_at.is_(None), _LENT.until > _NOW
+        )
+    )
+)
+"""Single permissions and loans to an account, by one statement; a loan has a lender."""
 
 
-def rights_of(connection: Connection, account: Account) -> Rights:
+def rights_of(connection: Connection, account: Account, *, held: bool = False) -> Rights:
     """Return what an account may do now; changes of its rights wait until this transaction has ended.
 
     A loan counts while it could be made: the lender is active and has the permission without borrowing it, the borrower
     can have it, and both are of one institution.
+
+    Parameters
+    ----------
+    held : the caller read the account in this transaction with a lock on its row, which is what changes wait for
     """
-    name = tables.account.c.name
-    connection.execute(select(name).where(name == account.name).with_for_update(read=True, key_share=True))
-    loans = [loan for loan in loans_to(connection, account.name) if _still_lends(connection, loan, account)]
-    return _rights(connection, account, loans)
+    if not held:
+        connection.execute(_HOLD, {"wanted": account.name})
+    rows = connection.execute(_RIGHTS, {"wanted": account.name, "now": utc_now()}).all()
+    offered = [Loan(row.lender, row.permission, row.until) for row in rows if row.lender is not None]
+    loans = [loan for loan in offered if _still_lends(connection, loan, account)]
+    return _rights(account, [(row.permission, row.effect, row.until) for row in rows if row.lender is None], loans)
 
 
 def own_rights(connection: Connection, account: Account) -> Rights:
     """Return what an account may do without what is lent to it."""
-    return _rights(connection, account, [])
+    changes = current_changes(connection, account.name)
+    return _rights(account, [(change.permission, change.effect, change.until) for change in changes], [])
 
 
-def _rights(connection: Connection, account: Account, loans: list[Loan]) -> Rights:
-    current = current_changes(connection, account.name)
+def _rights(account: Account, current: Sequence[tuple[str, str, datetime | None]], loans: list[Loan]) -> Rights:
     question = {
         "role": account.role,
-        "granted": sorted(change.permission for change in current if change.effect == GRANT),
+        "granted": sorted(permission for permission, effect, _ in current if effect == GRANT),
         "lent": sorted({loan.permission for loan in loans}),
-        "withdrawn": sorted(change.permission for change in current if change.effect == WITHDRAW),
+        "withdrawn": sorted(permission for permission, effect, _ in current if effect == WITHDRAW),
     }
     answer = evaluate("permissions.rights", question)
     permissions = frozenset(answer["permissions"])
     own = frozenset(evaluate("permissions.rights", {**question, "lent": []})["permissions"]) if loans else permissions
     used = [loan for loan in loans if loan.permission in permissions - own]
-    ends = [change.until for change in current if change.until and change.effect == GRANT]
+    ends = [until for _, effect, until in current if until and effect == GRANT]
     ends += [loan.until for loan in used]
     return Rights(
         permissions,
@@ -157,17 +188,6 @@ def lending_refused(connection: Connection, lender: Account, borrower: Account, 
         },
     )
     return [] if answer["allow"] else [rule["rule"] for rule in answer["rules"] if not rule["holds"]]
-
-
-def loans_to(connection: Connection, borrower: str) -> list[Loan]:
-    """Return the loans to an account that have neither run out nor been ended."""
-    columns = tables.delegation.c
-    rows = connection.execute(
-        select(columns.lender, columns.permission, columns.until)
-        .where(columns.borrower == borrower, columns.ended_at.is_(None), columns.until > utc_now())
-        .order_by(columns.lender, columns.permission)
-    )
-    return [Loan(*row) for row in rows]
 
 
 def current_changes(connection: Connection, account: str) -> list[PermissionChange]:
@@ -283,7 +303,7 @@ def end_exceeding(connection: Connection, name: str) -> int:
     for holder in sorted({name, *borrowers}):
         lock_account(connection, holder)
         account = find_account(connection, holder)
-        rights = rights_of(connection, account) if account else Rights(frozenset(), ())
+        rights = rights_of(connection, account) if account else Rights(frozenset(), Permitted())
         if break_glass.PERMISSION not in rights.permissions:
             break_glass.end_without_permission(connection, holder)
         held = connection.execute(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import cache
 
+from foramen.identity.oauth.scopes import Permitted
 from foramen.identity.policy import evaluate
 from foramen.kernel.access_context import Scope, parse_scopes
 
@@ -24,14 +25,14 @@ _ORDER = "cruds"
 
 
 @cache
-def permitted_scopes(allowed: tuple[str, ...]) -> tuple[Scope, ...]:
+def permitted_scopes(allowed: tuple[str, ...]) -> Permitted:
     """Turn scopes of the policy into what may be granted: one of a kind, with `patient/` beside each `user/` scope."""
     actions: dict[tuple[str, str], set[str]] = {}
     for scope in parse_scopes(" ".join(allowed)):
         actions.setdefault((scope.context, scope.resource_type), set()).update(scope.actions)
     scopes = tuple(Scope(*kind, "".join(a for a in _ORDER if a in granted)) for kind, granted in actions.items())
     narrower = (Scope("patient", item.resource_type, item.actions) for item in scopes if item.context == "user")
-    return scopes + tuple(item for item in narrower if item not in scopes)
+    return Permitted(scopes + tuple(item for item in narrower if item not in scopes))
 
 
 def role_scopes(role: str) -> tuple[Scope, ...]:

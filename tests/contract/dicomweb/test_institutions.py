@@ -20,7 +20,7 @@ from tests.contract.dicomweb.test_leaks import CASES, Worlds, ask
 
 PROBES = {name: probe for name, probe in CASES.items() if not probe.accept}
 """Every route; the media types were all asked for in `test_leaks.py`."""
-SCOPE = "user/ImagingStudy.cruds user/Task.cruds"
+SCOPE = "user/ImagingStudy.cruds user/Task.cruds user/Patient.rs"
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +35,7 @@ async def worlds(gateway: Gateway) -> Worlds:
         await gateway.add_patient(dataset.PatientID, identity, institution="a" if identity == "mine" else "b")
         assert (await gateway.store(dataset, **SERVICE)).status_code == 200
         await gateway.register(dataset.StudyInstanceUID)
+        await gateway.add_workitem(dataset, identity)
     return Worlds(*found)
 
 

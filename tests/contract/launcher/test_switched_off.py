@@ -47,7 +47,7 @@ def test_its_clients_come_and_go_with_the_setting(database: str, tmp_path: Path)
             app, asking = (find_client(connection, name) for name in (LAUNCHER, LAUNCHER_INTROSPECTION))
             assert (app is not None, asking is not None) == (there, there)
             own = connection.execute(text("SELECT count(*) FROM identity.client WHERE NOT disabled")).scalar_one()
-        assert own == (7 if there else 5)
+        assert own == (8 if there else 6)
 
 
 def test_who_introspects_gets_no_token(database: str, tmp_path: Path):

@@ -49,7 +49,7 @@ def test_bootstrap_follows_the_origin_and_makes_no_users(database_url: str, tmp_
     with transaction(database_url) as connection:
         uris = connection.execute(text("SELECT redirect_uris FROM identity.client WHERE client_id = 'portal'"))
         assert uris.scalar_one() == ["http://127.0.0.1:8102/"]
-        assert connection.execute(text("SELECT count(*) FROM identity.client")).scalar_one() == 5
+        assert connection.execute(text("SELECT count(*) FROM identity.client")).scalar_one() == 6
         assert connection.execute(text("SELECT count(*) FROM identity.account")).scalar_one() == 0
         keys = connection.execute(text("SELECT jwks::text FROM identity.client WHERE jwks IS NOT NULL")).scalars()
         assert all('"d"' not in jwks for jwks in keys)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from dicomweb.search.matching import counted
-from dicomweb.visibility import Clause, OwnOutputLimit, TokenLimit, Visibility, Visible
+from dicomweb.visibility import Clause, TokenLimit, Visibility, Visible
 from foramen.kernel.access_context import AccessContext, parse_scopes
 from foramen.kernel.errors import ForbiddenError
 
@@ -29,7 +29,7 @@ def decide(visibility: Visibility, scope: str, action: str | None, start: int = 
 
 
 def test_no_limit_shows_everything_and_needs_no_value() -> None:
-    found = decide(Visibility(TokenLimit(), OwnOutputLimit()), "user/ImagingStudy.rs", "r")
+    found = decide(Visibility(TokenLimit()), "user/ImagingStudy.rs", "r")
     assert (found.sql, found.study_sql, found.values, found.all_series) == ("true", "true", [], True)
 
 

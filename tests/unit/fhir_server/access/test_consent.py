@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from fhir_server.access.consent import Caller, DenialPolicy, denials_of, names_of
+from fhir_server.access.consent import DenialPolicy, denials_of
 from fhir_server.search.hashing import resource_key
 from fhir_server.store.changes import Stored
 from foramen.kernel.access_context import AccessContext
+from foramen.kernel.consent_caller import Caller, names_of
 
 _BASE = "https://record.example/fhir"
 _NOW = 1.8e15

@@ -1,0 +1,60 @@
+"""Look at one delivered file: is it whole, is it an instance, does it fit its SOP class (DICOM PS3.18 Annex I).
+
+Pure functions over bytes.
+"""
+
+from __future__ import annotations
+
+from typing import IO
+
+from pydicom import Dataset
+from pydicom.uid import UID
+
+from dicomweb.instance_check import FailureReason, RejectedInstanceError, parse_instance
+from dicomweb.instance_header import InstanceHeader, header_of
+from dicomweb.store.report import Remark, WarningReason
+from dicomweb.store.structure import check_structure
+
+_DIRECTORY = "1.2.840.10008.1.3.10"
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+
+
+def inspect(body: IO[bytes]) -> tuple[InstanceHeader, Remark | None]:
+    """Parse a file wholly.
+
+    Returns
+    -------
+    What the index keeps of it, and why it is stored with a warning, if it is.
+
+    Raises
+    ------
+    RejectedInstanceError
+        It is not stored.
+    """
+    check_structure(body)
+    dataset = parse_instance(body)
+    sop_class = UID(str(dataset.SOPClassUID))
+    if sop_class == _DIRECTORY or (sop_class.type == "SOP Class" and "Storage" not in sop_class.name):
+        reason, names = FailureReason.SOP_CLASS_NOT_SUPPORTED, (str(sop_class), str(dataset.SOPInstanceUID))
+        raise RejectedInstanceError(reason, "The SOP class is not one of stored instances", *names)
+    has_pixel_data = any(keyword in dataset for keyword in _PIXELS)
+    remark = None if _fits(dataset, sop_class, has_pixel_data) else Remark(WarningReason.DOES_NOT_MATCH_SOP_CLASS)
+    for keyword in _PIXELS:
+        if keyword in dataset:
+            delattr(dataset, keyword)
+    try:
+        return header_of(dataset, has_pixel_data=has_pixel_data), remark
+    except Exception as exc:
+        # What parses and yet cannot be described cannot be found again: it is the sender's data that are broken.
+        names = (str(sop_class), str(dataset.SOPInstanceUID))
+        raise RejectedInstanceError(FailureReason.CANNOT_UNDERSTAND, "The header is malformed", *names) from exc
+
+
+def _fits(dataset: Dataset, sop_class: UID, has_pixel_data: bool) -> bool:
+    """Whether the attributes every instance of the class must have (type 1, or 2 for the patient's) are there."""
+    try:
+        has_modality = bool(str(dataset.get("Modality") or ""))
+    except Exception:  # noqa: BLE001  a value that cannot be decoded is none
+        has_modality = False
+    is_image = "Image Storage" in sop_class.name
+    return has_modality and "PatientID" in dataset and (has_pixel_data or not is_image)

@@ -1,0 +1,1 @@
+"""UPS-RS: the Worklist Service (DICOM PS3.18 §11) as a view on the record's Tasks (ADR 0035)."""
