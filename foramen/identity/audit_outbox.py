@@ -47,8 +47,7 @@ _BELONGS = select(_ACCOUNT.name, _ACCOUNT.institution).where(_ACCOUNT.name.in_((
 def _institutions(connection: Connection, event: SecurityEvent) -> tuple[str, ...]:
     """Return the institution of who acts, then that of the account acted on, as they are now."""
     names = (event.account or "", event.concerns or "")
-    if not any(names):
-        return ()
+    # Asked also when nobody is named: a sign-in under an unknown name must cost what one under a known name does.
     rows = connection.execute(_BELONGS, {"who": names[0], "whom": names[1]})
     belongs = {row.name: row.institution for row in rows}
     return tuple(found for name in names if (found := belongs.get(name)))

@@ -61,6 +61,7 @@ def _answers(logical_id: str | None = None) -> dict[str, Any]:
 
 PLAN = _seen("CarePlan", status="draft", intent="plan", subject=P1)
 TASK = _seen("Task", status="requested", intent="order", **{"for": P1})
+STUDY = _seen("ImagingStudy", status="available", subject=P1)
 REPORT = _seen("DiagnosticReport", id="r1", status="preliminary", code={"text": "SYNTHETIC"}, subject=P1)
 PROBES: dict[str, Probe] = {
     "read-identified": Probe("GET", "/fhir/Patient/p1"),
@@ -69,6 +70,7 @@ PROBES: dict[str, Probe] = {
     "plan-care": Probe("POST", "/fhir/CarePlan", PLAN, 201),
     "record-questionnaires": Probe("POST", "/fhir/QuestionnaireResponse", _answers(), 201),
     "request-analysis": Probe("POST", "/fhir/Task", TASK, 201),
+    "manage-images": Probe("POST", "/fhir/ImagingStudy", STUDY, 201),
     "annotate": Probe("POST", "/fhir/Observation", observation("Patient/p1"), 201),
     "operate-devices": Probe("GET", "/fhir/Endpoint"),
     "read-definitions": Probe("GET", "/fhir/CodeSystem?_count=1"),
