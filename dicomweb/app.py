@@ -23,6 +23,7 @@ from starlette.websockets import WebSocket
 
 from dicomweb.archive import Archive
 from dicomweb.audit import AuditTrail
+from dicomweb.background import keep_running
 from dicomweb.conformance.capabilities import capabilities
 from dicomweb.conformance.page import conformance
 from dicomweb.consents.closed_records import ClosedRecords
@@ -139,11 +140,11 @@ class DicomWebService(WorklistHandlers):
         opened = OpenWorkitems(self._database, self._closed_records)
         self._worklist = WorklistPart(settings, self._database, self._fhir, self._audit, self._verifier, opened)
         self._tasks = [
-            asyncio.create_task(_keep_running("workitems", self._worklist.channels.run)),
-            asyncio.create_task(_keep_running("intake", self.intake.run)),
-            asyncio.create_task(_keep_running("audit", self._audit.run)),
-            asyncio.create_task(_keep_running("metadata", kept.run)),
-            asyncio.create_task(_keep_running("files", self._wado.run)),
+            asyncio.create_task(keep_running("workitems", self._worklist.channels.run)),
+            asyncio.create_task(keep_running("intake", self.intake.run)),
+            asyncio.create_task(keep_running("audit", self._audit.run)),
+            asyncio.create_task(keep_running("metadata", kept.run)),
+            asyncio.create_task(keep_running("files", self._wado.run)),
         ]
 
     async def stop(self) -> None:
@@ -315,13 +316,3 @@ async def _no_such_route(_: Request, error: Exception) -> Response:
     if status == 405:
         return outcome_response(NotSupportedError("This method is not offered here"))
     return outcome_response(NotFoundError("No such resource"))
-
-
-async def _keep_running(name: str, work: Callable[[], Awaitable[None]]) -> None:
-    """Run background work for as long as the service lives: a fault of ours in it is logged and it begins again."""
-    while True:
-        try:
-            await work()
-        except Exception:  # noqa: BLE001  logged, and the work begins again
-            get_log().exception("background work failed", part=name)
-        await asyncio.sleep(1.0)

@@ -15,6 +15,7 @@ from pydicom.uid import UID
 from pynetdicom import build_context, build_role
 from pynetdicom.sop_class import StorageCommitmentPushModel
 
+from dicomweb.background import work_through
 from dicomweb.dimse import status
 from dicomweb.dimse.application_entity import ApplicationEntity
 from dicomweb.dimse.bridge import Bridge
@@ -23,9 +24,7 @@ from dicomweb.dimse.outgoing import associated
 from dicomweb.dimse.parts import Parts
 from dicomweb.dimse.search import search, value_of
 from dicomweb.dimse.transfer_syntax import plain_syntaxes
-from foramen.kernel.errors import InteropError
 from foramen.kernel.identifiers import new_trace_id
-from foramen.kernel.log import get_log
 
 WELL_KNOWN = "1.2.840.10008.1.20.1.1"
 _COMMITTED, _WITH_FAILURES = 1, 2
@@ -98,13 +97,7 @@ class CommitmentReports:
 
     async def run(self) -> None:
         """Work through the requests, until cancelled."""
-        while True:
-            try:
-                if not await self.work_once():
-                    await asyncio.sleep(_IDLE_S)
-            except InteropError as error:
-                get_log().warning("commitment waits", reason=error.message)
-                await asyncio.sleep(2 * _IDLE_S)
+        await work_through("commitment", self.work_once, _IDLE_S, 2 * _IDLE_S)
 
     async def work_once(self) -> bool:
         """Work on one request that is due; whether there was one."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydicom import dcmread
 
+from dicomweb.background import work_through
 from dicomweb.dimse.application_entity import ApplicationEntity
 from dicomweb.dimse.bridge import Bridge
 from dicomweb.dimse.events import BEGIN, TRANSFERRED, dimse_event
@@ -22,7 +23,6 @@ from dicomweb.dimse.rules import SeriesRule, rule_of
 from dicomweb.dimse.transfer_syntax import NoTransferSyntaxError, fitted, proposed
 from foramen.kernel.errors import InteropError
 from foramen.kernel.identifiers import new_trace_id
-from foramen.kernel.log import get_log
 
 _IDLE_S = 1.0
 _OVERLAP = timedelta(seconds=60)
@@ -58,14 +58,11 @@ class Forwarding:
 
     async def run(self) -> None:
         """Work, until cancelled."""
-        while True:
-            try:
-                await self.find_work()
-                if not await self.work_once():
-                    await asyncio.sleep(_IDLE_S)
-            except InteropError as error:
-                get_log().warning("forwarding waits", reason=error.message)
-                await asyncio.sleep(5 * _IDLE_S)
+        await work_through("forwarding", self._round, _IDLE_S, 5 * _IDLE_S)
+
+    async def _round(self) -> bool:
+        await self.find_work()
+        return await self.work_once()
 
     async def find_work(self) -> None:
         """Make a job of each instance that a rule covers and that has none; late instances of a study too."""

@@ -5,13 +5,13 @@ https://hl7.org/fhir/R4/procedure.html; mapping: docs/api/dimse.md.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import orjson
 from pydicom import Dataset
 from pydicom.uid import UID, generate_uid
 
+from dicomweb.background import work_through
 from dicomweb.dicom_json import dicom_json
 from dicomweb.dimse import status
 from dicomweb.dimse.application_entity import ApplicationEntity
@@ -111,13 +111,7 @@ class StepRecorder:
 
     async def run(self) -> None:
         """Work through the changes, until cancelled."""
-        while True:
-            try:
-                if not await self.work_once():
-                    await asyncio.sleep(_IDLE_S)
-            except InteropError as error:
-                get_log().warning("performed steps wait", reason=error.message)
-                await asyncio.sleep(2 * _IDLE_S)
+        await work_through("performed steps", self.work_once, _IDLE_S, 2 * _IDLE_S)
 
     async def work_once(self) -> bool:
         """Write one step; whether there was one."""

@@ -20,6 +20,7 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelGet,
 )
 
+from dicomweb.background import work_through
 from dicomweb.dimse import status
 from dicomweb.dimse.application_entity import ApplicationEntity
 from dicomweb.dimse.contexts import STORAGE_CLASSES
@@ -30,9 +31,7 @@ from dicomweb.dimse.rules import SeriesRule, rule_of
 from dicomweb.dimse.storing import Storing
 from dicomweb.dimse.transfer_syntax import plain_syntaxes
 from dicomweb.instance_header import tag_of, text_values
-from foramen.kernel.errors import InteropError
 from foramen.kernel.identifiers import new_trace_id
-from foramen.kernel.log import get_log
 from terminology import systems
 
 _IDLE_S = 1.0
@@ -77,14 +76,11 @@ class Prefetching:
 
     async def run(self) -> None:
         """Work, until cancelled."""
-        while True:
-            try:
-                await self.find_work()
-                if not await self.work_once():
-                    await asyncio.sleep(_IDLE_S)
-            except InteropError as error:
-                get_log().warning("prefetching waits", reason=error.message)
-                await asyncio.sleep(5 * _IDLE_S)
+        await work_through("prefetching", self._round, _IDLE_S, 5 * _IDLE_S)
+
+    async def _round(self) -> bool:
+        await self.find_work()
+        return await self.work_once()
 
     async def find_work(self) -> None:
         """Make a job of each registered study and each new order that a rule covers."""

@@ -6,7 +6,6 @@ DICOM PS3.4, PS3.7, PS3.8. Ends on SIGTERM: no new associations, those under way
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
 import sys
@@ -16,6 +15,7 @@ from collections.abc import Awaitable, Callable
 import uvloop
 from pynetdicom import AE, _config
 
+from dicomweb.background import keep_running
 from dicomweb.dimse.bridge import Bridge
 from dicomweb.dimse.commitment import CommitmentReports
 from dicomweb.dimse.contexts import contexts_for
@@ -58,7 +58,7 @@ async def _serve(settings: Settings, database_url: str) -> None:
     server = listen(settings, Services(parts, bridge, storing))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
     thread.start()
-    tasks = [asyncio.create_task(_keep_running(name, work)) for name, work in _background(parts, bridge, storing)]
+    tasks = [asyncio.create_task(keep_running(name, work)) for name, work in _background(parts, bridge, storing)]
     tasks.append(asyncio.create_task(_beat(settings)))
     get_log().info("dimse started", port=settings.dimse_port)
     try:
@@ -118,18 +118,6 @@ async def _beat(settings: Settings) -> None:
     while True:
         beat(settings.home, "dimse")
         await asyncio.sleep(_BEAT_S)
-
-
-async def _keep_running(name: str, work: Callable[[], Awaitable[None]]) -> None:
-    """Run background work for as long as the process lives: a fault of ours in it is logged and it begins again."""
-    while True:
-        with contextlib.suppress(Exception):
-            try:
-                await work()
-            except Exception:
-                get_log().exception("background work failed", part=name)
-                raise
-        await asyncio.sleep(_AGAIN_S)
 
 
 def _quiet_library() -> None:
