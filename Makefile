@@ -8,7 +8,10 @@ APPS := smart_apps/package.json smart_apps/package-lock.json smart_apps/vite.con
         $(shell find smart_apps -path smart_apps/node_modules -prune -o -path smart_apps/dist -prune -o \
           \( -name '*.ts' -o -name '*.tsx' -o -name '*.html' -o -name '*.css' -o -name 'app.json' \) -print 2>/dev/null)
 
-.PHONY: help demo test check setup setup-train system conformance lock clean
+# Tests start hundreds of processes: where this is set, each would compile all that it imports.
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: help demo test test-fast check setup setup-train system conformance lock clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -16,8 +19,15 @@ help: ## Say what there is
 demo: setup ## Start everything with demo data and open it at http://127.0.0.1:8000
 	$(BIN)/foramen demo $(ARGS)
 
+# Several workers share the cores: threads of numeric libraries would only wait for each other, and busily.
+test test-fast: export OMP_NUM_THREADS = 1
+test test-fast: export OPENBLAS_NUM_THREADS = 1
+
 test: setup ## Run every test that this machine can run (ARGS=… goes to pytest)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto $(ARGS)
+
+test-fast: $(STAMPS)/python ## Run what needs no whole system, browser or training
+	$(BIN)/python -m pytest -n auto -m "not system and not browser and not training" tests/unit tests/architecture tests/contract/dicom_objects $(ARGS)
 
 check: $(STAMPS)/python ## Linters, types, import directions
 	$(BIN)/ruff check .

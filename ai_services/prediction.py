@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-SegmentLabel = Literal["vertebra", "disc", "canal"]
+SegmentLabel = Literal["vertebra", "vertebra-body", "vertebra-arch", "disc", "canal"]
 FindingMethod = Literal["model", "derived"]
 FindingQuality = Literal["ok", "low_resolution", "missing_sequence"]
 
@@ -123,11 +123,42 @@ class ModelIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Numbering:
-    """How levels got their names (clinical-model §1.1); `confident` False forbids exporting a plan."""
+    """How levels got their names (clinical-model §1.1); `confident` False forbids exporting a plan.
+
+    Parameters
+    ----------
+    method : what was counted from
+    confident : whether nothing speaks against the count
+    reason : what speaks against it, in words
+    probability : share of like series in which the count agreed with readers; None where it was not measured
+    transitional : whether something looks like a transitional vertebra
+    """
 
     method: Literal["sacrum-only", "counted-from-T12-rib", "counted-from-C2"]
     confident: bool
     reason: str | None = None
+    probability: float | None = None
+    transitional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DiscScores:
+    """Everything the models say about one disc, beyond what is called; for evaluation, review and drift watch.
+
+    Parameters
+    ----------
+    label : counted from the lowest disc, from 1
+    level : name of the level, None where numbering does not reach
+    morphology : what is called, a code of finding F01
+    pfirrmann : calibrated probabilities of grades I to V
+    probabilities : calibrated probability of each yes-or-no label: ``bulging``, ``herniation``, ``narrowing``, …
+    """
+
+    label: int
+    level: str | None
+    morphology: str
+    pfirrmann: tuple[float, float, float, float, float]
+    probabilities: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +176,10 @@ class Prediction:
     numbering : how levels were named
     models : the models that took part
     seconds : stage name to seconds
+    discs : scores of each disc found, from the lowest up
+    providers : role of each network to the ONNX Runtime execution provider that its session really got
+    modality : of the source series; options are only recommended on MR
+    notice_en, notice_zh : a limit of the pipeline that every result must carry, for people
     """
 
     study_instance_uid: str
@@ -157,6 +192,11 @@ class Prediction:
     numbering: Numbering
     models: tuple[ModelIdentity, ...]
     seconds: Mapping[str, float] = field(default_factory=dict)
+    discs: tuple[DiscScores, ...] = ()
+    providers: Mapping[str, str] = field(default_factory=dict)
+    modality: Literal["MR", "CT"] = "MR"
+    notice_en: str | None = None
+    notice_zh: str | None = None
 
     def __post_init__(self) -> None:
         if self.mask.dtype != np.uint8 or self.mask.ndim != 3:
@@ -178,8 +218,7 @@ class PipelineError(Exception):
 
     Parameters
     ----------
-    reason_code : stable code, for example ``not-lumbar-mr``, ``no-sagittal-t2-series``, ``zero-slices``,
-        ``non-uniform-spacing``, ``unsupported-transfer-syntax``, ``geometry-missing``
+    reason_code : stable code, one of `terminology.analysis_reasons`, for example ``not-lumbar-mr``
     text_en, text_zh : why, for people; never patient data
     retryable : True where trying again later may help
     """

@@ -10,6 +10,7 @@ import hmac
 import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 import orjson
@@ -23,6 +24,7 @@ from starlette.websockets import WebSocket
 
 from dicomweb.archive import Archive
 from dicomweb.audit import AuditTrail
+from dicomweb.audit_windows import PATIENT, AuditWindows
 from dicomweb.background import keep_running
 from dicomweb.conformance.capabilities import capabilities
 from dicomweb.conformance.page import conformance
@@ -33,12 +35,23 @@ from dicomweb.database import Database
 from dicomweb.index.rebuilding import rebuild
 from dicomweb.institutions import Institutions
 from dicomweb.intake import Intake
+from dicomweb.lifecycle.unpacking import unpacking_of
 from dicomweb.metadata import Metadata
 from dicomweb.migrations import migrate
 from dicomweb.qido import Qido
+from dicomweb.reconciliation.page import drift_page
+from dicomweb.reconciliation.study_truth import StudyTruth
+from dicomweb.reconciliation.watch import Watch
+from dicomweb.rejection.handlers import RejectionHandlers
+from dicomweb.rejection.looking import looking_at_rejected
+from dicomweb.rejection.part import Rejections
+from dicomweb.rejection.rejected_workitems import WithoutRejected
 from dicomweb.retrieve.cross_origin import CrossOrigin
+from dicomweb.retrieve.frames_first import FRAMES_PATH, FramesFirst
+from dicomweb.retrieve.ready_frames import ReadyFrames
 from dicomweb.retrieve.wado_uri import name_object
 from dicomweb.routes import ROUTES, DicomWebRoute
+from dicomweb.search.labels import Labels
 from dicomweb.series_metadata import SeriesMetadata
 from dicomweb.stow import Stow
 from dicomweb.study_index import StudyIndex
@@ -57,7 +70,7 @@ from foramen.kernel.errors import (
     NotSupportedError,
 )
 from foramen.kernel.fhir_client import BackendServiceAuth, FhirClient
-from foramen.kernel.http_edge import authenticate, read_body, trace_id_of
+from foramen.kernel.http_edge import authenticate, header, read_body, trace_id_of
 from foramen.kernel.log import get_log
 from foramen.kernel.outcome import outcome_response, unexpected_error
 from foramen.kernel.secret_files import read_or_create_key, read_or_create_secret
@@ -67,7 +80,7 @@ from foramen.kernel.tokens import TokenVerifier, bearer_token
 CLIENT_ID = "foramen-intake"
 SCOPE = (
     "system/Patient.rs system/ImagingStudy.crus system/Task.crus system/Endpoint.crus system/AuditEvent.c "
-    "system/DiagnosticReport.rs foramen/gateway"
+    "system/DiagnosticReport.rs system/ServiceRequest.rs foramen/gateway"
 )
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
@@ -90,7 +103,7 @@ def fhir_client(settings: Settings) -> FhirClient:
     return FhirClient(f"{settings.internal_origin}/fhir", http)
 
 
-class DicomWebService(WorklistHandlers):
+class DicomWebService(WorklistHandlers, RejectionHandlers):
     """QIDO-RS, WADO-RS, STOW-RS and the intake, behind tokens and audit."""
 
     def __init__(
@@ -99,7 +112,8 @@ class DicomWebService(WorklistHandlers):
         self._settings, self._database_url, self._verifier = settings, database_url, verifier
         self._fhir_given = fhir
         self._tasks: list[asyncio.Task[None]] = []
-        self.app: ASGIApp = CrossOrigin(
+        frames = next(item for item in ROUTES if item.method == "GET" and item.path == FRAMES_PATH)
+        routed = FramesFirst(
             Starlette(
                 routes=[
                     *(Route(item.path, self._endpoint(item), methods=[item.method]) for item in ROUTES),
@@ -110,8 +124,13 @@ class DicomWebService(WorklistHandlers):
                     *(WebSocketRoute(path, self._open_notifications) for path in SOCKET_PATHS),
                 ],
                 exception_handlers={HTTPException: _no_such_route},
-            )
+            ),
+            self._endpoint(frames),
         )
+        self._ready_frames = ReadyFrames(
+            CrossOrigin(routed), lambda token: self._verifier.verify(token), settings.dicom_web_base
+        )
+        self.app: ASGIApp = self._ready_frames
 
     async def start(self) -> None:
         """Migrate, build the parts and start the background work."""
@@ -120,31 +139,46 @@ class DicomWebService(WorklistHandlers):
         self._database = Database(self._database_url)
         password = read_or_create_secret(settings.home, "orthanc")
         self._archive = Archive(settings.archive_url, settings.orthanc_username, password)
+        self._archive.unpacking = unpacking_of(settings, self._database)
         self._fhir = self._fhir_given or fhir_client(settings)
         wall = settings.institutions
         self._institutions = Institutions(self._database, self._fhir, wall, settings.fhir_base)
         self._closed_records = ClosedRecords(self._database, self._fhir)
         self._released_output = ReleasedOutput(self._fhir)
         seen = visibility(self._institutions, self._closed_records, self._released_output)
-        self._index = StudyIndex(self._database, seen)
+        self._index, self._seen = StudyIndex(self._database, seen), seen
         await rebuild(self._database)
         kept = SeriesMetadata(self._database, settings.dicom_web_base)
         self._metadata_resources = Metadata(self._index, kept)
-        issuer = settings.default_patient_id_issuer
-        self.intake = Intake(self._database, self._index, self._archive, self._fhir, issuer, settings.fhir_base)
+        truth = StudyTruth(
+            *(self._database, self._index, self._archive, self._fhir),
+            *(settings.default_patient_id_issuer, settings.fhir_base),
+            forget=lambda name: self._wado.files.forget(name),
+        )
+        self.intake = Intake(self._database, self._index, self._archive, truth)
+        self.watch = Watch(
+            *(self._database, self._archive, self._fhir, self.intake.wake),
+            every_s=settings.reconcile_every_s,
+        )
         self._audit = AuditTrail(self._database, self._fhir)
+        self._audit_windows = AuditWindows(self._audit)
         self._searched = Database(self._database_url, planned_anew=True)
-        self._qido = Qido(settings, self._searched, seen)
+        self._qido = Qido(settings, self._searched, seen, Labels(self._fhir))
         self._wado = Wado(settings, self._archive, self._index, self._database)
-        self._stow = Stow(settings, self._archive, self._index, self._database)
-        opened = OpenWorkitems(self._database, self._closed_records)
+        self._ready_frames.ready_by(self._wado.plans, self._wado.files, self._audit_windows)
+        self._rejections = Rejections(settings, self._database_url, self._database, seen, self._archive)
+        self._stow = Stow(settings, self._archive, self._index, self._database, self._rejections)
+        opened = OpenWorkitems(self._database, WithoutRejected(self._closed_records))
         self._worklist = WorklistPart(settings, self._database, self._fhir, self._audit, self._verifier, opened)
         self._tasks = [
             asyncio.create_task(keep_running("workitems", self._worklist.channels.run)),
             asyncio.create_task(keep_running("intake", self.intake.run)),
+            asyncio.create_task(keep_running("reconciliation", self.watch.run)),
             asyncio.create_task(keep_running("audit", self._audit.run)),
+            asyncio.create_task(keep_running("accesses", self._audit.accesses.run)),
             asyncio.create_task(keep_running("metadata", kept.run)),
             asyncio.create_task(keep_running("files", self._wado.run)),
+            asyncio.create_task(keep_running("rejection", self._rejections.carrying_out.run)),
         ]
 
     async def stop(self) -> None:
@@ -159,6 +193,7 @@ class DicomWebService(WorklistHandlers):
         self._tasks = []
         await self._institutions.stop()
         await self._closed_records.stop()
+        await self._audit_windows.close()
         await self._worklist.close()
         await self._wado.close()
         await self._archive.close()
@@ -186,6 +221,7 @@ class DicomWebService(WorklistHandlers):
             try:
                 context = authenticate(request, self._verifier)
                 _check_uids(request)
+                context = looking_at_rejected(request, context)
                 response = await handler(request, context, trace_id)
             except InteropError as error:
                 response = outcome_response(error)
@@ -203,20 +239,30 @@ class DicomWebService(WorklistHandlers):
     async def _record(
         self, route: DicomWebRoute, request: Request, context: AccessContext | None, status: int, trace_id: str
     ) -> None:
-        study = request.path_params.get("study")
+        study, instance = (request.path_params.get(name) for name in ("study", "instance"))
         known = study if study is not None and is_uid(study) else None
-        await self._audit.record(
-            audit_event(
+        recorded = datetime.now(UTC)
+
+        async def event() -> dict[str, Any]:
+            patient = request.scope.get(PATIENT)
+            if patient is None and known and status < 400:
+                patient = await self._index.patient_of(known)
+            return audit_event(
                 interaction=route.interaction,
                 source="dicomweb",
                 status=status,
-                recorded=datetime.now(UTC),
+                recorded=recorded,
                 trace_id=trace_id,
                 context=context,
                 entity=f"urn:oid:{known}" if known else None,
-                patient=await self._index.patient_of(known) if known and status < 400 else None,
+                patient=patient,
             )
-        )
+
+        of_one_image = known and instance and route.method == "GET" and status < 400
+        if of_one_image and context is not None and header(request, b"traceparent") is None:
+            await self._audit_windows.record(context, f"urn:oid:{known}", route.interaction, str(instance), event)
+        else:
+            await self._audit.record(await event())
 
     async def _capabilities(self, request: Request) -> Response:
         """GET and OPTIONS /: what this server does (PS3.18 §8.9)."""
@@ -265,6 +311,9 @@ class DicomWebService(WorklistHandlers):
 
     async def _rendered(self, request: Request, context: AccessContext, trace_id: str) -> Response:
         return await self._wado.rendered(request, context)
+
+    async def _drift(self, request: Request, context: AccessContext, trace_id: str) -> Response:
+        return await drift_page(request, context, self._database)
 
     async def _register(self, request: Request, context: AccessContext, trace_id: str) -> Response:
         """POST /studies/{study}/register: try again to find the patient of a study that waits on hold."""

@@ -5,19 +5,26 @@ https://orthanc.uclouvain.be/book/users/rest.html
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from dicomweb.archive_writer import ArchiveAnswerError, ArchiveWriter
 from foramen.kernel.errors import NotFoundError, UpstreamError
+
+if TYPE_CHECKING:
+    from dicomweb.lifecycle.unpacking import Unpacking
 
 _RETRY_HEADERS = {"Retry-After": "5"}
 _CHUNK_BYTES = 256 * 1024
 _CACHE_BYTES = 64 * 1024 * 1024
+_WRITERS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +56,20 @@ class Archive:
             transport=transport,
             trust_env=False,
         )
+        self.writer = ArchiveWriter(base_url, username, password)
+        self._threads = ThreadPoolExecutor(_WRITERS, thread_name_prefix="archive")
         self._recent: OrderedDict[str, bytes] = OrderedDict()
         self._recent_bytes = 0
+        self.unpacking: Unpacking | None = None
+        """Makes packed files whole that Orthanc cannot read; set where there is a second folder."""
 
     async def close(self) -> None:
         """Close the connections."""
+        if self.unpacking is not None:
+            await self.unpacking.close()
         await self._http.aclose()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.writer.close()
 
     async def is_up(self) -> bool:
         """Whether Orthanc answers."""
@@ -81,11 +96,17 @@ class Archive:
     async def store(self, content: Any) -> tuple[str, str] | None:
         """Store one instance. Returns (orthanc id, "Success" | "AlreadyStored"), or None when Orthanc cannot parse it.
 
+        Parameters
+        ----------
+        content : bytes, or a list of pieces of them; or asynchronous chunks, for what is too large for memory
+
         Raises
         ------
         ArchiveError
             Nothing was acknowledged: the archive is down, full or refused for a reason that is not the instance's.
         """
+        if isinstance(content, bytes | list):
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self.store_now, content)
         response = await self._send(
             "POST", "/instances", content=content, headers={"Content-Type": "application/dicom"}
         )
@@ -95,6 +116,26 @@ class Archive:
             raise ArchiveError(f"The image archive answered {response.status_code}")
         body = response.json()
         return str(body["ID"]), str(body["Status"])
+
+    def store_now(self, content: bytes | list[memoryview]) -> tuple[str, str] | None:
+        """As `store`, from a thread that may wait."""
+        try:
+            return self.writer.store(content)
+        except ArchiveAnswerError as error:
+            raise ArchiveError(error.message) from error
+
+    def find_now(self, sop_instance_uids: Sequence[str]) -> set[str]:
+        """As `find_instances`, from a thread that may wait."""
+        try:
+            return self.writer.find(sop_instance_uids)
+        except ArchiveAnswerError as error:
+            raise ArchiveError(error.message) from error
+
+    async def find_instances(self, sop_instance_uids: Sequence[str]) -> set[str]:
+        """Orthanc ids of all instances with one of these UIDs, in one question."""
+        if not sop_instance_uids:
+            return set()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self.find_now, sop_instance_uids)
 
     async def find_instance(self, sop_instance_uid: str) -> list[str]:
         """Orthanc ids of the instances with this SOP Instance UID (more than one when patients were mixed up)."""
@@ -113,6 +154,67 @@ class Archive:
             instances += [StoredInstance(row["ID"], row["MainDicomTags"]["SOPInstanceUID"]) for row in rows]
         return instances
 
+    async def study_contents(self, study_instance_uid: str) -> list[tuple[str, str, str]]:
+        """(orthanc id, SOP Instance UID, attachment) of each instance of a study; empty when the archive holds none."""
+        found = await self._json("POST", "/tools/lookup", content=study_instance_uid)
+        contents = []
+        for study in (item["ID"] for item in found if item["Type"] == "Study"):
+            try:
+                rows = await self._json("GET", f"/studies/{study}/instances")
+            except NotFoundError:
+                continue
+            contents += [(str(r["ID"]), str(r["MainDicomTags"]["SOPInstanceUID"]), str(r["FileUuid"])) for r in rows]
+        return contents
+
+    async def delete(self, orthanc_id: str) -> None:
+        """Delete one instance for good.
+
+        Raises
+        ------
+        NotFoundError
+            It is not there.
+        """
+        await self._json("DELETE", f"/instances/{orthanc_id}")
+        self.forget(orthanc_id)
+
+    async def study_count(self, study_instance_uid: str) -> int:
+        """How many instances the archive holds of a study."""
+        found = await self._json("POST", "/tools/lookup", content=study_instance_uid)
+        count = 0
+        for study in (item["ID"] for item in found if item["Type"] == "Study"):
+            try:
+                count += int((await self._json("GET", f"/studies/{study}/statistics"))["CountInstances"])
+            except NotFoundError:
+                continue
+        return count
+
+    async def is_stable(self, study_instance_uid: str) -> bool:
+        """Whether nothing of a study came for a while (`StableAge`); a study that is not there is stable."""
+        found = await self._json("POST", "/tools/lookup", content=study_instance_uid)
+        for study in (item["ID"] for item in found if item["Type"] == "Study"):
+            try:
+                if not (await self._json("GET", f"/studies/{study}")).get("IsStable", True):
+                    return False
+            except NotFoundError:
+                continue
+        return True
+
+    async def count_studies(self) -> int:
+        """How many studies the archive holds."""
+        return int((await self._json("GET", "/statistics"))["CountStudies"])
+
+    async def study_of(self, orthanc_id: str) -> str | None:
+        """Study Instance UID of an instance; None when it is gone."""
+        try:
+            row = await self._json("GET", f"/instances/{orthanc_id}/study")
+        except NotFoundError:
+            return None
+        return str(row["MainDicomTags"].get("StudyInstanceUID", "")) or None
+
+    def forget(self, orthanc_id: str) -> None:
+        """Forget a kept file: somebody deleted it and stored another one under its id."""
+        self._recent_bytes -= len(self._recent.pop(orthanc_id, b""))
+
     async def instance_file(self, orthanc_id: str) -> tuple[str, str, int]:
         """(orthanc id, attachment, bytes) of the file of an instance."""
         row = await self._json("GET", f"/instances/{orthanc_id}")
@@ -127,9 +229,8 @@ class Archive:
             files += [(str(row["ID"]), str(row["FileUuid"]), int(row["FileSize"])) for row in rows]
         return files
 
-    async def study_uids(self, page: int = 500) -> AsyncIterator[str]:
-        """Study Instance UID of every study in the archive."""
-        since = 0
+    async def study_uids(self, page: int = 500, since: int = 0) -> AsyncIterator[str]:
+        """Study Instance UID of every study in the archive, from the given one on."""
         while True:
             rows = await self._json("GET", "/studies", params={"expand": "", "since": since, "limit": page})
             for row in rows:
@@ -149,11 +250,11 @@ class Archive:
         ArchiveError
             Orthanc does not answer; raised before the first chunk.
         """
-        message = self._http.build_request("GET", f"/instances/{orthanc_id}/file")
-        try:
-            response = await self._http.send(message, stream=True)
-        except httpx.HTTPError as exc:
-            raise ArchiveError("The image archive does not answer") from exc
+        response = await self._file_of(orthanc_id)
+        if response.status_code != 200 and self.unpacking is not None:
+            await response.aclose()
+            await self.unpacking.unpack((await self.instance_file(orthanc_id))[1])
+            response = await self._file_of(orthanc_id)
         try:
             if response.status_code == 404:
                 raise NotFoundError("Not in the image archive")
@@ -162,6 +263,13 @@ class Archive:
             yield response.aiter_bytes(_CHUNK_BYTES)
         finally:
             await response.aclose()
+
+    async def _file_of(self, orthanc_id: str) -> httpx.Response:
+        message = self._http.build_request("GET", f"/instances/{orthanc_id}/file")
+        try:
+            return await self._http.send(message, stream=True)
+        except httpx.HTTPError as exc:
+            raise ArchiveError("The image archive does not answer") from exc
 
     async def read(self, orthanc_id: str, *, keep: bool = True) -> bytes:
         """Return the stored file of an instance; the last few are kept, as frames of one instance are asked in a row.

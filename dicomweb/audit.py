@@ -7,20 +7,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from dicomweb.database import Database
+from dicomweb.lifecycle.last_access import LastAccess
 from foramen.kernel.errors import InteropError, UpstreamError
 from foramen.kernel.fhir_client import FhirClient
 from foramen.kernel.log import get_log
 
-_BATCH = 100
+_BATCH = 8
+"""Events of one Bundle: a hundred cost no less each, and hold up whoever searches meanwhile ten times as long."""
+_BREATH_S = 0.01
 _IDLE_S = 5.0
 _GATHER_S = 0.2
 _LONGEST_BACK_OFF_S = 60.0
 _MOST_ATTEMPTS = 50
+HELD_S = 5.0
+_INSERT = """INSERT INTO dicomweb.audit_outbox (event, held_as, held_until)
+    SELECT event, held_as, CASE WHEN held_as IS NOT NULL THEN now() + make_interval(secs => $3) END
+    FROM unnest($1::text[], $2::text[]) AS given (event, held_as)"""
+_COMPLETE = """UPDATE dicomweb.audit_outbox o SET event = given.event, held_as = NULL, held_until = NULL
+    FROM unnest($1::text[], $2::text[]) AS given (held_as, event) WHERE o.held_as = given.held_as"""
+_NEXT = """SELECT id, event FROM dicomweb.audit_outbox
+    WHERE attempts < $2 AND (held_until IS NULL OR held_until <= now()) ORDER BY attempts, id LIMIT $1"""
 
 
 class AuditTrail:
@@ -28,12 +40,17 @@ class AuditTrail:
 
     def __init__(self, database: Database, fhir: FhirClient) -> None:
         self._database, self._fhir = database, fhir
-        self._waiting: list[tuple[str, asyncio.Future[None]]] = []
+        self.accesses = LastAccess(database)
+        self._waiting: list[tuple[str, str | None, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
 
-    async def record(self, event: dict[str, Any]) -> None:
+    async def record(self, event: dict[str, Any], *, held_as: str | None = None) -> None:
         """Return when the event is durable.
+
+        Parameters
+        ----------
+        held_as : a name by which `complete` finds it; until then, or for `HELD_S`, it is not sent
 
         Raises
         ------
@@ -41,10 +58,11 @@ class AuditTrail:
             It could not be written: then the call it belongs to must not be answered.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((orjson.dumps(event).decode(), future))
+        self._waiting.append((orjson.dumps(event).decode(), held_as, future))
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write())
         await future
+        self.accesses.note(event)
 
     async def _write(self) -> None:
         while self._waiting:
@@ -52,22 +70,33 @@ class AuditTrail:
             fault: InteropError | None = None
             try:
                 async with self._database.connection() as connection:
-                    await connection.execute(
-                        "INSERT INTO dicomweb.audit_outbox (event) SELECT unnest($1::text[])",
-                        [text for text, _ in batch],
-                    )
+                    await connection.execute(_INSERT, *([item[place] for item in batch] for place in (0, 1)), HELD_S)
             except InteropError as error:
                 fault = error
             except Exception as error:  # noqa: BLE001  the requests wait for us and must hear of it
                 get_log().exception("audit cannot be written", reason=type(error).__name__)
                 fault = UpstreamError("The audit trail cannot be written")
-            for _, future in batch:
+            for _, _, future in batch:
                 if future.done():
                     continue
                 if fault is None:
                     future.set_result(None)
                 else:
                     future.set_exception(fault)
+        self._wake.set()
+
+    async def complete(self, events: Mapping[str, dict[str, Any]]) -> None:
+        """Replace events that are held, by their names, and send them.
+
+        Raises
+        ------
+        UpstreamError
+            It could not be written: they are sent as they were recorded.
+        """
+        async with self._database.connection() as connection:
+            await connection.execute(
+                _COMPLETE, list(events), [orjson.dumps(event).decode() for event in events.values()]
+            )
         self._wake.set()
 
     async def run(self) -> None:
@@ -90,14 +119,13 @@ class AuditTrail:
                         await self._wake.wait()
                 # Calls come in bursts: a short pause makes one Bundle of them.
                 await asyncio.sleep(_GATHER_S)
+            else:
+                await asyncio.sleep(_BREATH_S)
 
     async def send_batch(self) -> int:
-        """Send up to 100 events in one batch Bundle and forget those that were taken. Returns how many were tried."""
+        """Send some events in one batch Bundle and forget those that were taken. Returns how many were tried."""
         async with self._database.connection() as connection:
-            rows = await connection.fetch(
-                "SELECT id, event FROM dicomweb.audit_outbox WHERE attempts < $2 ORDER BY attempts, id LIMIT $1",
-                *(_BATCH, _MOST_ATTEMPTS),
-            )
+            rows = await connection.fetch(_NEXT, _BATCH, _MOST_ATTEMPTS)
         if not rows:
             return 0
         entries = [

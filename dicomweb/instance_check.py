@@ -5,11 +5,14 @@ DICOM PS3.10 §7.1, PS3.5 §8.2 and Annex A; failure reasons: PS3.4 Table B.2-1,
 
 from __future__ import annotations
 
+import re
 import struct
 from enum import IntEnum
+from functools import lru_cache
 from typing import IO
 
 from pydicom import Dataset, dcmread
+from pydicom.dataelem import RawDataElement
 from pydicom.encaps import generate_frames
 from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import (
@@ -34,6 +37,10 @@ SUPPORTED = frozenset((*_NATIVE, *_JPEG, *_JPEG_LS, *_JPEG_2000, *_RLE, *_VIDEO)
 """Transfer syntaxes we store: all that pydicom's codecs or a video player can open again."""
 
 _SCAN_BYTES = 8192
+_PIXEL_DESCRIPTION = (0x00280002, 0x00280004, 0x00280008, 0x00280010, 0x00280011, 0x00280100)
+"""What the length of native pixel data follows from: samples, interpretation, frames, rows, columns, bits."""
+_PLAIN_UID = re.compile(rb"((?=[0-9.]{1,64}\0?$)(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))*)\0?")
+"""A UID as it should be, with its padding: it need not be decoded."""
 _NAMING = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 
 
@@ -43,7 +50,10 @@ class FailureReason(IntEnum):
     PROCESSING_FAILURE = 0x0110
     DUPLICATE_SOP_INSTANCE = 0x0111
     SOP_CLASS_NOT_SUPPORTED = 0x0122
+    NOT_AUTHORIZED = 0x0124
     OUT_OF_RESOURCES = 0xA700
+    REJECTED_BEFORE = 0xA770
+    """Not in PS3.4: what dcm4chee answers to an instance that was rejected before (IHE IOCM)."""
     DOES_NOT_MATCH_SOP_CLASS = 0xA900
     STUDY_OR_PATIENT_MISMATCH = 0xA901
     CANNOT_UNDERSTAND = 0xC000
@@ -81,8 +91,12 @@ class _WholeFile:
         return self._file.tell()
 
 
-def parse_instance(file: IO[bytes]) -> Dataset:
+def parse_instance(file: IO[bytes], plain: Dataset | None = None) -> Dataset:
     """Parse one DICOM file wholly and check that it is whole.
+
+    Parameters
+    ----------
+    plain : its data set, where that is known already (`dicomweb.store.plain_file`)
 
     Raises
     ------
@@ -92,7 +106,7 @@ def parse_instance(file: IO[bytes]) -> Dataset:
     file.seek(0)
     whole = _WholeFile(file)
     try:
-        dataset = dcmread(whole)
+        dataset = dcmread(whole) if plain is None else plain
     except Exception as exc:
         # Whatever pydicom raises here is a fault of the sender's bytes, never of ours.
         raise RejectedInstanceError(FailureReason.CANNOT_UNDERSTAND, "Not a readable DICOM file") from exc
@@ -119,6 +133,9 @@ def parse_instance(file: IO[bytes]) -> Dataset:
 
 def _uid(dataset: Dataset, keyword: str) -> str:
     """Return a UID that is one (PS3.5 §9.1), or nothing."""
+    element = dataset.get_item(keyword)
+    if isinstance(element, RawDataElement) and element.value and (found := _PLAIN_UID.fullmatch(element.value)):
+        return found[1].decode("ascii")
     try:
         value = UID(str(dataset.get(keyword) or ""))
     except Exception:  # noqa: BLE001  a value pydicom cannot decode is no UID
@@ -130,18 +147,20 @@ def _pixel_fault(dataset: Dataset, syntax: str) -> str | None:
     """What is wrong with the pixel data, if anything; a codestream is recognised by its first bytes, not decoded."""
     if "PixelData" not in dataset:
         return None
-    data = dataset.PixelData
-    if not isinstance(data, bytes | bytearray):
+    element = dataset.get_item(0x7FE00010)
+    is_plain = isinstance(element, RawDataElement) and element.VR in (None, "OB", "OW") and syntax in _NATIVE
+    data = element.value if is_plain else dataset.PixelData
+    if not isinstance(data, bytes | bytearray | memoryview):
         return "The pixel data cannot be read"
     if syntax in _NATIVE:
         try:
-            expected = get_expected_length(dataset)
+            expected = _expected_length(dataset)
         except (AttributeError, TypeError, ValueError):
             return "The attributes that describe the pixel data are missing"
         if len(data) < expected:
             return "The pixel data is shorter than its attributes say"
         return None
-    if not data.startswith(b"\xfe\xff\x00\xe0"):
+    if bytes(data[:4]) != b"\xfe\xff\x00\xe0":
         return "The transfer syntax says compressed, the pixel data is not encapsulated"
     if syntax in _VIDEO:
         return None
@@ -155,6 +174,22 @@ def _pixel_fault(dataset: Dataset, syntax: str) -> str | None:
     if not all(_is_codestream(frame, syntax) for frame in found[:frames]):
         return "The pixel data is not in the transfer syntax it claims"
     return None
+
+
+def _expected_length(dataset: Dataset) -> int:
+    """Bytes that native pixel data must have; worked out once for all slices that are described alike."""
+    found = [dataset.get_item(tag) for tag in _PIXEL_DESCRIPTION]
+    if all(element is None or isinstance(element, RawDataElement) for element in found):
+        return _length_of(tuple(element._replace(value_tell=0) for element in found if element is not None))
+    return int(get_expected_length(dataset))
+
+
+@lru_cache(maxsize=256)
+def _length_of(elements: tuple[RawDataElement, ...]) -> int:
+    dataset = Dataset()
+    for element in elements:
+        dataset[element.tag] = element
+    return int(get_expected_length(dataset))
 
 
 def _is_codestream(frame: bytes, syntax: str) -> bool:

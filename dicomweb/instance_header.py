@@ -6,6 +6,7 @@ DICOM PS3.18 §10.6.3 (attributes by level), §F.2 (DICOM JSON model); PS3.10 (f
 from __future__ import annotations
 
 import base64
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,11 +16,14 @@ from typing import Any
 import orjson
 from pydicom import Dataset, dcmread
 from pydicom.datadict import dictionary_VR, tag_for_keyword
-from pydicom.dataelem import DataElement
+from pydicom.dataelem import DataElement, RawDataElement
 
 from dicomweb.dicom_json import dicom_json
 from dicomweb.index.levels import Level, level_of
+from foramen.kernel.dicom_text import mend_escape_sequences
 from foramen.kernel.errors import InvalidResourceError
+
+mend_escape_sequences()
 
 STUDY_KEYWORDS = (
     *("StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "TimezoneOffsetFromUTC"),
@@ -35,6 +39,8 @@ BULK_THRESHOLD_BYTES = 1024
 _PIXEL_DATA = "7FE00010"
 _BULK_VRS = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "UN"))
 OWN_MANUFACTURER = "Foramen"
+_PLAIN_TEXT = re.compile(rb"[A-Za-z0-9 .-]+\0?")
+_TEXT_VRS = frozenset((None, "CS", "IS", "LO", "SH", "UI"))
 _OWN_MODALITIES = frozenset(("SEG", "SR", "PR", "KO"))
 
 
@@ -94,8 +100,8 @@ def read_header(content: bytes) -> InstanceHeader:
 
 def header_of(dataset: Dataset, *, has_pixel_data: bool) -> InstanceHeader:
     """Take the header of a parsed dataset with file meta information."""
-    study, series, instance = (_text(dataset, f"{name}InstanceUID") for name in ("Study", "Series", "SOP"))
-    sop_class = _text(dataset, "SOPClassUID")
+    study, series, instance = (text_of(dataset, f"{name}InstanceUID") for name in ("Study", "Series", "SOP"))
+    sop_class = text_of(dataset, "SOPClassUID")
     if not all((study, series, instance, sop_class)) or "TransferSyntaxUID" not in dataset.file_meta:
         raise MalformedInstanceError("A UID that names the instance is missing")
     transfer_syntax = str(dataset.file_meta.TransferSyntaxUID)
@@ -113,7 +119,7 @@ def header_of(dataset: Dataset, *, has_pixel_data: bool) -> InstanceHeader:
         transfer_syntax_uid=transfer_syntax,
         instance_number=_integer(dataset, "InstanceNumber"),
         frames=(_integer(dataset, "NumberOfFrames") or 1) if has_pixel_data else 0,
-        own_output=is_own_output(_text(dataset, "Modality"), _text(dataset, "Manufacturer")),
+        own_output=is_own_output(text_of(dataset, "Modality"), text_of(dataset, "Manufacturer")),
         study=levels["study"],
         series=levels["series"],
         instance=levels["instance"],
@@ -123,9 +129,11 @@ def header_of(dataset: Dataset, *, has_pixel_data: bool) -> InstanceHeader:
 
 def json_model(dataset: Dataset, uri: str) -> dict[str, Any]:
     """DICOM JSON model of a dataset; binary values over 1 KiB become BulkDataURIs below `uri`, relative to our base."""
-    paths = dict(_bulk_paths(dataset, ""))
+    paths: dict[int, str] = {}
 
     def bulk_uri(element: DataElement) -> str:
+        if not paths:  # most instances have no such value, and to look for them decodes everything
+            paths.update(_bulk_paths(dataset, ""))
         return f"{uri}/bulkdata/{paths[id(element)]}"
 
     model = dicom_json(dataset, bulk_uri, BULK_THRESHOLD_BYTES)
@@ -175,22 +183,30 @@ def text_values(attribute: dict[str, Any]) -> list[str]:
 
 def levels_of(model: dict[str, Any]) -> dict[Level, dict[str, Any]]:
     """Divide the DICOM JSON of an instance into its levels, as the index keeps them: no binary and no huge values."""
-    found: dict[Level, dict[str, Any]] = {
-        "study": _empty(STUDY_KEYWORDS),
-        "series": _empty(SERIES_KEYWORDS),
-        "instance": _empty(INSTANCE_KEYWORDS),
-    }
+    found: dict[Level, dict[str, Any]] = {level: dict(attributes) for level, attributes in _EMPTY_LEVELS.items()}
     for tag, attribute in model.items():
         if "BulkDataURI" in attribute or "InlineBinary" in attribute:
             continue
-        text = orjson.dumps(attribute, default=_plain)
+        kept = attribute
+        try:
+            text = orjson.dumps(attribute)
+        except TypeError:  # number types of pydicom's, which jsonb knows no more than orjson does
+            text = orjson.dumps(attribute, default=_plain)
+            kept = orjson.loads(text)
         if len(text) <= LONGEST_INDEXED_BYTES:
-            found[level_of(tag)][tag] = _without_nul(orjson.loads(text)) if b"u0000" in text else orjson.loads(text)
+            found[level_of(tag)][tag] = _without_nul(kept) if b"u0000" in text else kept
     return found
 
 
 def _empty(keywords: tuple[str, ...]) -> dict[str, Any]:
     return {tag_of(keyword): {"vr": dictionary_VR(keyword)} for keyword in keywords}
+
+
+_EMPTY_LEVELS: dict[Level, dict[str, Any]] = {
+    "study": _empty(STUDY_KEYWORDS),
+    "series": _empty(SERIES_KEYWORDS),
+    "instance": _empty(INSTANCE_KEYWORDS),
+}
 
 
 def _without_nul(value: Any) -> Any:
@@ -216,7 +232,12 @@ def _plain(value: Any) -> Any:
         return str(value)
 
 
-def _text(dataset: Dataset, keyword: str) -> str:
+def text_of(dataset: Dataset, keyword: str) -> str:
+    """Text of an attribute, without its padding; empty where there is none, or none that can be decoded."""
+    raw = dataset.get_item(keyword)
+    if isinstance(raw, RawDataElement) and raw.value and raw.VR in _TEXT_VRS and _PLAIN_TEXT.fullmatch(raw.value):
+        text: str = raw.value.decode("ascii")  # any character set reads it like this
+        return text.replace("\0", "").strip()
     try:
         value = dataset.get(keyword)
     except Exception:  # noqa: BLE001  pydicom raises many kinds for one broken value; absent is the honest reading
@@ -226,7 +247,7 @@ def _text(dataset: Dataset, keyword: str) -> str:
 
 def _integer(dataset: Dataset, keyword: str) -> int | None:
     try:
-        number = int(_text(dataset, keyword))
+        number = int(text_of(dataset, keyword))
     except ValueError:
         return None
     return number if -(2**31) <= number < 2**31 else None  # IS, PS3.5 Table 6.2-1

@@ -9,6 +9,7 @@ is shown (503). https://hl7.org/fhir/R4/http.html#history
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 from collections.abc import AsyncIterator
@@ -88,6 +89,11 @@ class Institutions:
         if found is not None and found.organization is not None:
             await self._bring_up_to_date()
         return found
+
+    def as_of(self, context: AccessContext) -> float:
+        """When what `bounds` stands on was read (`time.monotonic`); infinity: no institution bounds the caller."""
+        found = bounds_of(context, self._setting)
+        return math.inf if found is None or found.organization is None else self._read_at
 
     async def _bring_up_to_date(self) -> None:
         """Read what changed, with all who ask meanwhile; what takes long goes on when nobody waits any more."""

@@ -7,27 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from dicomweb.archive import Archive
 from dicomweb.database import Database
-from dicomweb.instance_header import InstanceHeader, MalformedInstanceError, read_header
-from dicomweb.patient_match import PatientMatch, match_patient
-from dicomweb.registration import register, token_parameter
-from dicomweb.study_index import IndexedStudy, StudyIndex
-from foramen.kernel.errors import InteropError, NotFoundError
-from foramen.kernel.fhir_client import FhirClient
+from dicomweb.reconciliation.study_truth import StudyTruth, bring_into_line
+from dicomweb.study_index import StudyIndex
+from foramen.kernel.errors import InteropError
 from foramen.kernel.identifiers import derived_uuid
 from foramen.kernel.log import get_log
-from terminology import codes, systems
 
 _LEASE_S = 120.0
 _FIRST_BACK_OFF_S = 0.5
 _LONGEST_BACK_OFF_S = 60.0
-_BATCH = 50
-_PARALLEL_READS = 4
 
 _CLAIM = """
     UPDATE dicomweb.arrival SET due_at = now() + make_interval(secs => $1), attempts = attempts + 1
@@ -51,18 +43,8 @@ class Arrival:
 class Intake:
     """Works through the arrivals in the background."""
 
-    def __init__(
-        self,
-        database: Database,
-        index: StudyIndex,
-        archive: Archive,
-        fhir: FhirClient,
-        default_issuer: str | None,
-        fhir_base: str,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
-        self._database, self._index, self._archive, self._fhir = database, index, archive, fhir
-        self._default_issuer, self._fhir_base, self._clock = default_issuer, fhir_base, clock
+    def __init__(self, database: Database, index: StudyIndex, archive: Archive, truth: StudyTruth) -> None:
+        self._database, self._index, self._archive, self._truth = database, index, archive, truth
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
@@ -148,63 +130,11 @@ class Intake:
         InteropError
             Archive, database or record could not be asked or refused; nothing is half-written.
         """
-        await self._index_new_instances(study_instance_uid)
-        study = await self._index.study(study_instance_uid)
-        if study is None or not study.series:
-            return "not in the archive"
-        match = await self._match(study)
-        identifier = ("identifier", token_parameter(systems.DICOM_UID, f"urn:oid:{study_instance_uid}"))
-        found = await self._fhir.search("ImagingStudy", [identifier])
-        tasks = await self._fhir.search(
-            "Task",
-            [
-                ("group-identifier", identifier[1]),
-                ("code", token_parameter(codes.ANALYSE_STUDY.system, codes.ANALYSE_STUDY.code)),
-            ],
-        )
-        registration = register(
-            study,
-            match,
-            imaging_study=found[0] if found else None,
-            tasks=tasks,
-            trace_id=trace_id,
-            now=self._clock().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        )
-        # The index first: whoever sees the Task in the record must be able to fetch the study at once.
-        await self._index.mark(
-            study_instance_uid,
-            patient_ref=match.reference,
-            institution=match.institution,
-            state=registration.state,
-            input_hash=registration.input_hash,
-        )
-        if registration.bundle is not None:
-            await self._fhir.transaction(registration.bundle)
-        return registration.state
+        return await self._truth.align(study_instance_uid, trace_id)
 
-    async def _match(self, study: IndexedStudy) -> PatientMatch:
-        if study.patient_conflict:
-            return PatientMatch(reason=codes.REGISTRATION_REASONS["conflicting-patient-id"])
-        return await match_patient(self._fhir, study.attributes, self._default_issuer, self._fhir_base)
-
-    async def _index_new_instances(self, study_instance_uid: str) -> None:
-        stored = await self._archive.study_instances(study_instance_uid)
-        known = await self._index.known_instances(study_instance_uid)
-        new = [item for item in stored if item.sop_instance_uid not in known]
-        limit = asyncio.Semaphore(_PARALLEL_READS)
-
-        async def header(orthanc_id: str) -> tuple[InstanceHeader, str] | None:
-            async with limit:
-                try:
-                    content = await self._archive.read(orthanc_id, keep=False)
-                    return await asyncio.to_thread(read_header, content), orthanc_id
-                except (MalformedInstanceError, NotFoundError):
-                    get_log().warning("instance cannot be indexed", study_instance_uid=study_instance_uid)
-                    return None
-
-        for start in range(0, len(new), _BATCH):
-            headers = await asyncio.gather(*(header(item.orthanc_id) for item in new[start : start + _BATCH]))
-            await self._index.add(item for item in headers if item is not None)
+    async def bring_into_line(self, study_instance_uid: str, trace_id: str) -> str:
+        """Bring a study into line after a change of it: see `dicomweb.reconciliation.study_truth.bring_into_line`."""
+        return await bring_into_line(self._database, self, study_instance_uid, trace_id)
 
     async def _reconcile_until_done(self) -> None:
         """At start: what the archive holds and the index does not know is an arrival that got lost."""

@@ -64,7 +64,17 @@ def accepted(request: Request) -> list[MediaRange]:
 
 def ranges(request: Request) -> list[MediaRange]:
     """Return every range named, best first, those with q=0 (never this) too."""
-    text = request.query_params.get("accept") or ", ".join(request.headers.getlist("accept")) or "*/*"
+    return ranges_of(accept_of(request))
+
+
+def accept_of(request: Request) -> str:
+    """Return what the client accepts as one text: the `accept` parameter, else the header; neither means everything."""
+    asked = request.query_params.get("accept") if request.scope["query_string"] else None
+    return asked or ", ".join(request.headers.getlist("accept")) or "*/*"
+
+
+def ranges_of(text: str) -> list[MediaRange]:
+    """Return the ranges of an Accept header, best first."""
     if len(text) > _LONGEST:
         raise NotAcceptableError("The list of accepted media types is too long")
     return sorted((_parse(part.strip()) for part in _SPLIT.split(text) if part.strip()), key=lambda item: -item.quality)
@@ -92,7 +102,18 @@ def negotiate(request: Request, offers: Iterable[Offer]) -> Offer:
     NotAcceptableError
         It accepts none of them (406); says what there is (PS3.18 §8.7.8.1).
     """
-    named, available = ranges(request), list(offers)
+    return choose(accept_of(request), offers)
+
+
+def choose(accept: str, offers: Iterable[Offer]) -> Offer:
+    """Return what `negotiate` returns, for the text of an Accept header.
+
+    Raises
+    ------
+    NotAcceptableError
+        It names none of them (406).
+    """
+    named, available = ranges_of(accept), list(offers)
     best: tuple[tuple[float, int, int], Offer] | None = None
     for place, offer in enumerate(available):
         matches = [(_fit(item, offer), -number, item) for number, item in enumerate(named) if _fit(item, offer)]

@@ -19,11 +19,12 @@ from starlette.responses import Response, StreamingResponse
 from dicomweb import native_model
 from dicomweb.media_types import Offer, negotiate
 from dicomweb.multipart import closing, new_boundary, part_head
-from dicomweb.series_metadata import Fragment, SeriesMetadata, array_of, as_gzip, as_text, as_zstd
+from dicomweb.series_metadata import Fragment, SeriesMetadata, array_of, as_gzip, as_text, as_zstd, fragment
 from dicomweb.study_index import StudyIndex
+from dicomweb.visibility import COUNTED
 from foramen.kernel.access_context import AccessContext
 
-_OFFERS = (
+OFFERS = (
     Offer("application/dicom+json"),
     Offer("application/json"),
     Offer(native_model.MEDIA_TYPE, multipart=True),
@@ -39,7 +40,7 @@ class Metadata:
 
     async def retrieve(self, request: Request, context: AccessContext) -> Response:
         """GET or HEAD of a study's, series' or instance's metadata."""
-        offer = negotiate(request, _OFFERS)
+        offer = negotiate(request, OFFERS)
         path = request.path_params
         study, series, instance = path["study"], path.get("series"), path.get("instance")
         visible = await self._index.visible(context, "r", start=3)
@@ -66,7 +67,11 @@ class Metadata:
         if single is not None:
             body = b"".join(native_model.xml_parts([orjson.loads(single)], boundary)) if offer.multipart else None
             return Response(body or b"[" + single + b"]", headers=headers)
-        fragments = await self._kept.fragments(study, revisions)
+        if visible.shelf is COUNTED:
+            fragments = await self._kept.fragments(study, revisions)
+        else:  # Nothing is kept of what is rejected.
+            texts = await self._index.metadata(context, study, series)
+            fragments = [fragment([self._kept.absolute(zlib.decompress(text)) for text in texts])]
         if offer.multipart:
             return StreamingResponse(_xml(fragments, boundary), headers=headers)
         parts = array_of(fragments)

@@ -6,6 +6,7 @@ no more memory and no more open files than one.
 
 from __future__ import annotations
 
+import bisect
 import io
 import os
 import re
@@ -15,9 +16,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import IO, Any, cast
 
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import parse_options_header
 
+from dicomweb.part_splitter import LongHeadersError, MalformedPartsError, PartSplitter
 from foramen.kernel.errors import InvalidRequestError, PayloadTooLargeError, UnsupportedMediaTypeError
 
 _SPOOL_BYTES = 32 * 1024 * 1024
@@ -30,12 +31,15 @@ class Spool:
 
     def __init__(self, memory_bytes: int = _SPOOL_BYTES) -> None:
         self._memory_bytes = memory_bytes
-        self._memory = bytearray()
+        self._pieces: list[memoryview] = []
+        self._starts: list[int] = []
         self._file: IO[bytes] | None = None
         self.size = 0
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append; beyond the memory it may take, everything goes to a temporary file.
+        """Append what nobody changes any more; beyond the memory it may take, everything goes to a temporary file.
+
+        In memory it is kept as it is, not copied: the pages for a copy of each image cost as much as to look at it.
 
         Raises
         ------
@@ -45,12 +49,14 @@ class Spool:
         if self._file is None and self.size + len(data) > self._memory_bytes:
             # Closed by `close`. Unbuffered: what was written can be read through the descriptor at once.
             self._file = cast(IO[bytes], tempfile.TemporaryFile(buffering=0))  # noqa: SIM115
-            self._write_whole(memoryview(self._memory))
-            self._memory = bytearray()
-        if self._file is None:
-            self._memory += data
-        else:
+            for piece in self._pieces:
+                self._write_whole(piece)
+            self._pieces, self._starts = [], []
+        if self._file is not None:
             self._write_whole(memoryview(data))
+        elif data:
+            self._pieces.append(memoryview(data))
+            self._starts.append(self.size)
         self.size += len(data)
 
     def _write_whole(self, data: memoryview) -> None:
@@ -61,12 +67,24 @@ class Spool:
     def read_at(self, offset: int, size: int) -> bytes:
         """Return `size` bytes from an offset, fewer only at the end."""
         if self._file is None:
-            return bytes(self._memory[offset : offset + size])
+            return b"".join(self.pieces_at(offset, size))
         return os.pread(self._file.fileno(), size, offset)
+
+    def pieces_at(self, offset: int, size: int) -> list[memoryview]:
+        """Return the same as `read_at` in pieces, not copied where they are in memory."""
+        if self._file is not None:
+            return [memoryview(self.read_at(offset, size))]
+        found, end = [], min(offset + size, self.size)
+        number = max(0, bisect.bisect_right(self._starts, offset) - 1)
+        while offset < end:
+            start, piece = self._starts[number], self._pieces[number]
+            found.append(piece[offset - start : end - start])
+            offset, number = start + len(piece), number + 1
+        return found
 
     def close(self) -> None:
         """Release memory and file."""
-        self._memory = bytearray()
+        self._pieces, self._starts = [], []
         if self._file is not None:
             self._file.close()
 
@@ -131,6 +149,11 @@ class Part:
         return self.spool.read_at(self.start, self.size)
 
     @property
+    def pieces(self) -> list[memoryview]:
+        """The whole content in pieces, not copied where they are in memory."""
+        return self.spool.pieces_at(self.start, self.size)
+
+    @property
     def media_type(self) -> str:
         """Media type of the part, empty when it has none."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -178,44 +201,28 @@ def boundary_of(content_type: str) -> tuple[str, bytes]:
 
 
 class _Collector:
-    """Callbacks of python-multipart: one `Part` after the other."""
+    """Takes what the splitter finds: one `Part` after the other, their content in the spool."""
 
     def __init__(self, spool: Spool) -> None:
         self.parts: list[Part] = []
-        self.ended = False
         self._spool = spool
-        self._name, self._value, self._header_bytes = bytearray(), bytearray(), 0
 
-    def on_part_begin(self) -> None:
+    def begin(self, headers: dict[str, str]) -> None:
+        """Open the next part.
+
+        Raises
+        ------
+        PayloadTooLargeError
+            Too many.
+        """
         if len(self.parts) >= _MOST_PARTS:
             raise PayloadTooLargeError(f"More than {_MOST_PARTS} parts")
-        self.parts.append(Part(self._spool, self._spool.size))
-        self._header_bytes = 0
+        self.parts.append(Part(self._spool, self._spool.size, headers=headers))
 
-    def on_part_data(self, data: bytes, start: int, end: int) -> None:
-        self._spool.write(memoryview(data)[start:end])
-        self.parts[-1].size += end - start
-
-    def on_header_field(self, data: bytes, start: int, end: int) -> None:
-        self._count(end - start)
-        self._name += data[start:end]
-
-    def on_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._count(end - start)
-        self._value += data[start:end]
-
-    def _count(self, size: int) -> None:
-        self._header_bytes += size
-        if self._header_bytes > _MOST_HEADER_BYTES:
-            raise PayloadTooLargeError(f"The headers of a part are longer than {_MOST_HEADER_BYTES} bytes")
-
-    def on_header_end(self) -> None:
-        self.parts[-1].headers[self._name.decode("latin-1").lower()] = self._value.decode("latin-1")
-        self._name.clear()
-        self._value.clear()
-
-    def on_end(self) -> None:
-        self.ended = True
+    def data(self, view: memoryview) -> None:
+        """Append to the open part."""
+        self._spool.write(view)
+        self.parts[-1].size += len(view)
 
 
 async def read_parts(stream: AsyncIterator[bytes], boundary: bytes, limit_bytes: int, spool: Spool) -> list[Part]:
@@ -229,18 +236,18 @@ async def read_parts(stream: AsyncIterator[bytes], boundary: bytes, limit_bytes:
         Longer than `limit_bytes`, too many parts, or a part's headers are too long.
     """
     collector = _Collector(spool)
-    names = ("on_part_begin", "on_part_data", "on_header_field", "on_header_value", "on_header_end", "on_end")
+    splitter = PartSplitter(boundary, collector.begin, collector.data, _MOST_HEADER_BYTES)
     received = 0
     try:
-        parser = MultipartParser(boundary, {name: getattr(collector, name) for name in names})  # type: ignore[arg-type]
         async for chunk in stream:
             received += len(chunk)
             if received > limit_bytes:
                 raise PayloadTooLargeError(f"The body is larger than {limit_bytes} bytes")
-            if not collector.ended and chunk:
-                parser.write(chunk)
-    except FormParserError as exc:
+            splitter.feed(chunk)
+    except MalformedPartsError as exc:
         raise InvalidRequestError("The multipart body is malformed") from exc
-    if not collector.ended:
+    except LongHeadersError as exc:
+        raise PayloadTooLargeError(f"The headers of a part are longer than {_MOST_HEADER_BYTES} bytes") from exc
+    if not splitter.ended:
         raise InvalidRequestError("The multipart body ends before its closing delimiter")
     return collector.parts

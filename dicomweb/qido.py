@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import asyncpg
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -17,6 +18,7 @@ from dicomweb.index.levels import Level
 from dicomweb.media_types import Offer, negotiate
 from dicomweb.multipart import new_boundary
 from dicomweb.search.answer import Answer
+from dicomweb.search.labels import Labels, with_labels
 from dicomweb.search.matching import Matcher
 from dicomweb.search.parameters import SearchRequest, parse
 from dicomweb.visibility import Visibility
@@ -24,7 +26,7 @@ from foramen.kernel.access_context import AccessContext
 from foramen.kernel.errors import InvalidRequestError, PayloadTooLargeError
 from foramen.kernel.settings import Settings
 
-_OFFERS = (
+OFFERS = (
     Offer("application/dicom+json"),
     Offer("application/json"),
     Offer(native_model.MEDIA_TYPE, multipart=True),
@@ -36,30 +38,44 @@ _PREFER_TOTAL = "count=exact"
 class Qido:
     """The Search transaction."""
 
-    def __init__(self, settings: Settings, database: Database, visibility: Visibility) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, visibility: Visibility, labels: Labels | None = None
+    ) -> None:
         self._settings, self._database, self._visibility = settings, database, visibility
+        self._labels = labels
 
     async def search(self, request: Request, context: AccessContext) -> Response:
         """GET /studies, /series, /instances and their nested forms."""
-        offer = negotiate(request, _OFFERS)
+        offer = negotiate(request, OFFERS)
         level = _LEVELS[request.url.path.rstrip("/").rsplit("/", 1)[-1]]
         visible = await self._visibility.visible(context, "s")
         asked = parse(level, request.query_params.multi_items(), request.path_params)
+        labels, labelled = await self._labels.asked(asked) if self._labels is not None else (False, None)
         matcher = Matcher(asked, visible)
         where = matcher.where()
-        answer = Answer(asked, visible, self._settings.dicom_web_base)
+        if labelled is not None:
+            where = f"({where}) AND s.study_instance_uid = ANY({matcher.bind(list(labelled))}::text[])"
+        as_text = not (offer.multipart or labels)
+        answer = Answer(asked, visible, self._settings.dicom_web_base, as_text=as_text)
         exact = _PREFER_TOTAL in request.headers.get("prefer", "").replace(" ", "").lower().split(",")
         rows, total = await self._page(answer, asked, where, matcher, exact=exact)
         more, rows = len(rows) > asked.limit, rows[: asked.limit]
         headers = self._headers(more, total)
-        if offer.multipart:
+        if not as_text:
             datasets = [answer.dataset(row) for row in rows]
+        if labels and self._labels is not None:
+            known = labelled if labelled is not None else await self._labels.of(row["study_uid"] for row in rows)
+            datasets = [
+                with_labels(item, known.get(row["study_uid"], ())) for item, row in zip(datasets, rows, strict=True)
+            ]
+        if offer.multipart:
             if not datasets:  # A multipart body has at least one part (RFC 2046 §5.1.1).
                 return Response(status_code=204, headers=headers)
             boundary = new_boundary()
             headers["Content-Type"] = f'multipart/related; type="{native_model.MEDIA_TYPE}"; boundary={boundary}'
             return Response(b"".join(native_model.xml_parts(datasets, boundary)), headers=headers)
-        return Response(answer.json(rows), media_type=offer.media_type, headers=headers)
+        content = orjson.dumps(datasets, option=orjson.OPT_SORT_KEYS) if labels else answer.json(rows)
+        return Response(content, media_type=offer.media_type, headers=headers)
 
     async def _page(
         self, answer: Answer, asked: SearchRequest, where: str, matcher: Matcher, *, exact: bool

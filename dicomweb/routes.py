@@ -52,6 +52,11 @@ ROUTES = (
         for kind in ("bulkdata", "pixeldata")
     ),
     DicomWebRoute("GET", "/wado", "wado_uri", "retrieve-uri"),
+    *(DicomWebRoute("POST", f"{path}/reject/{{code}}", "reject", "reject") for path in (_STUDY, _SERIES, _INSTANCE)),
+    *(DicomWebRoute("POST", f"{path}/restore", "restore", "restore") for path in (_STUDY, _SERIES, _INSTANCE)),
+    *(DicomWebRoute("DELETE", path, "delete", "delete") for path in (_STUDY, _SERIES, _INSTANCE)),
+    DicomWebRoute("GET", "/rejections", "list_rejections", "search-rejections"),
+    DicomWebRoute("GET", "/drift", "drift", "read-drift"),
     DicomWebRoute("GET", "/workitems", "search_workitems", "search-workitems"),
     DicomWebRoute("POST", "/workitems", "create_workitem", "create-workitem"),
     DicomWebRoute("GET", _WORKITEM, "retrieve_workitem", "retrieve-workitem"),

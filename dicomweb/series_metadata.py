@@ -117,8 +117,8 @@ class SeriesMetadata:
         NotFoundError
             Unknown or not permitted: the two cannot be told apart.
         """
-        query = f"""SELECT e.series_instance_uid, e.revision FROM dicomweb.series e
-            JOIN dicomweb.study s USING (study_instance_uid)
+        query = f"""SELECT e.series_instance_uid, e.revision FROM {visible.shelf.series} e
+            JOIN {visible.shelf.study} s USING (study_instance_uid)
             WHERE e.study_instance_uid = $1 AND ($2::text IS NULL OR e.series_instance_uid = $2)
                 AND e.instance_count > 0 AND {visible.sql} ORDER BY e.series_instance_uid"""  # noqa: S608  our own clauses
         async with self._database.connection() as connection:

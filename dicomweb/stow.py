@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
 import orjson
@@ -21,11 +22,14 @@ from dicomweb.instance_header import InstanceHeader
 from dicomweb.institutions import bounds_of
 from dicomweb.media_types import accepted
 from dicomweb.multipart import Part, Spool
+from dicomweb.rejection.doors import Door
+from dicomweb.rejection.note import SOP_CLASS as NOTE_CLASS
+from dicomweb.rejection.part import Rejections
 from dicomweb.store.inspect import inspect
 from dicomweb.store.known import Known
 from dicomweb.store.metadata import assemble, models_of
 from dicomweb.store.native_xml import to_xml
-from dicomweb.store.receive import DICOM, DICOM_JSON, DICOM_XML, receive
+from dicomweb.store.receive import DICOM, DICOM_JSON, DICOM_XML, NoSpaceError, receive
 from dicomweb.store.report import Remark, Stored, StoreReport, response_module
 from dicomweb.store.sameness import is_same
 from dicomweb.study_index import StudyIndex, same_patient
@@ -36,8 +40,10 @@ from foramen.kernel.settings import Settings
 _CHUNK_BYTES = 256 * 1024
 _WHOLE_BYTES = 4 * 1024 * 1024
 """Up to here a file goes to the archive in one piece with its length, which is faster than in chunks."""
-_BATCH = 32
+_BATCH = 16
 _PARALLEL = 4
+ANSWERS = {DICOM_JSON: (DICOM_JSON, "application/json"), DICOM_XML: (DICOM_XML, "text/xml")}
+"""Media type of the answer → the names it can be asked for by."""
 
 
 @dataclass(slots=True)
@@ -49,13 +55,29 @@ class _Delivery:
     remark: Remark | None = None
     fault: RejectedInstanceError | None = None
     orthanc_id: str = ""
+    sender: AccessContext | None = None
+    is_note: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What index and archive know of a batch."""
+
+    studies: dict[str, dict[str, Any]]
+    instances: dict[str, str]
+    may_be_there: bool
+    """Whether the archive holds some of the batch that the index does not know, or did not say."""
+    fault: ArchiveError | None = None
 
 
 class Stow:
     """The Store transaction."""
 
-    def __init__(self, settings: Settings, archive: Archive, index: StudyIndex, database: Database) -> None:
+    def __init__(
+        self, settings: Settings, archive: Archive, index: StudyIndex, database: Database, rejections: Rejections
+    ) -> None:
         self._settings, self._archive, self._index, self._known = settings, archive, index, Known(database)
+        self._door = Door(rejections)
         self._parsing = asyncio.Semaphore(2)
 
     async def store(self, request: Request, context: AccessContext, trace_id: str) -> Response:
@@ -74,6 +96,8 @@ class Stow:
             deliveries = (
                 [_Delivery(part) for part in parts] if kind == DICOM else await self._assembled(parts, kind, spool)
             )
+            for item in deliveries:
+                item.sender = context
             report = await self._store_all(deliveries, request.path_params.get("study"), trace_id)
         finally:
             spool.close()
@@ -93,11 +117,14 @@ class Stow:
                 deliveries.append(_Delivery(parts[0], fault=error))
                 continue
             deliveries.append(_Delivery(Part(spool, spool.size, len(content)), remark=remark))
-            spool.write(content)
+            try:
+                spool.write(content)
+            except OSError as exc:
+                raise NoSpaceError("There is no room for the instances") from exc
         return deliveries
 
     async def _store_all(self, deliveries: Sequence[_Delivery], study_uid: str | None, trace_id: str) -> StoreReport:
-        """Batch by batch; while one is stored the next is parsed.
+        """Batch by batch; while one is stored the next is looked at and the one before indexed.
 
         Raises
         ------
@@ -107,55 +134,69 @@ class Stow:
         report = StoreReport()
         patients: dict[str, dict[str, Any]] = {}
         batches = [deliveries[start : start + _BATCH] for start in range(0, len(deliveries), _BATCH)]
-        parsing = asyncio.create_task(self._inspect(batches[0]))
         down: ArchiveError | None = None
+        looking = asyncio.create_task(self._look(batches[0], down))
+        indexing: list[asyncio.Task[None]] = []
+        before: set[str] = set()
         try:
             for number, batch in enumerate(batches):
-                await parsing
+                looked = await looking
                 if number + 1 < len(batches):
-                    parsing = asyncio.create_task(self._inspect(batches[number + 1]))
-                down = await self._store_batch(batch, study_uid, patients, trace_id, down)
-                for item in batch:
-                    if item.fault is not None:
-                        report.failed.append(item.fault)
-                    elif item.header is not None:
-                        report.stored.append(Stored(item.header, item.remark))
+                    looking = asyncio.create_task(self._look(batches[number + 1], down or looked.fault))
+                if indexing and indexing[-1].done():
+                    indexing[-1].result()
+                for uid, level in looked.studies.items():
+                    patients.setdefault(uid, level)  # what this request brought before says it as well
+                down = await self._store_batch(batch, looked, study_uid, patients, trace_id, down, indexing, before)
         finally:
-            parsing.cancel()
+            looking.cancel()
+            if indexing:
+                await asyncio.shield(indexing[-1])
+        for item in deliveries:
+            if item.fault is not None:
+                report.failed.append(item.fault)
+            elif item.header is not None:
+                report.stored.append(Stored(item.header, item.remark))
         if down is not None and not report.stored:
             raise down
         return report
 
-    async def _inspect(self, batch: Sequence[_Delivery]) -> None:
-        async def one(item: _Delivery) -> None:
-            if item.part.media_type not in ("", DICOM):
-                reason = FailureReason.CANNOT_UNDERSTAND
-                item.fault = RejectedInstanceError(reason, "The part is not application/dicom")
-                return
-            async with self._parsing:
-                try:
-                    item.header, remark = await asyncio.to_thread(inspect, item.part.body)
-                    item.remark = item.remark or remark
-                except RejectedInstanceError as error:
-                    item.fault = error
-
-        await asyncio.gather(*(one(item) for item in batch if item.fault is None))
+    async def _look(self, batch: Sequence[_Delivery], down: ArchiveError | None) -> _Looked:
+        """Parse a batch, and ask index and archive for what it names; an archive that is down is not asked again."""
+        async with self._parsing:
+            await asyncio.to_thread(_inspect_all, [item for item in batch if item.fault is None])
+        headers = [item.header for item in batch if item.header is not None and item.fault is None]
+        studies = await self._known.studies(list({header.study_instance_uid for header in headers}))
+        known = await self._known.instances([header.sop_instance_uid for header in headers])
+        strange = [header.sop_instance_uid for header in headers if header.sop_instance_uid not in known]
+        if down is not None:
+            return _Looked(studies, known, True, down)
+        try:
+            return _Looked(studies, known, bool(await self._archive.find_instances(strange)))
+        except ArchiveError as error:
+            return _Looked(studies, known, True, error)
 
     async def _store_batch(
         self,
         batch: Sequence[_Delivery],
+        looked: _Looked,
         study_uid: str | None,
         patients: dict[str, dict[str, Any]],
         trace_id: str,
         down: ArchiveError | None,
+        indexing: list[asyncio.Task[None]],
+        before: set[str],
     ) -> ArchiveError | None:
-        """Store and index one batch; returns why the archive takes nothing more, if so."""
+        """Store one batch and have it indexed; returns why the archive takes nothing more, if so.
+
+        `before`: UIDs of earlier batches, which may have been stored since this one was looked at.
+        """
         good = [item for item in batch if item.header is not None and item.fault is None]
         headers = [item.header for item in good if item.header is not None]
-        patients |= await self._known.studies(list({header.study_instance_uid for header in headers} - set(patients)))
-        known = await self._known.instances([header.sop_instance_uid for header in headers])
-        for item in good:
-            item.fault = _mismatch(item, study_uid, patients)
+        known, down = dict(looked.instances), down or looked.fault
+        refused = await self._door.refused(good[0].sender, headers) if good else {}
+        for item, header in zip(good, headers, strict=True):
+            item.fault = _mismatch(item, study_uid, patients) or refused.get(header.sop_instance_uid)
         chains: dict[str, list[_Delivery]] = {}  # of one UID one after the other, of several at once
         for item in good:
             if item.fault is None and item.header is not None:
@@ -168,7 +209,8 @@ class Stow:
                     try:
                         if faults:
                             raise faults[0]
-                        item.orthanc_id = await self._store_one(item, known.get(uid))
+                        may_be_there = looked.may_be_there or uid in before
+                        item.orthanc_id = await self._store_one(item, known.get(uid), trace_id, may_be_there)
                         known[uid] = item.orthanc_id
                     except RejectedInstanceError as error:
                         item.fault = error
@@ -181,30 +223,45 @@ class Stow:
         try:
             await asyncio.gather(*(work(uid, chain) for uid, chain in chains.items()))
         finally:
+            before.update(chains)
             # Also when we are cancelled half-way: what the archive holds already is indexed and will be registered.
-            await self._into_index([item for item in good if item.orthanc_id and item.fault is None], trace_id)
+            stored = [item for item in good if item.orthanc_id and item.fault is None and not item.is_note]
+            indexing.append(asyncio.create_task(self._into_index(stored, trace_id, *indexing[-1:])))
         return faults[0] if faults else None
 
-    async def _into_index(self, stored: Sequence[_Delivery], trace_id: str) -> None:
+    async def _into_index(self, stored: Sequence[_Delivery], trace_id: str, *before: asyncio.Task[None]) -> None:
+        await asyncio.gather(*before)
         rows = [(item.header, item.orthanc_id) for item in stored if item.header is not None]
         if not rows:
             return
         await self._index.add(rows, trace_id=trace_id, due_in_s=float(self._settings.stable_study_s))
+        await self._door.stored(header for header, _ in rows)
         known = await self._known.instances([header.sop_instance_uid for header, _ in rows])
-        for item in stored:
+        unseen = [item for item in stored if item.header and known.get(item.header.sop_instance_uid) != item.orthanc_id]
+        hidden = await self._door.hidden([item.header.sop_instance_uid for item in unseen if item.header])
+        for item in unseen:
             # Under its UID the index may have got another instance meanwhile: then this one would never be seen.
-            if item.header is not None and known.get(item.header.sop_instance_uid) != item.orthanc_id:
+            if item.header is not None and item.header.sop_instance_uid not in hidden:
                 item.fault = _duplicate(item)
 
-    async def _store_one(self, item: _Delivery, orthanc_id: str | None) -> str:
-        """Return the archive's id of the instance, new or delivered before."""
+    async def _store_one(self, item: _Delivery, orthanc_id: str | None, trace_id: str, may_be_there: bool) -> str:
+        """Return the archive's id of the instance, new or delivered before.
+
+        `may_be_there`: the archive may hold it though the index does not know it.
+        """
         header = item.header
         assert header is not None  # noqa: S101  only what was parsed comes here
+        assert item.sender is not None  # noqa: S101
+        if header.sop_class_uid == NOTE_CLASS and await self._door.is_note(
+            item.sender, header, item.part.content, trace_id
+        ):
+            item.is_note = True
+            return header.sop_instance_uid
         if orthanc_id is not None:
             return await self._same_or_refuse(orthanc_id, item, header)
-        for found in await self._archive.find_instance(header.sop_instance_uid):
+        for found in await self._archive.find_instance(header.sop_instance_uid) if may_be_there else ():
             return await self._same_or_refuse(found, item, header)
-        content = item.part.content if item.part.size <= _WHOLE_BYTES else _chunks(item.part)
+        content = item.part.pieces if item.part.size <= _WHOLE_BYTES else _chunks(item.part)
         acknowledged = await self._archive.store(content)
         if acknowledged is None:
             raise _refused(item, FailureReason.CANNOT_UNDERSTAND, "The archive cannot read the instance")
@@ -226,6 +283,22 @@ class Stow:
         return orthanc_id
 
 
+def _inspect_all(deliveries: Sequence[_Delivery]) -> None:
+    """Parse what was delivered, in a thread: one after the other, as the interpreter's lock would have it anyway."""
+    for item in deliveries:
+        if item.part.media_type not in ("", DICOM):
+            item.fault = RejectedInstanceError(FailureReason.CANNOT_UNDERSTAND, "The part is not application/dicom")
+            continue
+        try:
+            body = BytesIO(item.part.content) if item.part.size <= _WHOLE_BYTES else item.part.body
+            item.header, remark = inspect(body)
+            item.remark = item.remark or remark
+        except RejectedInstanceError as error:
+            item.fault = error
+        except OSError:  # where it was to be inflated
+            item.fault = RejectedInstanceError(FailureReason.OUT_OF_RESOURCES, "There is no room to look at it")
+
+
 def _answer_type(request: Request) -> str:
     """Media type of the answer; decided before anything is stored.
 
@@ -235,10 +308,10 @@ def _answer_type(request: Request) -> str:
         The client takes neither JSON nor XML.
     """
     for item in accepted(request):
-        for media_type, names in ((DICOM_JSON, (DICOM_JSON, "application/json")), (DICOM_XML, (DICOM_XML, "text/xml"))):
+        for media_type, names in ANSWERS.items():
             if any(item.admits(name) for name in names):
                 return media_type
-    raise NotAcceptableError(f"Available: {DICOM_JSON}, {DICOM_XML}")
+    raise NotAcceptableError(f"Available: {', '.join(ANSWERS)}")
 
 
 def _mismatch(

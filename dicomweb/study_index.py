@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
@@ -19,8 +20,10 @@ _UPSERT_STUDY = f"""
     INSERT INTO dicomweb.study ({", ".join(STUDY_COLUMNS)})
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::tsvector, $10, $11, $12, $13, $14, $15)
     ON CONFLICT (study_instance_uid) DO UPDATE SET patient_conflict = dicomweb.study.patient_conflict
-        OR dicomweb.study.keys->'00100020' IS DISTINCT FROM EXCLUDED.keys->'00100020'
-        OR coalesce(dicomweb.study.keys->'00100021' <> EXCLUDED.keys->'00100021', false)
+        OR (dicomweb.study.attributes || coalesce(dicomweb.study.as_stored, '{{}}'))->'00100020'->'Value'
+            IS DISTINCT FROM EXCLUDED.attributes->'00100020'->'Value'
+        OR coalesce((dicomweb.study.attributes || coalesce(dicomweb.study.as_stored, '{{}}'))->'00100021'->'Value'
+            <> EXCLUDED.attributes->'00100021'->'Value', false)
 """  # noqa: S608  our own columns
 _UPSERT_SERIES = f"""
     INSERT INTO dicomweb.series ({", ".join(SERIES_COLUMNS)}) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING
@@ -32,7 +35,7 @@ _INSERT_INSTANCES = f"""
                          $14::smallint[])
     ON CONFLICT DO NOTHING
 """  # noqa: S608
-_ARRIVED = """
+ARRIVED = """
     INSERT INTO dicomweb.arrival (study_instance_uid, trace_id, due_at)
     VALUES ($1, $2, now() + make_interval(secs => $3))
     ON CONFLICT (study_instance_uid) DO UPDATE SET
@@ -50,6 +53,8 @@ class IndexedInstance:
     orthanc_id: str
     transfer_syntax_uid: str
     frames: int
+    patient_ref: str | None = None
+    """`Patient/id` of its study, if registered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,9 @@ class IndexedStudy:
     patient_conflict: bool
     attributes: dict[str, Any]
     series: tuple[IndexedSeries, ...]
+    as_stored: dict[str, Any] = field(default_factory=dict)
+    correction: str | None = None
+    recorded: str | None = None
 
 
 class StudyIndex:
@@ -91,31 +99,24 @@ class StudyIndex:
         """Index instances, given with their Orthanc ids; with a trace id their studies become due for registration."""
         rows = list(instances)
         async with self._database.connection() as connection, connection.transaction():
-            studies = {(header.study_instance_uid, *_patient(header.study)): header for header, _ in rows}
-            # A fixed order of locks: two deliveries of the same studies wait for each other instead of deadlocking.
-            for (uid, *_), header in sorted(studies.items(), key=lambda item: item[0]):
-                await connection.execute(_UPSERT_STUDY, *study_row(uid, header.study))
-            series = {(header.study_instance_uid, header.series_instance_uid): header for header, _ in rows}
-            for _, header in sorted(series.items(), key=lambda item: item[0]):
-                await connection.execute(_UPSERT_SERIES, *series_row(header))
-            # In one statement: the triggers that keep the counts run once.
-            found = [instance_row(*row) for row in sorted(rows, key=lambda row: row[0].sop_instance_uid)]
-            if found:
-                await connection.execute(_INSERT_INSTANCES, *(list(column) for column in zip(*found, strict=True)))
+            studies = await add_rows(connection, rows)
             if trace_id is not None:
-                for uid in sorted({uid for uid, *_ in studies}):
-                    await connection.execute(_ARRIVED, uid, trace_id, due_in_s)
+                for uid in sorted(studies):
+                    await connection.execute(ARRIVED, uid, trace_id, due_in_s)
 
     async def arrived(self, study_instance_uid: str, trace_id: str, *, due_in_s: float = 0.0) -> None:
         """Record durably that a study has to be registered (again)."""
         async with self._database.connection() as connection:
-            await connection.execute(_ARRIVED, study_instance_uid, trace_id, due_in_s)
+            await connection.execute(ARRIVED, study_instance_uid, trace_id, due_in_s)
 
     async def known_instances(self, study_instance_uid: str) -> set[str]:
-        """SOP Instance UIDs already indexed of a study."""
+        """SOP Instance UIDs already indexed of a study, or rejected."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(
-                "SELECT sop_instance_uid FROM dicomweb.instance WHERE study_instance_uid = $1", study_instance_uid
+                """SELECT sop_instance_uid FROM dicomweb.instance WHERE study_instance_uid = $1
+                   UNION ALL SELECT sop_instance_uid FROM dicomweb.withdrawn_instance WHERE study_instance_uid = $1
+                       AND orthanc_id IS NOT NULL""",
+                study_instance_uid,
             )
         return {row[0] for row in rows}
 
@@ -150,6 +151,9 @@ class StudyIndex:
             row["patient_conflict"],
             row["attributes"],
             tuple(IndexedSeries(item[0], item[1], item[2], tuple(item[3])) for item in series),
+            row["as_stored"] or {},
+            row["correction"],
+            row["recorded"],
         )
 
     async def mark(
@@ -203,8 +207,16 @@ class StudyIndex:
         NotFoundError
             Unknown or not permitted: the two cannot be told apart.
         """
-        rows = await self._retrieve("", context, study_instance_uid, series_instance_uid, sop_instance_uid)
-        return [IndexedInstance(*row[:6]) for row in rows]
+        rows, _ = await self._retrieve("", context, study_instance_uid, series_instance_uid, sop_instance_uid)
+        return [IndexedInstance(*row) for row in rows]
+
+    async def decided(
+        self, context: AccessContext, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str | None
+    ) -> tuple[list[IndexedInstance], float]:
+        """Return the same as `instances`, and when the oldest of what decided was read (`time.monotonic`)."""
+        names = (study_instance_uid, series_instance_uid, sop_instance_uid)
+        rows, as_of = await self._retrieve("", context, *names)
+        return [IndexedInstance(*row) for row in rows], as_of
 
     async def metadata(
         self,
@@ -214,18 +226,20 @@ class StudyIndex:
         sop_instance_uid: str | None = None,
     ) -> list[bytes]:
         """Compressed DICOM JSON of the same instances as `instances`."""
-        rows = await self._retrieve(", i.metadata", context, study_instance_uid, series_instance_uid, sop_instance_uid)
-        return [row[6] for row in rows]
+        names = (study_instance_uid, series_instance_uid, sop_instance_uid)
+        rows, _ = await self._retrieve(", i.metadata", context, *names)
+        return [row[7] for row in rows]
 
     async def _retrieve(
         self, column: str, context: AccessContext, study: str, series: str | None, instance: str | None
-    ) -> list[asyncpg.Record]:
+    ) -> tuple[list[asyncpg.Record], float]:
         visible = await self.visible(context, "r", start=4)
+        as_of = min(visible.as_of, time.monotonic())
         query = f"""
             SELECT i.study_instance_uid, i.series_instance_uid, i.sop_instance_uid, i.orthanc_id, i.transfer_syntax_uid,
-                   i.frames {column}
-            FROM dicomweb.instance i JOIN dicomweb.study s USING (study_instance_uid)
-            JOIN dicomweb.series e USING (study_instance_uid, series_instance_uid)
+                   i.frames, s.patient_ref {column}
+            FROM {visible.shelf.instance} i JOIN {visible.shelf.study} s USING (study_instance_uid)
+            JOIN {visible.shelf.series} e USING (study_instance_uid, series_instance_uid)
             WHERE i.study_instance_uid = $1 AND ($2::text IS NULL OR i.series_instance_uid = $2)
               AND ($3::text IS NULL OR i.sop_instance_uid = $3) AND {visible.sql}
             ORDER BY i.series_instance_uid, i.instance_number NULLS LAST, i.sop_instance_uid
@@ -234,7 +248,23 @@ class StudyIndex:
             rows: list[asyncpg.Record] = await connection.fetch(query, study, series, instance, *visible.values)
         if not rows:
             raise NotFoundError("No such study, series or instance")
-        return rows
+        return rows, as_of
+
+
+async def add_rows(connection: Any, rows: Sequence[tuple[InstanceHeader, str]]) -> set[str]:
+    """Index instances inside the caller's transaction; returns the UIDs of their studies."""
+    studies = {(header.study_instance_uid, *_patient(header.study)): header for header, _ in rows}
+    # A fixed order of locks: two deliveries of the same studies wait for each other instead of deadlocking.
+    for (uid, *_), header in sorted(studies.items(), key=lambda item: item[0]):
+        await connection.execute(_UPSERT_STUDY, *study_row(uid, header.study))
+    series = {(header.study_instance_uid, header.series_instance_uid): header for header, _ in rows}
+    for _, header in sorted(series.items(), key=lambda item: item[0]):
+        await connection.execute(_UPSERT_SERIES, *series_row(header))
+    # In one statement: the triggers that keep the counts run once.
+    found = [instance_row(*row) for row in sorted(rows, key=lambda row: row[0].sop_instance_uid)]
+    if found:
+        await connection.execute(_INSERT_INSTANCES, *(list(column) for column in zip(*found, strict=True)))
+    return {uid for uid, *_ in studies}
 
 
 def same_patient(one: dict[str, Any], other: dict[str, Any]) -> bool:

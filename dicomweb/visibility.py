@@ -8,6 +8,7 @@ changes. DICOM PS3.18 §8.2 leaves access to the server.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -48,6 +49,29 @@ class Limit(Protocol):
         """
         ...
 
+    def as_of(self, context: AccessContext) -> float:
+        """When what `clauses` just told was read (`time.monotonic`); infinity: it follows from the token alone."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """The three levels that a statement reads. Rows of `instance` are what counts (ADR 0042)."""
+
+    study: str = "dicomweb.study"
+    series: str = "dicomweb.series"
+    instance: str = "dicomweb.instance"
+
+
+COUNTED = Shelf()
+REJECTED_FOR_QUALITY = Shelf("dicomweb.quality_study", "dicomweb.quality_series", "dicomweb.quality_instance")
+"""What was rejected for quality reasons, and nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookingAtRejected(AccessContext):
+    """A caller who asked in so many words for what was rejected for quality reasons, and may see it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Visible:
@@ -59,12 +83,16 @@ class Visible:
     study_sql : on alias s alone: the study itself, and at least one of its series, may be seen
     series_sql : on alias e alone, of a study that is already admitted; ``true``: all of its series are shown
     values : of the placeholders; `sql` and `study_sql` hold every one of them
+    as_of : when the oldest of what decided was read (`time.monotonic`); infinity: it follows from the token alone
+    shelf : the tables that aliases s and e, and i (instances), stand for
     """
 
     sql: str
     study_sql: str
     series_sql: str
     values: list[Any]
+    as_of: float = math.inf
+    shelf: Shelf = COUNTED
 
     @property
     def all_series(self) -> bool:
@@ -80,6 +108,10 @@ class TokenLimit:
         patient = None if action is None else patient_limit(context, action)
         return () if patient is None else (Clause("s.patient_ref = {}::text", (patient,)),)
 
+    def as_of(self, context: AccessContext) -> float:
+        """See `Limit`."""
+        return math.inf
+
 
 class InstitutionWall:
     """Whose patients they are. A study without a patient, or whose patient nobody manages, is behind every wall."""
@@ -94,6 +126,10 @@ class InstitutionWall:
             return ()
         values = (bounds.organization, list(bounds.patients))
         return (Clause("(s.institution = {}::text OR s.patient_ref = ANY({}::text[]))", values),)
+
+    def as_of(self, context: AccessContext) -> float:
+        """See `Limit`."""
+        return self._institutions.as_of(context)
 
 
 class Visibility:
@@ -120,13 +156,17 @@ class Visibility:
         of_study: list[str] = []
         of_series: list[str] = []
         values: list[Any] = []
+        as_of = math.inf
         for limit in self._limits:
-            for clause in await limit.clauses(context, action):
+            clauses = await limit.clauses(context, action)
+            as_of = min(as_of, limit.as_of(context))
+            for clause in clauses:
                 first = start + len(values)
                 places = (f"${number}" for number in range(first, first + len(clause.values)))
                 (of_series if clause.of_series else of_study).append(clause.template.format(*places))
                 values += clause.values
-        return _joined(of_study, of_series, values)
+        shelf = REJECTED_FOR_QUALITY if isinstance(context, LookingAtRejected) else COUNTED
+        return _joined(of_study, of_series, values, as_of, shelf)
 
 
 def visibility(institutions: Institutions, *limits: Limit) -> Visibility:
@@ -146,10 +186,10 @@ def patient_limit(context: AccessContext, action: str) -> str | None:
     return None if context.reach("ImagingStudy", action) is Reach.EVERYTHING else f"Patient/{context.patient}"
 
 
-def _joined(of_study: list[str], of_series: list[str], values: list[Any]) -> Visible:
+def _joined(of_study: list[str], of_series: list[str], values: list[Any], as_of: float, shelf: Shelf) -> Visible:
     study = " AND ".join(of_study) or "true"
     if not of_series:
-        return Visible(study, study, "true", values)
+        return Visible(study, study, "true", values, as_of, shelf)
     series = " AND ".join(of_series)
-    one = f"EXISTS (SELECT 1 FROM dicomweb.series e WHERE e.study_instance_uid = s.study_instance_uid AND {series})"  # noqa: S608  our own clauses
-    return Visible(f"{study} AND {series}", f"{study} AND {one}", series, values)
+    one = f"EXISTS (SELECT 1 FROM {shelf.series} e WHERE e.study_instance_uid = s.study_instance_uid AND {series})"  # noqa: S608  our own clauses
+    return Visible(f"{study} AND {series}", f"{study} AND {one}", series, values, as_of, shelf)

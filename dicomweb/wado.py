@@ -21,6 +21,7 @@ from dicomweb.retrieve.instances import Instances
 from dicomweb.retrieve.nginx_handoff import NginxHandoff
 from dicomweb.retrieve.rendered import Rendered
 from dicomweb.retrieve.resources import OCTETS, Resources
+from dicomweb.retrieve.series_plans import SeriesPlans
 from dicomweb.retrieve.stored_files import StoredFiles
 from dicomweb.retrieve.wado_uri import WadoUri
 from dicomweb.study_index import StudyIndex
@@ -45,7 +46,8 @@ class Wado:
         memory = settings.codec_memory_mib * 1024 * 1024
         self.codec = CodecPool(settings.codec_processes, memory, settings.codec_timeout_s)
         nginx = NginxHandoff(enabled=settings.nginx_sendfile, storage=storage, plans=folder / "plans")
-        resources = Resources(settings, index, archive, self.files, self._fetched, self.codec, nginx)
+        self.plans = SeriesPlans(index, self.files)
+        resources = Resources(settings, index, archive, self.files, self._fetched, self.codec, nginx, self.plans)
         self._instances, self._frames = Instances(resources), Frames(resources)
         self._bulk = BulkData(resources, self._frames)
         self._rendered = Rendered(resources, self._bulk)

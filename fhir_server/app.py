@@ -37,7 +37,7 @@ from fhir_server.store.schema import migrate as migrate_schema
 from fhir_server.store.sealed_systems import SealedSystems
 from fhir_server.subject_rights import register as subject_rights
 from fhir_server.terminology_source import StoredTerminology
-from foramen.identity.sealing import open_data_keys, watch_data_keys
+from foramen.identity.sealing import open_data_keys, protect_files, watch_data_keys
 from foramen.kernel.errors import UpstreamError
 from foramen.kernel.settings import Settings
 from foramen.kernel.tokens import TokenVerifier
@@ -73,11 +73,12 @@ class FhirService:
             database_url, CONNECTIONS, timeout_s, f"SET lock_timeout = {LOCK_TIMEOUT_MS}", wait_s
         )
         rows = RowNumbers()
+        self._data_keys = open_data_keys(settings)
+        protect_files(settings, self._data_keys)
         seal = install_seal(settings.home, settings.digest)
         self._sealer = AuditSealer(
             self._audit_seal_connections, seal, settings.home, settings.fhir_base, settings.audit_signature
         )
-        self._data_keys = open_data_keys(settings)
         systems = SealedSystems(self._data_keys, settings.digest, parse_systems(limits.national_identifiers))
         self._registry = RegistryWatch(self._connections, systems)
         self._key_watch: asyncio.Task[None] | None = None

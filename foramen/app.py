@@ -52,9 +52,10 @@ class Service(Protocol):
 class Measured:
     """ASGI middleware that counts and times requests by service; labels never hold a path or an id."""
 
-    def __init__(self, app: ASGIApp, fhir: ASGIApp | None = None) -> None:
+    def __init__(self, app: ASGIApp, fhir: ASGIApp | None = None, dicomweb: ASGIApp | None = None) -> None:
         self._app = app
         self._fhir = fhir or app
+        self._dicomweb = dicomweb
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, then count it."""
@@ -69,6 +70,9 @@ class Measured:
         service = first if first in ("fhir", "auth", "dicom-web", "apps", "portal") else "other"
         # The record answers thousands of requests a second: they skip the walk through the routes.
         app = self._fhir if service == "fhir" and not path.startswith("/fhir/.well-known/") else self._app
+        if service == "dicom-web" and self._dicomweb is not None and path != "/dicom-web":  # So do a study's frames.
+            root = scope.get("root_path", "")
+            app, scope = self._dicomweb, {**scope, "app_root_path": root, "root_path": f"{root}/dicom-web"}
         began, status = time.perf_counter(), 500
 
         async def observe(message: Message) -> None:
@@ -130,7 +134,9 @@ def create(settings: Settings | None = None, only: str | None = None) -> ASGIApp
         from fhir_server.formats.compression import Compression
 
         fhir = Compression(services["fhir"].app)
-    return Measured(Starlette(routes=[*health, *routes], lifespan=lifespan), fhir)
+    app: ASGIApp = Starlette(routes=[*health, *routes], lifespan=lifespan)
+    dicomweb = services["dicomweb"].app if "dicomweb" in services else None
+    return Measured(identity.with_direct(app) if "identity" in services else app, fhir, dicomweb)
 
 
 def _build_services(
@@ -189,6 +195,8 @@ async def _metrics(_: Request) -> Response:
 
 def migrate(settings: Settings) -> None:
     """Bring every schema up to date and register our own clients; harmless to repeat."""
+    from ai_services.models.migrations import migrate as migrate_models
+    from ai_services.models.versions import ModelRegistry
     from dicomweb.migrations import migrate as migrate_dicomweb
     from fhir_server.app import migrate as migrate_fhir
     from foramen.identity.app import bootstrap
@@ -198,4 +206,6 @@ def migrate(settings: Settings) -> None:
     migrate_fhir(url)
     migrate_identity(url)
     migrate_dicomweb(url)
+    migrate_models(url)
+    ModelRegistry(url, settings.home).take_in_what_came_with_the_software()
     bootstrap(settings, url)

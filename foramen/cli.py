@@ -16,6 +16,7 @@ from foramen.commands import (
     bench,
     break_glass,
     client,
+    dataset,
     deidentify,
     demo,
     doctor,
@@ -28,14 +29,17 @@ from foramen.commands import (
     launch,
     lifecycle,
     load,
+    model,
     package,
     permission,
     policy,
     project,
     quality,
+    reconcile,
     subject,
     terminology,
     token,
+    train,
     user,
 )
 from foramen.kernel.errors import InteropError
@@ -63,8 +67,11 @@ app.add_typer(project.app, name="project", help="Projects that pseudonymised dat
 app.add_typer(subject.app, name="subject", help="Rights of a person: a copy of their data, erasure, legal holds.")
 app.add_typer(terminology.app, name="terminology", help="Licensed code systems, from your own files.")
 app.add_typer(bench.app, name="bench", help="Benchmarks: figures with ratios, history kept.")
+app.add_typer(dataset.app, name="dataset", help="Versions of the data that models are trained on.")
+app.add_typer(model.app, name="model", help="Models: measure, register, release, recall.")
 app.add_typer(package.app, name="package", help="Implementation guides (FHIR packages).")
 app.command("token")(token.token)
+app.command("train")(train.train)
 app.command("launch")(launch.launch)
 app.command("ingest")(ingest.ingest)
 app.command("quality")(quality.quality)
@@ -75,6 +82,7 @@ app.command("deidentify")(deidentify.deidentify)
 app.command("reidentify")(deidentify.reidentify)
 app.add_typer(lifecycle.app, name="lifecycle", help="Images: legal holds, retention, second folder.")
 app.command("capacity")(lifecycle.capacity)
+app.command("reconcile")(reconcile.reconcile)
 app.command("doctor")(doctor.doctor)
 
 Home = Annotated[Path | None, typer.Option(help="Folder that holds all state (FORAMEN_HOME).")]
@@ -118,15 +126,15 @@ def serve(
     migrate: Annotated[bool, typer.Option(help="Bring the database up to date first.")] = False,
 ) -> None:
     """Run the web process alone."""
-    from foramen.app import SERVICES
-    from foramen.web import serve as serve_web
-
-    if only == "dimse":
+    if only == "dimse":  # Of the web process it imports nothing.
         from dicomweb.dimse.process import serve as serve_dimse
         from foramen.kernel.database_url import database_url
 
         serve_dimse(get_settings(), database_url(get_settings()))
         return
+    from foramen.app import SERVICES
+    from foramen.web import serve as serve_web
+
     if only is not None and only not in SERVICES:
         raise typer.BadParameter(f"choose one of {', '.join(SERVICES)}", param_hint="--only")
     serve_web(get_settings(), only, migrate=migrate)

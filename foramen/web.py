@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 
 import uvloop
@@ -13,6 +12,7 @@ from granian.server.embed import Server
 from foramen.app import create
 from foramen.app import migrate as migrate_all
 from foramen.kernel.heartbeat import beat
+from foramen.kernel.long_lived import set_apart_what_is_loaded
 from foramen.kernel.settings import Settings
 
 
@@ -24,10 +24,6 @@ def serve(settings: Settings, only: str | None = None, *, migrate: bool = False)
     if migrate:
         migrate_all(settings)
         beat(settings.home, "migrations")
-    # Tables and modules live as long as the process: collecting garbage among them, request after request, finds none.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
     uvloop.run(_serve(settings, only))
 
 
@@ -43,4 +39,6 @@ async def _serve(settings: Settings, only: str | None) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
+    setting_apart = asyncio.create_task(set_apart_what_is_loaded())
     await server.serve()
+    setting_apart.cancel()

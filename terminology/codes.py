@@ -59,6 +59,20 @@ FINDINGS = {
         _finding("F21", "Kambin inscribed circle", "Kambin 三角内切圆"),
         _finding("canal-ap", "Spinal canal anteroposterior diameter", "椎管前后径"),
         _finding("disc-narrowing", "Disc narrowing", "椎间隙狭窄"),
+        *(
+            _finding(f"{code}-{side}", f"{display}, {side}", f"{where}{zh}")
+            for code, display, zh in (
+                ("facet-angle", "Facet joint angle", "关节突关节角"),
+                ("foramen-height", "Foramen height", "椎间孔高度"),
+                ("foramen-width", "Foramen width", "椎间孔宽度"),
+                ("foramen-area", "Foramen area", "椎间孔面积"),
+                ("pedicle-width", "Pedicle width", "椎弓根宽度"),
+            )
+            for side, where in (("right", "右侧"), ("left", "左侧"))
+        ),
+        _finding("facet-tropism", "Facet tropism", "关节突关节不对称"),
+        _finding("canal-ap-bone", "Bony canal anteroposterior diameter", "骨性椎管前后径"),
+        _finding("canal-width-bone", "Bony canal width between the pedicles", "骨性椎管横径"),
         _finding("numbering", "Vertebral numbering", "椎体计数"),
     )
 }
@@ -101,8 +115,11 @@ OPTIONS = {
 
 SYNTHETIC = Code(systems.TAG, "SYNTHETIC", "SYNTHETIC", "合成数据 SYNTHETIC")
 AI_GENERATED = Code(systems.TAG, "AI-GENERATED", "AI-generated", "AI 生成")
+MODEL_RECALLED = Code(systems.TAG, "MODEL-RECALLED", "Written by a recalled model", "所用模型已召回")
 ANALYSE_STUDY = Code(systems.TASK_CODE, "analyse-study", "Analyse imaging study", "影像 AI 分析")
 RECOMMEND_OPTIONS = Code(systems.TASK_CODE, "recommend-options", "Recommend treatment options", "治疗方案推荐")
+ANNOTATE = Code(systems.TASK_CODE, "annotate", "Annotate a study for training", "标注检查供训练使用")
+BATCH_PERFORMER = Code(systems.TASK_PERFORMER, "batch", "Batch, after all live work", "批处理（在全部实时任务之后）")
 
 
 REGISTRATION_REASONS = {
@@ -122,6 +139,7 @@ REGISTRATION_REASONS = {
         ),
         ("conflicting-patient-id", "The series of the study name different patients", "同一检查的序列对应不同的患者"),
         ("superseded", "Newer images of the study replaced this request", "该检查已有新影像，本任务已被取代"),
+        ("images-withdrawn", "No images of the study are left", "该检查已无影像"),
     )
 }
 """Why a Task of stage 3 (register) waits or was replaced."""

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import secrets
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from foramen.kernel.embedded_postgres import start_postgres, stop_postgres
+from tests import scheduling
+from tests.builders import databases
 
 TEST_DATA = Path(os.environ.get("FORAMEN_TEST_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")).resolve()
+
+
+pytest_xdist_make_scheduler = scheduling.make_scheduler
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """How many workers `-n auto` starts."""
+    return scheduling.workers()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -40,6 +48,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         items[:] = kept
+    if hasattr(config, "workerinput"):
+        scheduling.order(items)
 
 
 @pytest.fixture(scope="session")
@@ -50,30 +60,35 @@ def test_data() -> Path:
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """A PostgreSQL of our own for the whole run."""
-    folder = Path(tempfile.mkdtemp(prefix="foramen-test-pg-"))
+    """A PostgreSQL of our own for the whole run (with xdist: of each worker), set up as in production.
+
+    It lies in memory where there is enough: some 700 databases are made and thrown away, which is mostly writing files.
+    A test that kills PostgreSQL has one of its own, on the disk (`start_postgres`).
+    """
+    folder = Path(tempfile.mkdtemp(prefix="foramen-test-pg-", dir=databases.folder_in_memory()))
     folder.chmod(0o755)
     yield start_postgres(folder / "data")
     stop_postgres(folder / "data")
-    # A database has some 300 files, and each test its own: to remove them takes most of a minute. Nobody waits for it.
+    # Nobody waits until some thousand files are removed.
     subprocess.Popen(["rm", "-rf", str(folder)], start_new_session=True)
 
 
-def _new_database(postgres_url: str) -> str:
-    name = f"t_{secrets.token_hex(6)}"
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[call-overload]
-    head, _, query = postgres_url.partition("?")
-    return head.rsplit("/", 1)[0] + f"/{name}" + (f"?{query}" if query else "")
+@pytest.fixture
+def database_url(postgres_url: str) -> Iterator[str]:
+    """A database for one test, with the tables of today and nothing in them."""
+    with databases.database(postgres_url) as url:
+        yield url
 
 
 @pytest.fixture
-def database_url(postgres_url: str) -> str:
-    """An empty database for one test."""
-    return _new_database(postgres_url)
+def empty_database_url(postgres_url: str) -> Iterator[str]:
+    """A database without tables for one test, which is about making them."""
+    with databases.database(postgres_url, template="template0") as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
-def module_database_url(postgres_url: str) -> str:
-    """An empty database for one test module."""
-    return _new_database(postgres_url)
+def module_database_url(postgres_url: str) -> Iterator[str]:
+    """A database for one test module, with the tables of today and nothing in them."""
+    with databases.database(postgres_url) as url:
+        yield url

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ai_services.imaging.resample import output_size, resample_in_plane
+
 FloatArray = NDArray[np.float32]
 
 
@@ -97,3 +99,62 @@ def with_text(volume: FloatArray, text: str = "SYNTHETIC") -> FloatArray:
     ImageDraw.Draw(canvas).text((8, 8), text, fill=255)
     burnt: FloatArray = np.where(np.asarray(canvas) > 127, volume.max(), volume).astype(np.float32)
     return burnt
+
+
+def with_lower_resolution(volume: FloatArray, factor: float) -> FloatArray:
+    """Measure each slice with pixels `factor` times as wide, shown on the old grid as scanners interpolate."""
+    rows, columns = volume.shape[1:]
+    coarse = resample_in_plane(volume, factor, factor)
+    shape = (output_size(rows, factor), output_size(columns, factor))
+    back: FloatArray = resample_in_plane(coarse, shape[0] / rows, shape[1] / columns, (rows, columns))
+    return back
+
+
+def with_inversion(volume: FloatArray) -> FloatArray:
+    """Turn dark into bright, as a wrong photometric interpretation does (DICOM PS3.3 C.7.6.3.1.2)."""
+    inverted: FloatArray = volume.max() + volume.min() - volume
+    return inverted
+
+
+def with_gamma(volume: FloatArray, exponent: float) -> FloatArray:
+    """Bend the grey scale: below 1 dark becomes brighter, above 1 contrast moves to the bright end."""
+    top = max(float(volume.max()), 1e-6)
+    bent: FloatArray = (top * (np.maximum(volume, 0) / top) ** exponent).astype(np.float32)
+    return bent
+
+
+def with_metal(
+    volume: FloatArray,
+    places: list[tuple[float, float, float]],
+    radius_mm: float,
+    spacing_mm: tuple[float, float, float],
+) -> FloatArray:
+    """Leave what titanium screws leave: a void, a bright rim on one side of it, and pixels drawn towards the rim.
+
+    Parameters
+    ----------
+    places : centres (slice, row, column) in voxels
+    radius_mm : of each void in plane; it reaches half as far through the slices
+    spacing_mm : slice, row, column
+
+    Source: Hargreaves et al., AJR 197:547 (2011), doi 10.2214/AJR.11.7364 (signal loss, pile-up, displacement).
+    """
+    axes = np.meshgrid(*(np.arange(size, dtype=np.float32) for size in volume.shape), indexing="ij", sparse=True)
+    result = volume.copy()
+    for place in places:
+        slices, rows, columns = ((axis - at) * mm for axis, at, mm in zip(axes, place, spacing_mm, strict=True))
+        through = np.clip(1 - np.abs(slices) / max(radius_mm / 2, spacing_mm[0] / 2), 0, 1) > 0
+        distance = np.hypot(rows, columns) / radius_mm
+        near = through & (distance < 2)
+        pull = np.where(near, np.float32(radius_mm / spacing_mm[2] / 2) * np.clip(2 - distance, 0, 1), 0)
+        moved = ndimage.map_coordinates(result, _pulled(axes, pull), order=1, mode="nearest")
+        result = np.where(near, moved, result)
+        rim = through & (distance >= 1) & (distance < 1.25) & (columns > 0)
+        result = np.where(rim, np.float32(volume.max()), result)
+        result = np.where(through & (distance < 1), np.float32(0), result).astype(np.float32)
+    return result
+
+
+def _pulled(axes: tuple[FloatArray, ...], pull: FloatArray) -> list[FloatArray]:
+    slices, rows, columns = np.broadcast_arrays(*axes)
+    return [slices, rows, columns + pull]

@@ -18,6 +18,7 @@ ORTHONORMAL_TOLERANCE = 1e-3
 SPACING_TOLERANCE_MM = 0.05
 SPACING_TOLERANCE_RATIO = 0.03
 DEFAULT_SLICE_THICKNESS_MM = 4.0
+GREYSCALE = ("MONOCHROME1", "MONOCHROME2")  # PS3.3 C.7.6.3.1.2; a palette or a colour is no grey value
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,49 +62,61 @@ def volume_from_datasets(datasets: Sequence[Dataset]) -> SeriesVolume:
     ------
     InvalidGeometryError
         With `reason_code` zero-slices, enhanced-multi-frame, geometry-missing, mixed-geometry, duplicate-positions,
-        non-uniform-spacing, unsupported-transfer-syntax or invalid-pixel-data.
+        missing-slices, non-uniform-spacing, unsupported-transfer-syntax, not-greyscale or invalid-pixel-data.
     """
-    if not datasets:
-        raise InvalidGeometryError("zero-slices", "the series has no images", "该序列没有图像")
-    if any(is_enhanced(dataset) for dataset in datasets):
-        raise InvalidGeometryError(
-            "enhanced-multi-frame", "enhanced multi-frame MR is not supported yet", "尚不支持增强型多帧 MR"
-        )
-    cosines, spacing = _common_plane(datasets)
-    positions = np.stack([_position(dataset) for dataset in datasets])
-    normal = np.cross(cosines[0], cosines[1])
-    order = np.argsort(positions @ normal, kind="stable")
+    order, affine = place_in_patient(datasets)
     ordered = [datasets[index] for index in order]
-    affine = np.eye(4)
-    affine[:3, 0] = _slice_step(positions[order], normal, ordered[0])
-    affine[:3, 1] = cosines[1] * spacing[0]  # the column direction runs along increasing row index
-    affine[:3, 2] = cosines[0] * spacing[1]
-    affine[:3, 3] = positions[order][0]
     array = np.stack([pixel_values(dataset) for dataset in ordered])
     return SeriesVolume(Volume(array, affine), tuple(str(dataset.SOPInstanceUID) for dataset in ordered))
 
 
+def place_in_patient(datasets: Sequence[Dataset]) -> tuple[list[int], NDArray[np.float64]]:
+    """Order of the instances along the normal, and the affine of the stack; headers suffice.
+
+    Returns
+    -------
+    indices into `datasets`, and shape (4, 4), which maps (slice, row, column, 1) to LPS millimetres
+
+    Raises
+    ------
+    InvalidGeometryError
+        zero-slices, enhanced-multi-frame, geometry-missing, mixed-geometry, duplicate-positions, missing-slices or
+        non-uniform-spacing.
+    """
+    if not datasets:
+        raise InvalidGeometryError.of("zero-slices")
+    if any(is_enhanced(dataset) for dataset in datasets):
+        raise InvalidGeometryError.of("enhanced-multi-frame")
+    cosines, spacing = _common_plane(datasets)
+    positions = np.stack([_position(dataset) for dataset in datasets])
+    normal = np.cross(cosines[0], cosines[1])
+    order = np.argsort(positions @ normal, kind="stable")
+    affine = np.eye(4)
+    affine[:3, 0] = _slice_step(positions[order], normal, datasets[int(order[0])])
+    affine[:3, 1] = cosines[1] * spacing[0]  # the column direction runs along increasing row index
+    affine[:3, 2] = cosines[0] * spacing[1]
+    affine[:3, 3] = positions[order][0]
+    return [int(index) for index in order], affine
+
+
 def pixel_values(dataset: Dataset) -> NDArray[np.float32]:
     """Decoded grey values after the rescale transform (PS3.3 C.11.1), float32, shape (row, column)."""
-    if int(dataset.get("SamplesPerPixel", 1)) != 1:
-        raise InvalidGeometryError("not-greyscale", "the images are in colour", "图像为彩色, 非灰度")
+    photometric = str(dataset.get("PhotometricInterpretation", "MONOCHROME2"))
+    if int(dataset.get("SamplesPerPixel", 1)) != 1 or photometric not in GREYSCALE:
+        raise InvalidGeometryError.of("not-greyscale")
     try:
         stored = dataset.pixel_array
     except (AttributeError, KeyError) as exc:
-        raise InvalidGeometryError("invalid-pixel-data", "an image has no pixel data", "图像缺少像素数据") from exc
+        raise InvalidGeometryError.of("invalid-pixel-data") from exc
     except (NotImplementedError, RuntimeError) as exc:
-        raise InvalidGeometryError(
-            "unsupported-transfer-syntax", "the images' compression cannot be decoded", "无法解码图像的压缩格式"
-        ) from exc
+        raise InvalidGeometryError.of("unsupported-transfer-syntax") from exc
     except (ValueError, TypeError, OSError, EOFError, IndexError) as exc:
-        raise InvalidGeometryError(
-            "invalid-pixel-data", "an image's pixel data is damaged or cut short", "图像像素数据损坏或不完整"
-        ) from exc
+        raise InvalidGeometryError.of("invalid-pixel-data") from exc
     if stored.ndim != 2:
-        raise InvalidGeometryError("invalid-pixel-data", "an image is not two-dimensional", "图像不是二维的")
+        raise InvalidGeometryError.of("invalid-pixel-data")
     slope, intercept = float(dataset.get("RescaleSlope", 1) or 1), float(dataset.get("RescaleIntercept", 0) or 0)
     values: NDArray[np.float32] = stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
-    if str(dataset.get("PhotometricInterpretation", "MONOCHROME2")) == "MONOCHROME1":
+    if photometric == "MONOCHROME1":
         values = values.max() + values.min() - values
     return values
 
@@ -112,13 +125,9 @@ def _common_plane(datasets: Sequence[Dataset]) -> tuple[NDArray[np.float64], tup
     first = datasets[0]
     cosines = image_orientation(first)
     if cosines is None or first.get("PixelSpacing") is None or len(first.PixelSpacing) != 2:
-        raise InvalidGeometryError(
-            "geometry-missing", "the images do not say where they are in the patient", "图像缺少空间位置信息"
-        )
+        raise InvalidGeometryError.of("geometry-missing")
     if np.abs(cosines @ cosines.T - np.eye(2)).max() > ORTHONORMAL_TOLERANCE:
-        raise InvalidGeometryError(
-            "geometry-missing", "the image directions are not at right angles", "图像方向向量不正交"
-        )
+        raise InvalidGeometryError.of("geometry-missing")
     spacing = (float(first.PixelSpacing[0]), float(first.PixelSpacing[1]))
     for dataset in datasets:
         other = image_orientation(dataset)
@@ -130,18 +139,14 @@ def _common_plane(datasets: Sequence[Dataset]) -> tuple[NDArray[np.float64], tup
             and (dataset.get("Rows"), dataset.get("Columns")) == (first.get("Rows"), first.get("Columns"))
         )
         if not same:
-            raise InvalidGeometryError(
-                "mixed-geometry",
-                "the images of the series differ in plane, size or spacing",
-                "序列内图像平面、尺寸或间距不一致",
-            )
+            raise InvalidGeometryError.of("mixed-geometry")
     return cosines, spacing
 
 
 def _position(dataset: Dataset) -> NDArray[np.float64]:
     value = dataset.get("ImagePositionPatient")
     if value is None or len(value) != 3 or not np.isfinite([float(v) for v in value]).all():
-        raise InvalidGeometryError("geometry-missing", "an image has no position", "图像缺少位置信息")
+        raise InvalidGeometryError.of("geometry-missing")
     return np.array([float(v) for v in value], dtype=np.float64)
 
 
@@ -155,17 +160,13 @@ def _slice_step(positions: NDArray[np.float64], normal: NDArray[np.float64], fir
     median = float(np.median(gaps))
     tolerance = max(SPACING_TOLERANCE_MM, SPACING_TOLERANCE_RATIO * median)
     if gaps.min() < SPACING_TOLERANCE_MM:
-        raise InvalidGeometryError("duplicate-positions", "two images lie at the same place", "有图像位于同一位置")
+        raise InvalidGeometryError.of("duplicate-positions")
     if np.abs(gaps - median).max() > tolerance:
-        raise InvalidGeometryError(
-            "non-uniform-spacing",
-            "the distances between the images differ: images may be missing",
-            "层间距不一致, 可能缺层",
-        )
+        multiples = np.rint(gaps / gaps.min())
+        whole = np.abs(gaps - multiples * gaps.min()).max() <= tolerance
+        raise InvalidGeometryError.of("missing-slices" if whole else "non-uniform-spacing")
     step: NDArray[np.float64] = (positions[-1] - positions[0]) / (len(positions) - 1)
     expected = positions[0] + np.arange(len(positions))[:, None] * step
     if np.abs(positions - expected).max() > max(10 * tolerance, 0.5):
-        raise InvalidGeometryError(
-            "non-uniform-spacing", "the images do not lie on one straight line", "各层图像不在同一直线上"
-        )
+        raise InvalidGeometryError.of("non-uniform-spacing")
     return step

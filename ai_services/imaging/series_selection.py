@@ -6,14 +6,18 @@ A pure function of DICOM attributes (PS3.3 C.7.3.1, C.7.6.2, C.8.3.1). What is n
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from pydicom.dataset import Dataset
 
 from ai_services.imaging.geometry import image_orientation, is_enhanced
+from ai_services.imaging.header_values import image_type, number_of
+from ai_services.imaging.refusal import refusal
+from ai_services.imaging.suitability import readable_headers, require_complete
 from ai_services.prediction import PipelineError
+from terminology.analysis_reasons import ANALYSIS_REASONS
 
 MR_IMAGE_STORAGE = {"1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1"}
 MINIMUM_SAGITTAL_COSINE = 0.75
@@ -32,7 +36,26 @@ _T2_LIKE = re.compile(
     r"(?:^|[^a-z0-9])t2(?!\s?\*|star)|(?:^|[^a-z])(?:space|vista|cube|ciss|fiesta)(?:[^a-z]|$)", re.IGNORECASE
 )
 _FAT_SUPPRESSED = re.compile(r"stir|tirm|fat[ _-]?sat|spair|dixon|(?:^|[^a-z])(?:fs|water)(?:[^a-z]|$)", re.IGNORECASE)
+# Image Type, third and later values: images computed from other images (PS3.3 C.7.6.1.1.2, C.8.3.1.1.1, vendors').
+_COMPUTED = re.compile(
+    r"MPR|MIP|MINIP|PROJECTION|CPR|REFORMAT|AVERAGE|SUBTRACT|ADDITION|RATIO|MAP|^ADC|^FA$|^ADDED|^MEAN|CSA|FUSED|SCREEN|CAPTURE"
+    r"|SYNTH|PERCENT|POST[ _-]?PROC"
+)
+_PLAIN = {"OTHER"}  # what a file that was no DICOM before is given when it becomes one
 _LOCALISER = re.compile(r"locali[sz]er|scout|survey|(?:^|[^a-z])loc(?:[^a-z]|$)", re.IGNORECASE)
+
+
+NEARNESS = (
+    "not-lumbar-mr",
+    "geometry-missing",
+    "enhanced-multi-frame",
+    "localizer",
+    "derived-series",
+    "not-sagittal",
+    "not-t2",
+    "field-of-view-too-small",
+)
+"""How near to being read a series was, from the farthest; codes not listed (an incomplete stack) were nearest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +81,11 @@ class SeriesSelection:
             return self.series_instance_uid
         images = [item for item in self.declined if item.reason_code != "not-mr-image"]
         if not images:
-            raise PipelineError("no-mr-images", "the study holds no MR images", "该检查不含 MR 图像")
-        # The reason nearest to success explains most: wrong contrast says more than wrong body part.
-        order = ("no-sagittal-t2-series", "enhanced-multi-frame", "geometry-missing", "not-lumbar-mr")
-        best = min(images, key=lambda item: order.index(item.reason_code))
+            raise refusal("no-mr-images")
+        # The reason nearest to success explains most: an incomplete series says more than the wrong body part.
+        best = max(
+            images, key=lambda item: NEARNESS.index(item.reason_code) if item.reason_code in NEARNESS else len(NEARNESS)
+        )
         raise PipelineError(best.reason_code, best.text_en, best.text_zh)
 
 
@@ -76,43 +100,78 @@ def select_series(series: Sequence[Sequence[Dataset]]) -> SeriesSelection:
     -------
     the series with the best rank: no fat suppression, then finer pixels, then more slices, then lower UID
     """
+    return best_of(series, reason_to_decline, _rank)
+
+
+def best_of(
+    series: Sequence[Sequence[Dataset]],
+    decline: Callable[[Dataset], str | None],
+    rank: Callable[[Sequence[Dataset]], tuple[float, ...]],
+) -> SeriesSelection:
+    """Choose the series of the lowest rank, then of the lower UID, among those that are complete and not declined.
+
+    Parameters
+    ----------
+    decline : reason code from one image's header, or None
+    """
     declined: list[DeclinedSeries] = []
     accepted: list[tuple[tuple[float, ...], str]] = []
     for instances in series:
         if not instances:
             continue
         uid = str(instances[0].get("SeriesInstanceUID", ""))
-        reason = reason_to_decline(instances[0])
-        if reason is not None:
-            declined.append(DeclinedSeries(uid, *reason))
+        try:
+            with readable_headers():
+                if (code := decline(instances[0])) is not None:
+                    raise refusal(code)
+                require_complete(instances)
+        except PipelineError as exc:
+            declined.append(DeclinedSeries(uid, exc.reason_code, exc.text_en, exc.text_zh))
         else:
-            accepted.append((_rank(instances), uid))
+            accepted.append((rank(instances), uid))
     accepted.sort()
+    reason = ANALYSIS_REASONS["other-series-preferred"]
     for _, uid in accepted[1:]:
-        declined.append(DeclinedSeries(uid, "other-series-preferred", "another series fits better", "另一序列更合适"))
+        declined.append(DeclinedSeries(uid, reason.code, reason.display, reason.display_zh))
     return SeriesSelection(accepted[0][1] if accepted else None, tuple(declined))
 
 
-def reason_to_decline(dataset: Dataset) -> tuple[str, str, str] | None:
-    """Reason code, English and Chinese text, or None where the series can be read."""
+def reason_to_decline(dataset: Dataset) -> str | None:
+    """Reason code from one image's header, or None where the series may be read."""
     sop_class = str(dataset.get("SOPClassUID", ""))
     if str(dataset.get("Modality", "")) != "MR" or (sop_class and sop_class not in MR_IMAGE_STORAGE):
-        return "not-mr-image", "not an MR image series", "不是 MR 图像序列"
+        return "not-mr-image"
     if not is_lumbar(dataset):
-        return "not-lumbar-mr", "nothing says that this is the lumbar spine", "没有信息表明这是腰椎图像"
-    if _LOCALISER.search(_descriptions(dataset)) or "LOCALIZER" in _image_type(dataset):
-        return "no-sagittal-t2-series", "a localiser is not analysed", "定位像不参与分析"
+        return "not-lumbar-mr"
+    if _LOCALISER.search(_descriptions(dataset)) or "LOCALIZER" in image_type(dataset):
+        return "localizer"
+    if is_computed(dataset):
+        return "derived-series"
     if is_enhanced(dataset):
-        return "enhanced-multi-frame", "enhanced multi-frame MR is not supported yet", "尚不支持增强型多帧 MR"
+        return "enhanced-multi-frame"
     if image_orientation(dataset) is None or dataset.get("PixelSpacing") is None:
-        return "geometry-missing", "the images do not say where they are in the patient", "图像缺少空间位置信息"
+        return "geometry-missing"
     if not is_sagittal(dataset):
-        return "no-sagittal-t2-series", "the images are not sagittal", "图像不是矢状位"
+        return "not-sagittal"
     if not is_t2_like(dataset):
-        return "no-sagittal-t2-series", "the contrast is not known to be T2", "无法确认图像为 T2 对比"
+        return "not-t2"
     if _field_of_view_mm(dataset) < MINIMUM_FIELD_OF_VIEW_MM:
-        return "no-sagittal-t2-series", "the field of view is too small for a lumbar spine", "视野过小, 不足以覆盖腰椎"
+        return "field-of-view-too-small"
     return None
+
+
+def is_computed(dataset: Dataset) -> bool:
+    """Whether the images were made from other images: reformats, projections, maps, screen shots, corrected copies.
+
+    A file that was converted into DICOM is SECONDARY too; it passes where it refers to no other image and claims to be
+    nothing special. PRIMARY images that a scanner filtered (DERIVED, PRIMARY) pass and rank behind untouched ones.
+    """
+    words = image_type(dataset)
+    if not {"DERIVED", "SECONDARY"} & set(words[:2]):
+        return False
+    if dataset.get("SourceImageSequence") or any(_COMPUTED.search(word) for word in words[2:]):
+        return True
+    return "SECONDARY" in words[:2] and not set(words[2:]) <= _PLAIN
 
 
 def is_lumbar(dataset: Dataset) -> bool:
@@ -142,13 +201,13 @@ def is_t2_like(dataset: Dataset) -> bool:
         return True
     scanning = dataset.get("ScanningSequence") or []
     scanning = [scanning] if isinstance(scanning, str) else list(scanning)
-    echo_ms, repetition_ms = _number(dataset, "EchoTime"), _number(dataset, "RepetitionTime")
+    echo_ms, repetition_ms = number_of(dataset, "EchoTime"), number_of(dataset, "RepetitionTime")
     return "SE" in scanning and "EP" not in scanning and echo_ms >= 60 and repetition_ms >= 800
 
 
 def _rank(instances: Sequence[Dataset]) -> tuple[float, ...]:
     first = instances[0]
-    derived = float("DERIVED" in _image_type(first))
+    derived = float("DERIVED" in image_type(first))
     suppressed = float(bool(_FAT_SUPPRESSED.search(_descriptions(first))))
     pixel_mm = float(first.PixelSpacing[0])
     return (suppressed, derived, round(pixel_mm, 1), -float(len(instances)))
@@ -157,16 +216,6 @@ def _rank(instances: Sequence[Dataset]) -> tuple[float, ...]:
 def _descriptions(dataset: Dataset) -> str:
     keywords = ("SeriesDescription", "ProtocolName", "StudyDescription", "RequestedProcedureDescription")
     return " | ".join(str(dataset.get(keyword, "") or "") for keyword in keywords)
-
-
-def _image_type(dataset: Dataset) -> list[str]:
-    value = dataset.get("ImageType") or []
-    return [value] if isinstance(value, str) else [str(item).upper() for item in value]
-
-
-def _number(dataset: Dataset, keyword: str) -> float:
-    value = dataset.get(keyword)
-    return float(value) if value not in (None, "") else 0.0
 
 
 def _field_of_view_mm(dataset: Dataset) -> float:

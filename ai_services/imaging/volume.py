@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from terminology.analysis_reasons import ANALYSIS_REASONS
+
 
 class InvalidGeometryError(ValueError):
     """The numbers do not describe a volume in patient space; `reason_code` says in which way."""
@@ -19,6 +21,12 @@ class InvalidGeometryError(ValueError):
         self.reason_code = reason_code
         self.text_en = text_en
         self.text_zh = text_zh
+
+    @classmethod
+    def of(cls, code: str) -> InvalidGeometryError:
+        """The error in the words of `terminology.analysis_reasons`."""
+        reason = ANALYSIS_REASONS[code]
+        return cls(code, reason.display, reason.display_zh)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +46,11 @@ class Volume:
         if self.array.ndim != 3 or self.array.dtype != np.float32:
             raise ValueError("array must be float32 with axes (slice, row, column)")
         if self.affine_lps.shape != (4, 4) or not np.isfinite(self.affine_lps).all():
-            raise InvalidGeometryError("geometry-missing", "the affine is not a finite 4×4 matrix", "几何矩阵无效")
+            raise InvalidGeometryError.of("geometry-missing")
         if min(self.spacing_mm) <= 0 or abs(np.linalg.det(self.affine_lps[:3, :3])) < 1e-6:
-            raise InvalidGeometryError("geometry-missing", "the image axes do not span space", "图像坐标轴无法构成空间")
+            raise InvalidGeometryError.of("geometry-missing")
         if not np.isfinite(self.array).all():
-            raise InvalidGeometryError(
-                "invalid-pixel-data", "pixel values are not finite numbers", "像素值含有非有限数值"
-            )
+            raise InvalidGeometryError.of("invalid-pixel-data")
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:

@@ -1,4 +1,6 @@
-"""Which pipelines and model weights exist, and proof that a weights file is the released one (stage 4).
+"""Which pipelines and model versions exist, which one speaks for a study, and proof that weights are the released ones.
 
-Released weights are named by SHA-256 in each pipeline's manifest.yaml.
+`registry` reads packages, `release` signs and checks them, `stages` and `routing` are the rules, `versions` keeps them
+in PostgreSQL (schema `ai`), `comparison` sets a shadow beside what was released, `recall` finds what a version wrote
+(stages 4 and 11). ADR 0049.
 """

@@ -19,6 +19,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from ai_services.imaging.volume import Volume
 from ai_services.quality.corrections import Corrected, Step
 from ai_services.quality.report import VERSION
+from foramen.kernel.corrected_series import corrected_series_uid
 from foramen.kernel.identifiers import derived_uid
 
 _CODES = {
@@ -56,7 +57,7 @@ def derived_series(
     if len(sources) != len(array):
         raise ValueError("one source a slice is needed")
     names = (str(sources[0].SeriesInstanceUID), VERSION, *(step.value for step in sorted(set(steps))))
-    series_uid = derived_uid("quality", *names)
+    series_uid = corrected_series_uid(names[0], (step.value for step in steps), VERSION)
     slope = _slope(array)
     stored = np.clip(np.rint(array / slope), 0, _HIGHEST).astype(np.uint16)
     window = np.percentile(stored, (1, 99)) * slope

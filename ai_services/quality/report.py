@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 from ai_services.imaging.geometry import pixel_values
 from ai_services.imaging.volume import InvalidGeometryError
 from ai_services.quality import header_measures, pixel_measures
+from ai_services.quality.frames import parts_of
 from ai_services.quality.measure import CannotLookError, Grade, Measure, measured, not_measured
 
 VERSION = "1"
@@ -29,6 +30,8 @@ class SeriesReport:
     Parameters
     ----------
     levels : vertebral levels are known only where a recognised study says so; this report measures coverage in mm
+    part : which volume of the series, where it holds several
+    repeats : how many further times the same places were imaged; only the first time is measured
     """
 
     series_instance_uid: str
@@ -37,6 +40,8 @@ class SeriesReport:
     measures: tuple[Measure, ...]
     seconds: float
     version: str = VERSION
+    part: str = ""
+    repeats: int = 0
 
     @property
     def grade(self) -> Grade:
@@ -48,12 +53,21 @@ class SeriesReport:
         return asdict(self) | {"grade": self.grade}
 
 
+def reports_of(datasets: Sequence[Dataset]) -> list[tuple[SeriesReport, NDArray[np.float32] | None]]:
+    """Measure each volume of a series; a classic series is one, an enhanced one may hold several."""
+    found = []
+    for part in parts_of(datasets):
+        report, stack = report_of(part.images)
+        found.append((replace(report, part=part.name, repeats=part.repeats), stack))
+    return found
+
+
 def report_of(datasets: Sequence[Dataset]) -> tuple[SeriesReport, NDArray[np.float32] | None]:
-    """Measure one series.
+    """Measure one volume.
 
     Parameters
     ----------
-    datasets : the instances of a series with pixel data, any order
+    datasets : single images with pixel data, any order
 
     Returns
     -------

@@ -19,8 +19,10 @@ from ai_services.results.care_plan import OptionContext, build_care_plan, build_
 from ai_services.results.context import Resource, RunContext, model_of
 from ai_services.results.device import build_device
 from ai_services.results.diagnostic_report import build_diagnostic_report
+from ai_services.results.dicom_objects import result_objects
 from ai_services.results.observation import build_numbering, build_observation, finding_kind
 from ai_services.results.provenance import build_provenance
+from ai_services.results.run_record import RunRecord
 from foramen.kernel.identifiers import derived_uuid
 from terminology import systems
 
@@ -83,6 +85,7 @@ def build_results(
     inputs: ClinicalInputs,
     base: RuleBase,
     superseded: Sequence[Resource] = (),
+    run: RunRecord | None = None,
 ) -> Resource:
     """Build the transaction of one run.
 
@@ -93,6 +96,7 @@ def build_results(
     inputs : patient and answers
     base : rule base
     superseded : unverified earlier results of the study, already changed to their closing status
+    run : what it takes to do the run again
     """
     builder = TransactionBuilder()
     devices = {
@@ -120,7 +124,9 @@ def build_results(
         instant=context.instant,
         synthetic=context.synthetic,
     )
-    options = add_options(builder, [resource for resource, _ in observations], option_context, inputs, base)
+    # Bony geometry alone recommends nothing: no rule of the rule base rests on it.
+    found = [resource for resource, _ in observations]
+    options = add_options(builder, found, option_context, inputs, base) if prediction.modality == "MR" else []
     provenance = build_provenance(
         targets=[*references, report, *options],
         devices=list(devices.values()),
@@ -129,6 +135,8 @@ def build_results(
         recorded=context.instant,
         activity="ai-derive",
         synthetic=context.synthetic,
+        objects=result_objects(prediction, context),
+        run=run,
     )
     builder.create_tagged(provenance, context.urn("provenance"))
     for resource in superseded:

@@ -17,7 +17,11 @@ ANATOMICAL_STRUCTURE: Code = codes.SCT.AnatomicalStructure
 VERTEBRAL_CANAL: Code = codes.SCT.VertebralCanal
 VERTEBRA: Code = codes.SCT.Vertebra
 ALGORITHM_FAMILY: Code = codes.cid7162.ArtificialIntelligence
-LUMBAR_MR = CodedConcept("24968-0", "LN", "MR Lumbar spine")
+PROCEDURES = {
+    "MR": CodedConcept("24968-0", "LN", "MR Lumbar spine"),
+    "CT": CodedConcept.from_code(codes.SCT.ComputedTomography),
+}
+"""Reported procedure by modality; the region is told by the finding sites."""
 
 _MEANING_LIMIT = 64  # VR LO of Code Meaning, PS3.5 §6.2
 _DISCS: dict[str, Code] = {
@@ -43,6 +47,7 @@ _UNITS = {
     "mm": Code("mm", "UCUM", "millimeter"),
     "%": Code("%", "UCUM", "percent"),
     "deg": Code("deg", "UCUM", "degree"),
+    "mm2": Code("mm2", "UCUM", "square millimeter"),
 }
 _UNNUMBERED_DISC = Code("intervertebral-disc", SCHEME, "Intervertebral disc, level not numbered")
 
@@ -56,7 +61,24 @@ def structure_code(segment: Segment) -> Code:
     """Code of the structure that a segment holds."""
     if segment.label == "disc":
         return disc_code(segment.level)
+    if segment.label == "vertebra-arch":
+        return codes.SCT.ArchOfVertebra  # which one stands in the label; there is no code of each level's arch
     return VERTEBRAL_CANAL if segment.label == "canal" else _VERTEBRAE.get(segment.level or "", VERTEBRA)
+
+
+def site_code(level: str | None) -> Code:
+    """Code of what a finding is about: a disc, or a vertebra."""
+    return _VERTEBRAE.get(level or "") or disc_code(level)
+
+
+def vertebra_code(level: str) -> Code | None:
+    """Code of a vertebra; None where the level is that of a disc."""
+    return _VERTEBRAE.get(level)
+
+
+def region_code(level: str | None) -> Code:
+    """Part of the spine that a structure belongs to: readers list by region, the structure's own code has the level."""
+    return codes.SCT.ThoracoLumbarSpine if (level or "").startswith("T") else codes.SCT.LumbarSpine
 
 
 def finding_concept(code: str) -> CodedConcept:
@@ -83,6 +105,7 @@ def unit_code(unit: str | None) -> Code:
 
 def _private(value: str, meaning: str) -> CodedConcept:
     # PS3.3 §8.1: a code of up to 16 characters goes into Code Value, a longer one into Long Code Value.
+    # Cut with ASCII dots: not every source's character set has an ellipsis.
     return CodedConcept(
-        value, SCHEME, meaning if len(meaning) <= _MEANING_LIMIT else meaning[: _MEANING_LIMIT - 1] + "…"
+        value, SCHEME, meaning if len(meaning) <= _MEANING_LIMIT else meaning[: _MEANING_LIMIT - 3] + "..."
     )

@@ -14,10 +14,12 @@ from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, Segmentation
 from pydicom.dataset import Dataset
 
 from ai_services.prediction import ModelIdentity, Prediction, Segment
+from ai_services.results.algorithm_equipment import algorithm_equipment
 from ai_services.results.context import MANUFACTURER, RunContext
-from ai_services.results.dicom_codes import ALGORITHM_FAMILY, ANATOMICAL_STRUCTURE, structure_code
+from ai_services.results.dicom_codes import ALGORITHM_FAMILY, ANATOMICAL_STRUCTURE, region_code, structure_code
 from ai_services.results.dicom_source import copy_issuer, source_headers
 from ai_services.results.dicom_times import fix_times
+from ai_services.results.tracking import segment_tracking
 
 SEGMENTATION_SERIES_NUMBER = 9001
 SERIES_DESCRIPTION = "AI segmentation (unverified)"
@@ -63,6 +65,7 @@ def build_segmentation(prediction: Prediction, datasets: Sequence[Dataset], cont
         content_description=SERIES_DESCRIPTION,
         content_label="AI_SEGMENTATION",
         omit_empty_frames=True,
+        contributing_equipment=algorithm_equipment(prediction.models),
         series_description=SERIES_DESCRIPTION,
     )
     dataset.SoftwareVersions = software_versions(prediction.models)
@@ -74,6 +77,7 @@ def build_segmentation(prediction: Prediction, datasets: Sequence[Dataset], cont
 
 def _describe(segment: Segment, models: Sequence[ModelIdentity], context: RunContext) -> SegmentDescription:
     model = models[0]
+    tracking_id, tracking_uid = segment_tracking(segment, context)
     return SegmentDescription(
         segment_number=segment.number,
         segment_label=segment.name[:64],
@@ -83,8 +87,9 @@ def _describe(segment: Segment, models: Sequence[ModelIdentity], context: RunCon
         algorithm_identification=AlgorithmIdentificationSequence(
             name=model.name, family=ALGORITHM_FAMILY, version=model.version, source=MANUFACTURER
         ),
-        tracking_uid=context.uid(f"tracking-{segment.number}"),
-        tracking_id=segment.name[:64],
+        anatomic_regions=[region_code(segment.level)],
+        tracking_uid=tracking_uid,
+        tracking_id=tracking_id,
     )
 
 

@@ -11,7 +11,10 @@ from copy import copy
 from pydicom.dataset import Dataset
 
 from ai_services.prediction import Prediction
+from foramen.kernel.dicom_text import mend_escape_sequences
 from foramen.kernel.identifiers import derived_uid
+
+mend_escape_sequences()
 
 _TYPE_2 = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),

@@ -1,6 +1,7 @@
 """Times of derived objects: the time of the run, not of the moment the bytes were written (stage 5).
 
-DICOM PS3.3 C.12.1 (SOP Common), C.7.3.1 (General Series): a replay must write the same object.
+DICOM PS3.3 C.12.1 (SOP Common), C.7.3.1 (General Series), C.11.10 (Presentation State): a replay must write
+the same object.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from datetime import datetime
 
 from pydicom.dataset import Dataset
 
-_DATES = ("InstanceCreationDate", "ContentDate", "SeriesDate")
-_TIMES = ("InstanceCreationTime", "ContentTime", "SeriesTime")
+_DATES = ("InstanceCreationDate", "ContentDate", "SeriesDate", "PresentationCreationDate")
+_TIMES = ("InstanceCreationTime", "ContentTime", "SeriesTime", "PresentationCreationTime")
 
 
 def fix_times(dataset: Dataset, at: datetime) -> None:

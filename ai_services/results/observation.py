@@ -9,6 +9,7 @@ from typing import Any
 
 from ai_services.prediction import Finding, Numbering, Prediction
 from ai_services.results.context import Resource, RunContext
+from ai_services.results.dicom_codes import vertebra_code
 from terminology import systems
 from terminology.codes import FINDINGS, MORPHOLOGY, PFIRRMANN
 
@@ -41,10 +42,7 @@ def build_observation(finding: Finding, prediction: Prediction, context: RunCont
     """
     observation = _base(finding.code, finding_kind(finding), prediction, context, device)
     if finding.level is not None:
-        observation["bodySite"] = {
-            "coding": [{"system": systems.LEVEL, "code": finding.level}],
-            "text": f"{finding.level} 椎间盘",
-        }
+        observation["bodySite"] = _site(finding.level)
     observation["method"] = {"text": _METHODS[finding.method]}
     observation.update(_value(finding))
     components = _components(finding)
@@ -58,16 +56,20 @@ def build_numbering(numbering: Numbering, prediction: Prediction, context: RunCo
     observation = _base("numbering", "observation-numbering-study", prediction, context, device)
     observation["valueCodeableConcept"] = {
         "coding": [{"system": systems.NUMBERING, "code": numbering.method}],
-        "text": "可靠" if numbering.confident else "不可靠，请医生确认节段",
+        "text": "可靠 reliable" if numbering.confident else "不可靠，请医生确认节段 not reliable, confirm the level",
     }
     observation["component"] = [{**_component("numbering-confident"), "valueBoolean": numbering.confident}]
+    if numbering.probability is not None:
+        share = _quantity(numbering.probability, "1")
+        observation["component"].append({**_component("confidence"), "valueQuantity": share})
     if numbering.reason:
-        observation["note"] = [{"text": numbering.reason}]
+        observation["note"] = [*observation.get("note", []), {"text": numbering.reason}]
     return observation
 
 
 def _base(code: str, kind: str, prediction: Prediction, context: RunContext, device: str) -> Resource:
     known = FINDINGS.get(code)
+    notice = {"note": [{"text": f"{prediction.notice_zh}。{prediction.notice_en}."}]} if prediction.notice_en else {}
     return {
         "resourceType": "Observation",
         "meta": context.meta,
@@ -83,7 +85,17 @@ def _base(code: str, kind: str, prediction: Prediction, context: RunContext, dev
         "extension": [
             {"url": systems.EXTENSION_SOURCE_SERIES, "valueUri": f"urn:oid:{prediction.series_instance_uid}"}
         ],
+        **notice,
     }
+
+
+def _site(level: str) -> dict[str, Any]:
+    """A disc by its level, a vertebra by its SNOMED CT code."""
+    vertebra = vertebra_code(level)
+    if vertebra is None:
+        return {"coding": [{"system": systems.LEVEL, "code": level}], "text": f"{level} 椎间盘"}
+    coding = {"system": systems.SNOMED, "code": vertebra.value, "display": vertebra.meaning}
+    return {"coding": [coding], "text": f"{level} 椎骨"}
 
 
 def _value(finding: Finding) -> dict[str, Any]:

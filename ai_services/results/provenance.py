@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ai_services.results.context import Resource, ai_meta
+from ai_services.results.dicom_objects import ResultObject
+from ai_services.results.run_record import RunRecord, as_extension, hash_extension
 from terminology import systems
 
 
@@ -20,6 +22,8 @@ def build_provenance(
     recorded: str,
     activity: str,
     synthetic: bool,
+    objects: Sequence[ResultObject] = (),
+    run: RunRecord | None = None,
 ) -> Resource:
     """Build the Provenance of one transaction.
 
@@ -31,16 +35,17 @@ def build_provenance(
     sop_instance_uids : the images it was made from
     recorded : FHIR instant
     activity : for people
+    objects : DICOM objects that were made; targets by their UID, as the archive is not part of the record
+    run : what it takes to do the run again
     """
     entities = [{"role": "source", "what": {"reference": reference}} for reference in sources]
-    entities += [
-        {"role": "source", "what": {"identifier": {"system": systems.DICOM_UID, "value": f"urn:oid:{uid}"}}}
-        for uid in sop_instance_uids
-    ]
+    entities += [_image(uid, run) for uid in sop_instance_uids]
+    made = [{"identifier": _dicom_uid(item.sop_instance_uid), "display": f"DICOM {item.kind}"} for item in objects]
     return {
         "resourceType": "Provenance",
         "meta": ai_meta(synthetic=synthetic),
-        "target": [{"reference": reference} for reference in targets],
+        **({"extension": [as_extension(run)]} if run else {}),
+        "target": [*({"reference": reference} for reference in targets), *made],
         "occurredDateTime": recorded,
         "recorded": recorded,
         "activity": {"text": activity},
@@ -53,3 +58,14 @@ def build_provenance(
         ],
         "entity": entities,
     }
+
+
+def _image(uid: str, run: RunRecord | None) -> Resource:
+    entity: Resource = {"role": "source", "what": {"identifier": _dicom_uid(uid)}}
+    if run is not None and uid in run.inputs:
+        entity["extension"] = [hash_extension(run.inputs[uid])]
+    return entity
+
+
+def _dicom_uid(uid: str) -> dict[str, str]:
+    return {"system": systems.DICOM_UID, "value": f"urn:oid:{uid}"}

@@ -5,7 +5,6 @@ Each step is durable; only ids and short texts go into the database, arrays and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +13,12 @@ from dbos import DBOS
 from ai_services.workflow import claim, spool
 from ai_services.workflow import services as worker_services
 from ai_services.workflow.claim import identifier_value
+from ai_services.workflow.model_choice import choose_model, ct_is_released, package_of, pipeline_of, shadows_of
+from ai_services.workflow.priorities import LAST, Rank, rank_of
 from ai_services.workflow.steps import answer, step
 from foramen.kernel.errors import UpstreamError
 from foramen.kernel.identifiers import new_trace_id
+from foramen.kernel.log import get_log
 from terminology import systems
 
 if TYPE_CHECKING:
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
 
     from ai_services.prediction import Prediction
     from ai_services.results.context import RunContext
+    from ai_services.results.run_record import Computation
 
-PIPELINE = "lumbar_mr"
 Study = dict[str, Any]
 
 
@@ -36,10 +38,13 @@ def analyse_study(task_id: str, run_id: str, trace_id: str) -> None:
     def work() -> tuple[str, str]:
         study = step("begin", begin, task_id, run_id)
         series_uid = step("select", select, task_id, run_id, study)
+        study["model"] = step("choose-model", choose_model, task_id, run_id, study, series_uid)
         step("retrieve", retrieve, task_id, run_id, study, series_uid)
         step("infer", infer, task_id, run_id, study, series_uid)
         step("store-objects", store_objects, task_id, run_id, study, series_uid)
-        return "DiagnosticReport", step("publish", publish, task_id, run_id, study, series_uid)
+        report = step("publish", publish, task_id, run_id, study, series_uid)
+        step("shadow", run_shadows, task_id, run_id, study, series_uid)
+        return "DiagnosticReport", report
 
     answer(task_id, run_id, trace_id, work)
 
@@ -72,23 +77,29 @@ def begin(task_id: str, run_id: str) -> Study:
             "recorded_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "synthetic": "SYNTHETIC" in tags,
             "study_started": imaging_study.get("started"),
+            "rank": int(rank_of(task)),
         }
 
     return services.wait(read())
 
 
 def select(task_id: str, run_id: str, study: Study) -> str:
-    """Choose the series; declines with the reason that explains most."""
+    """Choose the series; declines with the reason that explains most. CT is read where there is no MR and it may be."""
+    from ai_services.imaging.ct_series_selection import select_ct_series
+    from ai_services.imaging.refusal import refusal
     from ai_services.imaging.series_selection import select_series
 
     services = _progress(task_id, run_id, "selecting-series")
     study_uid = study["study_instance_uid"]
+    series = services.dicom.series_of_study(study_uid)
+    modalities = {modality for _, modality in series}
+    chosen = "CT" if "CT" in modalities and "MR" not in modalities else "MR"
+    if chosen == "CT" and not ct_is_released():
+        raise refusal("ct-not-released")
     headers = [
-        services.dicom.series_metadata(study_uid, series_uid)
-        for series_uid, modality in services.dicom.series_of_study(study_uid)
-        if modality == "MR"
+        services.dicom.series_metadata(study_uid, series_uid) for series_uid, modality in series if modality == chosen
     ]
-    return select_series(headers).require()
+    return (select_ct_series(headers) if chosen == "CT" else select_series(headers)).require()
 
 
 def retrieve(task_id: str, run_id: str, study: Study, series_uid: str) -> int:
@@ -104,22 +115,19 @@ def retrieve(task_id: str, run_id: str, study: Study, series_uid: str) -> int:
 def infer(task_id: str, run_id: str, study: Study, series_uid: str) -> int:
     """Run the pipeline; returns the number of findings."""
     _progress(task_id, run_id, "analysing")
-    return len(_infer(run_id, study, series_uid).findings)
+    return len(compute(run_id, study, series_uid)[0].findings)
 
 
 def store_objects(task_id: str, run_id: str, study: Study, series_uid: str) -> int:
-    """Encode and store SEG and SR; returns how many were new in the archive."""
-    from ai_services.results.dicom_seg import build_segmentation
-    from ai_services.results.dicom_sr import build_structured_report
+    """Encode and store SEG, key images, SR and their selection; returns how many were new in the archive."""
+    from ai_services.results.dicom_objects import build_objects
     from ai_services.results.publish import publish_objects
 
     services = _progress(task_id, run_id, "storing")
-    prediction = _prediction(run_id, study, series_uid)
-    headers = _series(run_id, study, series_uid, pixels=False)
-    context = run_context(study, prediction)
-    segmentation = build_segmentation(prediction, headers, context)
-    report = build_structured_report(prediction, headers, segmentation, context)
-    return publish_objects(services.dicom, study["study_instance_uid"], [segmentation, report])
+    prediction, _ = _prediction(run_id, study, series_uid)
+    series = _series(run_id, study, series_uid)
+    objects = build_objects(prediction, series, run_context(study, prediction))
+    return publish_objects(services.dicom, study["study_instance_uid"], objects)
 
 
 def publish(task_id: str, run_id: str, study: Study, series_uid: str) -> str:
@@ -127,12 +135,14 @@ def publish(task_id: str, run_id: str, study: Study, series_uid: str) -> str:
     from ai_services.recommendation.rule_base import load_rule_base
     from ai_services.results.bundle import ClinicalInputs, build_results
     from ai_services.results.publish import publish_transaction
+    from ai_services.results.run_record import record_run
     from ai_services.results.supersede import close_unverified
     from ai_services.workflow.record import earlier_results, questionnaire_responses
 
     services = _progress(task_id, run_id, "publishing")
-    prediction = _prediction(run_id, study, series_uid)
+    prediction, computation = _prediction(run_id, study, series_uid)
     context = run_context(study, prediction)
+    run = record_run(prediction, context, computation)
 
     async def write() -> str:
         fhir = services.fhir
@@ -144,10 +154,36 @@ def publish(task_id: str, run_id: str, study: Study, series_uid: str) -> str:
         earlier = await earlier_results(fhir, context.patient, context.imaging_study)
         kept = context.urn("report")
         superseded = close_unverified(earlier, keep=[kept])
-        bundle = build_results(prediction, context, inputs, load_rule_base(), superseded)
+        bundle = build_results(prediction, context, inputs, load_rule_base(), superseded, run)
         return await publish_transaction(fhir, bundle, "DiagnosticReport", kept)
 
     return services.wait(write())
+
+
+def run_shadows(task_id: str, run_id: str, study: Study, series_uid: str) -> int:
+    """Ask the shadow versions too and keep how they differ; nothing of it reaches the record, and no fault the Task."""
+    from ai_services.models.comparison import compare
+    from ai_services.prediction import PipelineError
+
+    services, asked = worker_services.current(), 0
+    for shadow in shadows_of(study["model"]):
+        live, _ = _prediction(run_id, study, series_uid)
+        try:
+            with services.gate.turn(LAST):
+                other = services.run_pipeline(
+                    _series(run_id, study, series_uid), package_of({"version": shadow.version, "pipeline": shadow.name})
+                )
+            told = compare(live, other)
+        except PipelineError as declined:
+            told = {"declined": declined.reason_code}
+        except Exception:  # noqa: BLE001  whatever a shadow does, the study has its answer
+            get_log().exception("shadow failed", model_version=shadow.version)
+            told = {"declined": "unexpected"}
+        if services.models is not None:
+            live_version = str((study["model"] or {}).get("version", ""))
+            services.models.record_shadow(run_id, shadow, live_version, study["study_instance_uid"], told)
+            asked += 1
+    return asked
 
 
 def run_context(study: Study, prediction: Prediction) -> RunContext:
@@ -157,7 +193,7 @@ def run_context(study: Study, prediction: Prediction) -> RunContext:
     return RunContext(
         study_instance_uid=study["study_instance_uid"],
         input_hash=study["input_hash"],
-        pipeline=PIPELINE,
+        pipeline=pipeline_of(study.get("model")),
         pipeline_version=models_version(prediction.models),
         imaging_study=study["imaging_study"],
         patient=study["patient"],
@@ -175,24 +211,42 @@ def _progress(task_id: str, run_id: str, word: str) -> worker_services.Services:
     return services
 
 
-def _series(run_id: str, study: Study, series_uid: str, *, pixels: bool) -> list[Dataset]:
-    """The series from the spool, fetched again when the spool was lost."""
-    datasets = spool.load_series(run_id, pixels=pixels)
+def _series(run_id: str, study: Study, series_uid: str) -> list[Dataset]:
+    """The series from the spool, fetched again only when the spool was lost."""
+    datasets = spool.load_series(run_id)
     if datasets is None:
         datasets = worker_services.current().dicom.retrieve_series(study["study_instance_uid"], series_uid)
         spool.save_series(run_id, datasets)
     return datasets
 
 
-def _prediction(run_id: str, study: Study, series_uid: str) -> Prediction:
-    """The prediction from the spool, computed again when the spool was lost."""
-    return spool.load_prediction(run_id) or _infer(run_id, study, series_uid)
+def _prediction(run_id: str, study: Study, series_uid: str) -> tuple[Prediction, Computation]:
+    """The prediction from the spool, computed again when the spool was lost; always with what it was computed with."""
+    return spool.load_prediction(run_id) or compute(run_id, study, series_uid)
 
 
-def _infer(run_id: str, study: Study, series_uid: str) -> Prediction:
+def compute(run_id: str, study: Study, series_uid: str) -> tuple[Prediction, Computation]:
+    """Ask the models and say with what they were asked, both kept in the spool.
+
+    Raises
+    ------
+    PipelineError
+        The pipeline declines, or the device that the models must run on cannot be used.
+    """
+    from ai_services.imaging.refusal import refusal
+    from ai_services.models.registry import load_manifest
+    from ai_services.models.runtime import DeviceError
+    from ai_services.results.run_record import observe_computation
+
     services = worker_services.current()
-    run: Callable[[list[Dataset]], Prediction] = services.run_pipeline
-    with services.pipeline_lock:
-        prediction = run(_series(run_id, study, series_uid, pixels=True))
-    spool.save_prediction(run_id, prediction)
-    return prediction
+    series = _series(run_id, study, series_uid)
+    package = package_of(study["model"])
+    try:
+        services.configure_models()
+        with services.gate.turn(study.get("rank", Rank.ROUTINE)):
+            prediction = services.run_pipeline(series, package)
+    except DeviceError as missing:
+        raise refusal("device-unavailable", retryable=True) from missing
+    computation = observe_computation(prediction, series, package or load_manifest(pipeline_of(study["model"])))
+    spool.save_prediction(run_id, prediction, computation)
+    return prediction, computation

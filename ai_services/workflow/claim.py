@@ -5,19 +5,16 @@ https://hl7.org/fhir/R4/task.html#statemachine: requested → in-progress → co
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from ai_services.workflow.priorities import for_live
 from foramen.kernel.errors import ConflictError, PreconditionError
 from foramen.kernel.fhir_client import FhirClient
 from terminology import systems
-from terminology.codes import ANALYSE_STUDY, RECOMMEND_OPTIONS
 
 Resource = dict[str, Any]
-_WAITING = 20
-_CODES = ",".join(f"{code.system}|{code.code}" for code in (ANALYSE_STUDY, RECOMMEND_OPTIONS))
 
 
 class TaskLostError(Exception):
@@ -33,24 +30,6 @@ class Claim:
     code: str
 
 
-async def waiting_tasks(fhir: FhirClient, kinds: Iterable[str]) -> list[Resource]:
-    """The first Tasks of some kinds that nobody has taken, the oldest first."""
-    wanted = ",".join(f"{systems.TASK_CODE}|{kind}" for kind in sorted(kinds))
-    parameters = [("status", "requested"), ("code", wanted), ("_sort", "authored-on"), ("_count", str(_WAITING))]
-    waiting = []
-    async for task in fhir.search_pages("Task", parameters):
-        waiting.append(task)
-        if len(waiting) == _WAITING:
-            break
-    return waiting
-
-
-async def tasks_of(fhir: FhirClient, worker_id: str) -> list[Resource]:
-    """Tasks in progress that this worker owns."""
-    found = await fhir.search("Task", [("status", "in-progress"), ("code", _CODES)])
-    return [task for task in found if owner_of(task) == worker_id]
-
-
 async def claim(fhir: FhirClient, task: Resource, worker_id: str) -> Claim | None:
     """Take a Task; None when somebody else was faster.
 
@@ -63,6 +42,14 @@ async def claim(fhir: FhirClient, task: Resource, worker_id: str) -> Claim | Non
 async def reclaim(fhir: FhirClient, task: Resource, run_id: str) -> Claim | None:
     """Begin our own Task anew under another run id; None when somebody else changed it."""
     return await _take(fhir, task, owner_of(task) or "", run_id)
+
+
+async def take_over(fhir: FhirClient, task: Resource, worker_id: str) -> Claim | None:
+    """Take the Task of a worker that is lost, under its next run id; None when somebody else was faster.
+
+    Should the worker come back, its run finds another one at the Task and writes nothing more.
+    """
+    return await _take(fhir, task, worker_id, next_run_id(run_of(task) or task["id"]))
 
 
 async def _take(fhir: FhirClient, task: Resource, worker_id: str, run_id: str) -> Claim | None:
@@ -129,7 +116,7 @@ async def _unless_closed(fhir: FhirClient, task_id: str, run_id: str) -> Resourc
 
 
 async def _close(fhir: FhirClient, task: Resource) -> None:
-    closed = {key: value for key, value in task.items() if key != "businessStatus"}
+    closed = {key: value for key, value in for_live(task).items() if key != "businessStatus"}
     await fhir.update({**closed, "lastModified": _now()}, if_match=str(task["meta"]["versionId"]))
 
 
@@ -155,6 +142,17 @@ def identifier_value(resource: Resource, system: str) -> str | None:
 def code_of(task: Resource) -> str:
     """What the Task asks for."""
     return next((str(item["code"]) for item in task["code"]["coding"] if item.get("system") == systems.TASK_CODE), "")
+
+
+def run_number(run_id: str) -> int:
+    """How often the request of a run has been begun anew, counted from 1."""
+    _, _, number = run_id.partition(".")
+    return int(number) if number.isdigit() else 1
+
+
+def next_run_id(run_id: str) -> str:
+    """Id of the next run for the same request."""
+    return f"{run_id.partition('.')[0]}.{run_number(run_id) + 1}"
 
 
 def _now() -> str:

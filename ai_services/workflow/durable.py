@@ -20,7 +20,7 @@ from terminology.codes import ANALYSE_STUDY, RECOMMEND_OPTIONS
 
 SCHEMA = "dbos"
 # Raise it when the steps of a workflow change their order: runs of another version are not continued but begun anew.
-WORKFLOW_VERSION = "1"
+WORKFLOW_VERSION = "2"
 _WORKFLOWS = {ANALYSE_STUDY.code: analyse_study, RECOMMEND_OPTIONS.code: recommend_options}
 KINDS = tuple(_WORKFLOWS)
 """Codes of the Tasks that this worker can answer."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
+from ai_services.workflow.gate import Gate
 from ai_services.workflow.retry import CLOSING_POLICY, RetryPolicy
 from foramen.kernel.fhir_client import BackendServiceAuth, FhirClient
 from foramen.kernel.secret_files import read_or_create_key
@@ -23,6 +24,8 @@ from foramen.kernel.settings import Settings
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+    from ai_services.models.registry import Manifest
+    from ai_services.models.versions import ModelRegistry
     from ai_services.prediction import Prediction
     from ai_services.workflow.dicom_access import DicomAccess
 
@@ -35,14 +38,24 @@ SCOPE = (
 _TIMEOUT_S = 30.0
 T = TypeVar("T")
 
-RunPipeline = Callable[[Sequence["Dataset"]], "Prediction"]
+
+def run_pipeline(series: Sequence[Dataset], manifest: Manifest | None) -> Prediction:
+    """The pipeline that a version belongs to; without a version the one for MR."""
+    if manifest is None or manifest.name == "lumbar_mr":
+        return run_lumbar_mr(series, manifest)
+    from ai_services.pipelines.lumbar_ct.pipeline import run
+
+    return run(series, manifest)
 
 
-def run_lumbar_mr(series: Sequence[Dataset]) -> Prediction:
+RunPipeline = Callable[[Sequence["Dataset"], "Manifest | None"], "Prediction"]
+
+
+def run_lumbar_mr(series: Sequence[Dataset], manifest: Manifest | None) -> Prediction:
     """The pipeline, imported on the first study: ONNX Runtime and NumPy are most of a worker's memory."""
     from ai_services.pipelines.lumbar_mr.pipeline import run
 
-    return run(series)
+    return run(series, manifest)
 
 
 @dataclass(slots=True)
@@ -57,7 +70,9 @@ class Services:
     http : client with the worker's token
     auth : fetches that token
     retry, closing : policies of the work and of the last word to the Task
-    run_pipeline : series → prediction
+    run_pipeline : series and model version → prediction
+    database_url : PostgreSQL with the registry of model versions; None: the pipeline speaks with what it comes with
+    gate : passes runs to the models one by one, the most urgent first
     """
 
     settings: Settings
@@ -67,9 +82,11 @@ class Services:
     auth: BackendServiceAuth
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     closing: RetryPolicy = CLOSING_POLICY
-    run_pipeline: RunPipeline = run_lumbar_mr
-    pipeline_lock: threading.Lock = field(default_factory=threading.Lock)
+    run_pipeline: RunPipeline = run_pipeline
+    database_url: str | None = None
+    gate: Gate = field(default_factory=Gate)
     _dicom: DicomAccess | None = None
+    _models: ModelRegistry | None = None
 
     @property
     def fhir(self) -> FhirClient:
@@ -86,6 +103,21 @@ class Services:
                 f"{self.settings.internal_origin}/dicom-web", lambda: self.wait(self._authorization())
             )
         return self._dicom
+
+    @property
+    def models(self) -> ModelRegistry | None:
+        """Which model versions there are; imported on first use, as it brings NumPy and ONNX Runtime."""
+        if self._models is None and self.database_url is not None:
+            from ai_services.models.versions import ModelRegistry
+
+            self._models = ModelRegistry(self.database_url, self.settings.home)
+        return self._models
+
+    def configure_models(self) -> None:
+        """Set device and threads of the models, before any is opened; harmless to repeat."""
+        from ai_services.models.runtime import Execution, configure
+
+        configure(Execution(self.settings.worker_device, self.settings.worker_threads))
 
     @property
     def spool(self) -> Path:

@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
     from ai_services.prediction import Prediction
+    from ai_services.results.run_record import Computation
 
 _PREDICTION = "prediction.npz"
+_READ_WHEN_ASKED = 2048
+"""Elements larger than this many bytes, which is the pixels, are read from the file when they are looked at."""
 
 
 def run_folder(run_id: str) -> Path:
@@ -39,41 +42,60 @@ def save_series(run_id: str, datasets: Sequence[Dataset]) -> None:
     (folder / "complete").touch()
 
 
-def load_series(run_id: str, *, pixels: bool) -> list[Dataset] | None:
-    """The instances, None when they are not (completely) there."""
+def load_series(run_id: str) -> list[Dataset] | None:
+    """The instances, None when they are not (completely) there; pixels are read only of those that are looked at."""
     import pydicom
 
     folder = run_folder(run_id) / "series"
     if not (folder / "complete").exists():
         return None
-    return [pydicom.dcmread(path, stop_before_pixels=not pixels) for path in sorted(folder.glob("*.dcm"))]
+    return [pydicom.dcmread(path, defer_size=_READ_WHEN_ASKED) for path in sorted(folder.glob("*.dcm"))]
 
 
-def save_prediction(run_id: str, prediction: Prediction) -> None:
-    """Write a prediction: arrays by NumPy, the rest as JSON in the same file; renamed into place when complete."""
+def save_prediction(run_id: str, prediction: Prediction, computation: Computation) -> None:
+    """Write the prediction of a run and what it was computed with, in one file: neither is there without the other."""
+    write_prediction(run_folder(run_id) / _PREDICTION, prediction, computation)
+
+
+def load_prediction(run_id: str) -> tuple[Prediction, Computation] | None:
+    """The prediction of a run and what it was computed with, None when they are not there."""
+    path = run_folder(run_id) / _PREDICTION
+    if not path.exists():
+        return None
+    computation = read_computation(path)
+    return None if computation is None else (read_prediction(path), computation)
+
+
+def write_prediction(path: Path, prediction: Prediction, computation: Computation | None = None) -> None:
+    """Write a prediction: arrays by NumPy, the rest as JSON in the same file; renamed into place when complete.
+
+    Parameters
+    ----------
+    path : of the file
+    prediction : what was said
+    computation : what it was computed with; None where nobody will ask
+    """
     import numpy as np
 
     rest: dict[str, Any] = {
         key: value for key, value in asdict(prediction).items() if key not in ("mask", "affine_lps")
     }
-    folder = run_folder(run_id)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    staged = folder / f".{os.getpid()}.npz"
+    if computation is not None:
+        rest["computation"] = asdict(computation)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    staged = path.with_name(f".{os.getpid()}-{path.name}")
     document = np.frombuffer(orjson.dumps(rest), dtype=np.uint8)
     with staged.open("wb") as file:
         np.savez_compressed(file, mask=prediction.mask, affine_lps=prediction.affine_lps, document=document)
-    staged.replace(folder / _PREDICTION)
+    staged.replace(path)
 
 
-def load_prediction(run_id: str) -> Prediction | None:
-    """The prediction, None when it is not there."""
+def read_prediction(path: Path) -> Prediction:
+    """A prediction that `write_prediction` wrote."""
     import numpy as np
 
-    from ai_services.prediction import Finding, ModelIdentity, Numbering, Prediction, Segment
+    from ai_services.prediction import DiscScores, Finding, ModelIdentity, Numbering, Prediction, Segment
 
-    path = run_folder(run_id) / _PREDICTION
-    if not path.exists():
-        return None
     with np.load(path, allow_pickle=False) as arrays:
         mask, affine, document = arrays["mask"], arrays["affine_lps"], orjson.loads(arrays["document"].tobytes())
     return Prediction(
@@ -87,7 +109,26 @@ def load_prediction(run_id: str) -> Prediction | None:
         numbering=Numbering(**document["numbering"]),
         models=tuple(ModelIdentity(**item) for item in document["models"]),
         seconds=document["seconds"],
+        discs=tuple(DiscScores(**{**item, "pfirrmann": tuple(item["pfirrmann"])}) for item in document["discs"]),
+        modality=document.get("modality", "MR"),
+        notice_en=document.get("notice_en"),
+        notice_zh=document.get("notice_zh"),
+        providers=document.get("providers", {}),
     )
+
+
+def read_computation(path: Path) -> Computation | None:
+    """What a written prediction was computed with, None where that was not written."""
+    import numpy as np
+
+    from ai_services.results.run_record import Computation, InputHash
+
+    with np.load(path, allow_pickle=False) as arrays:
+        found = orjson.loads(arrays["document"].tobytes()).get("computation")
+    if found is None:
+        return None
+    inputs = {uid: InputHash(**hashes) for uid, hashes in found["inputs"].items()}
+    return Computation(**{**found, "inputs": inputs})
 
 
 def forget(run_id: str) -> None:

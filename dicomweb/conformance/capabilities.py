@@ -15,6 +15,7 @@ from lxml import etree
 from starlette.requests import Request
 from starlette.responses import Response
 
+from dicomweb.conformance.offered import gives, takes
 from dicomweb.conformance.transactions import transaction_of
 from dicomweb.media_types import accepted
 from dicomweb.routes import ROUTES, DicomWebRoute
@@ -37,8 +38,8 @@ def described(routes: Sequence[DicomWebRoute] = ROUTES) -> list[dict[str, Any]]:
             method["standard"] = f"PS3.18 {said.section}"
         if said.scope:
             method["scope"] = said.scope
-        method |= {"request": list(said.takes)} if said.takes else {}
-        method |= {"response": list(said.gives)} if said.gives else {}
+        for name, media_types in (("request", takes(route.handler)), ("response", gives(route.handler, route.path))):
+            method |= {name: list(media_types)} if media_types else {}
         paths.setdefault(_plain(route.path), []).append(method)
     return [{"path": path, "methods": methods} for path, methods in paths.items()]
 

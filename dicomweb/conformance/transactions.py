@@ -7,10 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_JSON, _XML = "application/dicom+json", 'multipart/related; type="application/dicom+xml"'
-_DICOM = 'multipart/related; type="application/dicom"'
-_OUTCOME = ("application/fhir+json",)
-
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
@@ -21,51 +17,35 @@ class Transaction:
     section : of PS3.18; empty: our own, no part of the standard
     name : as the standard calls it
     scope : SMART scope that admits it
-    takes, gives : media types of request and response
     """
 
     section: str
     name: str
     scope: str
-    takes: tuple[str, ...] = ()
-    gives: tuple[str, ...] = ()
 
 
-_WORKITEM = (_JSON, "application/dicom+xml")
 TRANSACTIONS = {
-    "search": Transaction("10.6", "Search", "ImagingStudy.s", gives=(_JSON, _XML)),
-    "store": Transaction(
-        "10.5",
-        "Store",
-        "ImagingStudy.c",
-        (
-            *(_DICOM, "application/dicom", 'multipart/related; type="application/dicom+json"', _JSON),
-            *(_XML, "application/dicom+xml"),
-        ),
-        (_JSON, "application/dicom+xml"),
-    ),
-    "register": Transaction("", "Register", "Task.u", gives=("application/json",)),
-    "retrieve": Transaction("10.4", "Retrieve", "ImagingStudy.r", gives=(_DICOM,)),
-    "metadata": Transaction("10.4", "Retrieve Metadata", "ImagingStudy.r", gives=(_JSON,)),
-    "frames": Transaction(
-        "10.4", "Retrieve Frames", "ImagingStudy.r", gives=('multipart/related; type="application/octet-stream"',)
-    ),
-    "bulk_data": Transaction(
-        "10.4", "Retrieve Bulkdata", "ImagingStudy.r", gives=('multipart/related; type="application/octet-stream"',)
-    ),
-    "all_bulk_data": Transaction(
-        "10.4", "Retrieve Bulkdata", "ImagingStudy.r", gives=('multipart/related; type="application/octet-stream"',)
-    ),
-    "wado_uri": Transaction(
-        "9.4", "Retrieve DICOM or Rendered Instance (URI)", "ImagingStudy.r", gives=("application/dicom", "image/jpeg")
-    ),
-    "rendered": Transaction("10.4", "Retrieve Rendered", "ImagingStudy.r", gives=("image/jpeg", "image/png")),
-    "search_workitems": Transaction("11.9", "Search", "Task.s", gives=(_JSON, _XML)),
-    "create_workitem": Transaction("11.4", "Create", "Task.c", _WORKITEM),
-    "retrieve_workitem": Transaction("11.5", "Retrieve", "Task.r", gives=(_JSON, "application/dicom+xml", _XML)),
-    "update_workitem": Transaction("11.6", "Update", "Task.u", _WORKITEM),
-    "change_workitem_state": Transaction("11.7", "Change State", "Task.u", _WORKITEM),
-    "request_cancellation": Transaction("11.8", "Request Cancellation", "Task.u", _WORKITEM),
+    "search": Transaction("10.6", "Search", "ImagingStudy.s"),
+    "store": Transaction("10.5", "Store", "ImagingStudy.c"),
+    "register": Transaction("", "Register", "Task.u"),
+    "retrieve": Transaction("10.4", "Retrieve", "ImagingStudy.r"),
+    "metadata": Transaction("10.4", "Retrieve Metadata", "ImagingStudy.r"),
+    "frames": Transaction("10.4", "Retrieve Frames", "ImagingStudy.r"),
+    "bulk_data": Transaction("10.4", "Retrieve Bulkdata", "ImagingStudy.r"),
+    "all_bulk_data": Transaction("10.4", "Retrieve Bulkdata", "ImagingStudy.r"),
+    "wado_uri": Transaction("9.4", "Retrieve DICOM or Rendered Instance (URI)", "ImagingStudy.r"),
+    "rendered": Transaction("10.4", "Retrieve Rendered", "ImagingStudy.r"),
+    "reject": Transaction("", "Reject (IHE IOCM)", "ImagingStudy.u"),
+    "restore": Transaction("", "Restore what was rejected", "ImagingStudy.u"),
+    "delete": Transaction("", "Delete for good", "ImagingStudy.d"),
+    "list_rejections": Transaction("", "List rejections", "ImagingStudy.u"),
+    "drift": Transaction("", "Report of the reconciliation", "Task.u"),
+    "search_workitems": Transaction("11.9", "Search", "Task.s"),
+    "create_workitem": Transaction("11.4", "Create", "Task.c"),
+    "retrieve_workitem": Transaction("11.5", "Retrieve", "Task.r"),
+    "update_workitem": Transaction("11.6", "Update", "Task.u"),
+    "change_workitem_state": Transaction("11.7", "Change State", "Task.u"),
+    "request_cancellation": Transaction("11.8", "Request Cancellation", "Task.u"),
     "subscribe": Transaction("11.10", "Subscribe", "Task.r"),
     "unsubscribe": Transaction("11.11", "Unsubscribe", "Task.r"),
     "suspend": Transaction("11.12", "Suspend Global Subscription", "Task.r"),

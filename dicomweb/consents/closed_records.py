@@ -38,6 +38,10 @@ _CONSENT = """NOT EXISTS (
 _RESTRICTION = """NOT EXISTS (SELECT 1 FROM dicomweb.restricted_record r
     WHERE r.patient_ref = s.patient_ref AND (r.state = 'erased' OR NOT {0}::boolean))"""
 
+_KEPT = """SELECT tag, EXISTS (SELECT 1 FROM dicomweb.closed_record) AS denied,
+                       EXISTS (SELECT 1 FROM dicomweb.restricted_record) AS restricted
+           FROM dicomweb.closed_records_read"""
+
 
 class ClosedRecords:
     """The limit of Consents and restrictions (`dicomweb.visibility.Limit`)."""
@@ -47,6 +51,7 @@ class ClosedRecords:
         self._read_at = -MAX_AGE_S
         self._reading: asyncio.Task[None] | None = None
         self._denied = self._restricted = True
+        self._tag: str | None = None
 
     async def clauses(self, context: AccessContext, action: str | None) -> Sequence[Clause]:
         """Return what hides closed studies from a caller; nothing when no record is closed to anybody.
@@ -66,6 +71,10 @@ class ClosedRecords:
         if self._restricted:
             found.append(Clause(_RESTRICTION, (context.has_scope(ADMINISTRATOR),)))
         return found
+
+    def as_of(self, context: AccessContext) -> float:
+        """See `dicomweb.visibility.Limit`."""
+        return self._read_at
 
     async def stop(self) -> None:
         """End what is being read."""
@@ -93,6 +102,24 @@ class ClosedRecords:
         self._read_at = began
 
     async def _read(self) -> None:
+        if not await self._nothing_changed():
+            await self._read_locked()
+
+    async def _nothing_changed(self) -> bool:
+        """Ask by the tag of before, without the lock and a transaction: nearly every second it is the same.
+
+        The tables must hold what it names, too: another process may have written what was in between.
+        """
+        if self._tag is None or await self._fhir.read_changed(PATH, self._tag) is not None:
+            return False
+        async with self._database.connection() as connection:
+            kept = await connection.fetchrow(_KEPT)
+        if kept is None or kept["tag"] != self._tag:
+            return False
+        self._denied, self._restricted = kept["denied"], kept["restricted"]
+        return True
+
+    async def _read_locked(self) -> None:
         async with self._database.connection() as connection, connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
             tag: str | None = await connection.fetchval("SELECT tag FROM dicomweb.closed_records_read")
@@ -100,10 +127,8 @@ class ClosedRecords:
             if changed is not None:
                 answer, tag = changed
                 await _replace(connection, await asyncio.to_thread(rules_of, answer), tag)
-            asked = """SELECT EXISTS (SELECT 1 FROM dicomweb.closed_record),
-                              EXISTS (SELECT 1 FROM dicomweb.restricted_record)"""
-            denied, restricted = await connection.fetchrow(asked)
-        self._denied, self._restricted = denied, restricted
+            kept = await connection.fetchrow(_KEPT)
+        self._denied, self._restricted, self._tag = kept["denied"], kept["restricted"], tag
 
 
 async def _replace(connection: Any, rules: Rules, tag: str) -> None:

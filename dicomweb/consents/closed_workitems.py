@@ -1,4 +1,4 @@
-"""Which Tasks are about studies that are open to a caller: a workitem tells of a study, and whose it is.
+"""Which Tasks and orders are about studies that are open to a caller: each tells of a study, and whose it is.
 
 R4 has Task in no patient's compartment, so the record's Consents do not hide it; the gateway hides the workitem of a
 study that it hides (DICOM PS3.18 §11 leaves access to the server).
@@ -35,10 +35,25 @@ class OpenWorkitems:
         UpstreamError
             It cannot be known: nothing may be shown.
         """
+        about = [(_patient(task), _study(task)) for task in tasks]
+        return [tasks[number] for number in await self.open_to(context, about)]
+
+    async def open_to(self, context: AccessContext, about: Sequence[tuple[str | None, str | None]]) -> list[int]:
+        """Return the places, from 0, of what may be shown.
+
+        Parameters
+        ----------
+        about : whose it is (`Patient/id`), and the study it is about or will be, each where it is known
+
+        Raises
+        ------
+        UpstreamError
+            It cannot be known: nothing may be shown.
+        """
         clauses = await self._closed.clauses(context, None)
-        if not clauses or not tasks:
-            return tasks
-        values: list[Any] = [[_patient(task) for task in tasks], [_study(task) for task in tasks]]
+        if not clauses or not about:
+            return list(range(len(about)))
+        values: list[Any] = [[patient for patient, _ in about], [study for _, study in about]]
         conditions = []
         for clause in clauses:
             first = len(values) + 1
@@ -50,7 +65,7 @@ class OpenWorkitems:
                 LEFT JOIN dicomweb.study d ON d.study_instance_uid = t.study_instance_uid) s
             WHERE {" AND ".join(conditions)} ORDER BY s.number"""  # noqa: S608  our own clauses
         async with self._database.connection() as connection:
-            return [tasks[row[0] - 1] for row in await connection.fetch(query, *values)]
+            return [row[0] - 1 for row in await connection.fetch(query, *values)]
 
 
 def _patient(task: dict[str, Any]) -> str | None:

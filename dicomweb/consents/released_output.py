@@ -7,6 +7,7 @@ it cannot be asked the patient is shown nothing (503). https://hl7.org/fhir/R4/d
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -21,7 +22,12 @@ from terminology import systems
 MAX_AGE_S = 1.0
 SIGNED = ("preliminary", "final", "amended", "corrected", "appended")
 """Words of `DiagnosticReport.status` that only a practitioner writes: as the record's own table has them."""
-_NAMING = frozenset((systems.EXTENSION_SEGMENTATION, systems.EXTENSION_STRUCTURED_REPORT))
+_NAMING = frozenset(
+    (
+        *(systems.EXTENSION_SEGMENTATION, systems.EXTENSION_STRUCTURED_REPORT),
+        *(systems.EXTENSION_KEY_IMAGES, systems.EXTENSION_KEY_OBJECTS),
+    )
+)
 _URN = "urn:oid:"
 _PATIENTS = 1024
 
@@ -48,6 +54,13 @@ class ReleasedOutput:
             return (Clause("NOT e.own_output", of_series=True),)
         shown = "(NOT e.own_output OR e.series_instance_uid = ANY({}::text[]))"
         return (Clause(shown, (list(released),), of_series=True),)
+
+    def as_of(self, context: AccessContext) -> float:
+        """See `dicomweb.visibility.Limit`."""
+        if not context.is_patient or context.patient is None:
+            return math.inf
+        known = self._known.get(context.patient)
+        return -math.inf if known is None else known[0]
 
     async def _released(self, patient: str) -> tuple[str, ...]:
         known = self._known.get(patient)

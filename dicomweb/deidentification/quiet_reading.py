@@ -12,6 +12,10 @@ from contextlib import contextmanager
 
 from pydicom import config
 
+from foramen.kernel.dicom_text import mend_escape_sequences
+
+mend_escape_sequences()
+
 
 @contextmanager
 def quiet_reading() -> Iterator[None]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from foramen.kernel.access_context import AccessContext, parse_scopes
 from foramen.kernel.errors import InvalidRequestError
 
-RIGHTS = ("find", "get", "move", "store", "commit", "mwl", "mpps")
+RIGHTS = ("find", "get", "move", "store", "commit", "mwl", "mpps", "reject")
 _TITLE = re.compile(r"[\x21-\x5b\x5d-\x7e](?:[\x20-\x5b\x5d-\x7e]{0,14}[\x21-\x5b\x5d-\x7e])?")
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
@@ -23,6 +23,7 @@ _SCOPES = {
     "commit": "user/ImagingStudy.s",
     "mwl": "user/ServiceRequest.s",
     "mpps": "user/Procedure.cu",
+    "reject": "user/ImagingStudy.u",
 }
 CLIENT_ID = "dimse"
 

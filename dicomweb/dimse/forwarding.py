@@ -19,6 +19,7 @@ from dicomweb.dimse.events import BEGIN, TRANSFERRED, dimse_event
 from dicomweb.dimse.items import Item, readable
 from dicomweb.dimse.outgoing import associated
 from dicomweb.dimse.parts import Parts
+from dicomweb.dimse.rejection_notes import notes_to_send
 from dicomweb.dimse.rules import SeriesRule, rule_of
 from dicomweb.dimse.transfer_syntax import NoTransferSyntaxError, fitted, proposed
 from foramen.kernel.errors import InteropError
@@ -109,6 +110,7 @@ class Forwarding:
         wanted = {job["sop_instance_uid"]: job for job in jobs}
         # What the destination's institution does not reach is not sent to it, whatever the rule says.
         items = await readable(self._parts, destination.as_reader, study, None, set(wanted))
+        items += await notes_to_send(self._parts.database, study, set(wanted))
         missing = [job for uid, job in wanted.items() if uid not in {item.sop_instance_uid for item in items}]
         await self._postpone(missing, None, "not among what the destination may see")
         if items:

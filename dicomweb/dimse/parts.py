@@ -13,7 +13,9 @@ from dicomweb.consents.released_output import ReleasedOutput
 from dicomweb.database import Database
 from dicomweb.dimse.accounts import Accounts
 from dicomweb.institutions import Institutions
+from dicomweb.lifecycle.unpacking import unpacking_of
 from dicomweb.qido import Qido
+from dicomweb.rejection.part import Rejections
 from dicomweb.study_index import StudyIndex
 from dicomweb.visibility import visibility
 from foramen.kernel.fhir_client import BackendServiceAuth, FhirClient
@@ -38,6 +40,7 @@ class Parts:
     qido: Qido
     audit: AuditTrail
     accounts: Accounts
+    rejections: Rejections
 
     async def close(self) -> None:
         """Close all connections."""
@@ -60,10 +63,12 @@ def build_parts(settings: Settings, database_url: str) -> Parts:
     closed_records = ClosedRecords(database, fhir)
     seen = visibility(institutions, closed_records, ReleasedOutput(fhir))
     password = read_or_create_secret(settings.home, "orthanc")
+    archive = Archive(settings.archive_url, settings.orthanc_username, password)
+    archive.unpacking = unpacking_of(settings, database)
     return Parts(
         settings=settings,
         database=database,
-        archive=Archive(settings.archive_url, settings.orthanc_username, password),
+        archive=archive,
         fhir=fhir,
         institutions=institutions,
         closed_records=closed_records,
@@ -71,4 +76,5 @@ def build_parts(settings: Settings, database_url: str) -> Parts:
         qido=Qido(settings, database, seen),
         audit=AuditTrail(database, fhir),
         accounts=Accounts(database),
+        rejections=Rejections(settings, database_url, database, seen, archive),
     )

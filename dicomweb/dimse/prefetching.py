@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset
@@ -27,6 +26,7 @@ from dicomweb.dimse.contexts import STORAGE_CLASSES
 from dicomweb.dimse.events import IMPORT, QUERY, dimse_event
 from dicomweb.dimse.outgoing import associated
 from dicomweb.dimse.parts import Parts
+from dicomweb.dimse.received_file import received_file
 from dicomweb.dimse.rules import SeriesRule, rule_of
 from dicomweb.dimse.storing import Storing
 from dicomweb.dimse.transfer_syntax import plain_syntaxes
@@ -209,11 +209,8 @@ class Prefetching:
             raise SourceError("not all of a study came" if final is not None else "no answer")
 
     def _received(self, event: Any) -> int:
-        path = Path(event.dataset_path)
-        if getattr(event.request, "_dataset_file", None) is not None:
-            event.request._dataset_file.close()
         uid, sop_class = str(event.request.AffectedSOPInstanceUID), str(event.request.AffectedSOPClassUID)
-        code, _ = self._storing.store(path, sop_class, uid)
+        code, _ = self._storing.store(received_file(event.request), sop_class, uid)
         return code
 
     async def _audit(

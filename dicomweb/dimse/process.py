@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import sys
 import threading
 from collections.abc import Awaitable, Callable
 
@@ -20,17 +19,20 @@ from dicomweb.dimse.bridge import Bridge
 from dicomweb.dimse.commitment import CommitmentReports
 from dicomweb.dimse.contexts import contexts_for
 from dicomweb.dimse.forwarding import Forwarding
+from dicomweb.dimse.index_questions import IndexQuestions
 from dicomweb.dimse.outgoing import MAX_PDU_BYTES
 from dicomweb.dimse.parts import Parts, build_parts
 from dicomweb.dimse.performed_step import StepRecorder
 from dicomweb.dimse.prefetching import Prefetching
-from dicomweb.dimse.services import Services, receive_into
+from dicomweb.dimse.received_file import receive_into
+from dicomweb.dimse.services import Services
 from dicomweb.dimse.storing import Storing
 from dicomweb.dimse.tls import server_context
 from dicomweb.dimse.transport import Handler, Server
 from dicomweb.migrations import migrate
 from foramen.kernel.heartbeat import beat
 from foramen.kernel.log import configure_log, get_log
+from foramen.kernel.long_lived import set_apart_what_is_loaded
 from foramen.kernel.settings import Settings
 
 _FINISH_S = 15.0
@@ -42,8 +44,6 @@ def serve(settings: Settings, database_url: str) -> None:
     """Serve until SIGTERM or SIGINT."""
     configure_log(settings.log_level, "dimse")
     _quiet_library()
-    # An instance passes between four threads: with the usual 5 ms each handing over may wait for the index's work.
-    sys.setswitchinterval(0.0005)
     migrate(database_url)
     receive_into(settings.home.resolve() / "dimse" / "incoming")
     uvloop.run(_serve(settings, database_url))
@@ -54,12 +54,14 @@ async def _serve(settings: Settings, database_url: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     parts, bridge = build_parts(settings, database_url), Bridge(loop)
-    storing = Storing(parts, bridge)
+    questions = IndexQuestions(database_url)
+    storing = Storing(parts, bridge, questions)
     server = listen(settings, Services(parts, bridge, storing))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
     thread.start()
     tasks = [asyncio.create_task(keep_running(name, work)) for name, work in _background(parts, bridge, storing)]
     tasks.append(asyncio.create_task(_beat(settings)))
+    tasks.append(asyncio.create_task(set_apart_what_is_loaded()))
     get_log().info("dimse started", port=settings.dimse_port)
     try:
         await stop.wait()
@@ -69,6 +71,7 @@ async def _serve(settings: Settings, database_url: str) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks, timeout=5.0)
+        questions.close()
         await parts.close()
 
 
@@ -86,7 +89,8 @@ def listen(settings: Settings, services: Services) -> Server:
         evt_handlers=services.handlers,
         request_handler=Handler,
     )
-    server.retrieve, server.tls = services.retrieve, server_context(settings)
+    server.retrieve, server.store, server.tls = services.retrieve, services.store, server_context(settings)
+    server.most_bytes = settings.dimse_max_instance_bytes
     server.most, server.idle_s = settings.dimse_max_associations, settings.dimse_idle_timeout_s
     entity._servers.append(server)
     return server
@@ -95,6 +99,7 @@ def listen(settings: Settings, services: Services) -> Server:
 def _background(parts: Parts, bridge: Bridge, storing: Storing) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
     return [
         ("index", storing.run),
+        ("accesses", parts.audit.accesses.run),
         ("commitment", CommitmentReports(parts).run),
         ("performed steps", StepRecorder(parts).run),
         ("forwarding", Forwarding(parts, bridge).run),

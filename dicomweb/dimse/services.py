@@ -6,9 +6,7 @@ DICOM PS3.7 §8 (services), PS3.8 §7.1 (association).
 from __future__ import annotations
 
 import functools
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset
@@ -26,6 +24,7 @@ from dicomweb.dimse.find import Find
 from dicomweb.dimse.operation import Operation
 from dicomweb.dimse.parts import Parts
 from dicomweb.dimse.performed_step import PerformedSteps
+from dicomweb.dimse.received_file import ReceivedFile, received_file
 from dicomweb.dimse.retrieve import Retrieve
 from dicomweb.dimse.storing import Storing
 from dicomweb.dimse.tls import fingerprint
@@ -79,7 +78,7 @@ class Services:
             elif account is None or not is_from(account, address) or not is_certified(account, certificate):
                 self._reject(association, CALLING_UNKNOWN, calling)
             else:
-                association.foramen_account = account
+                association.foramen_account, association.foramen_context = account, account.context
                 association.acceptor.supported_contexts = list(contexts_for(account.rights))
         except InteropError as error:
             get_log().warning("nobody can be admitted now", reason=error.message)
@@ -112,8 +111,7 @@ class Services:
         message = event.assoc.dimse.message
         half = getattr(message, "_data_set_file", None)
         if half is not None:
-            half.close()
-            Path(half.name).unlink(missing_ok=True)
+            half.discard()
         stored: dict[str, list[int]] = getattr(event.assoc, "foramen_stored", {})
         account = getattr(event.assoc, "foramen_account", None)
         while stored and account is not None:
@@ -155,15 +153,18 @@ class Services:
             self._retrieve.move(operation, account, account.context, new_trace_id())
 
     def _on_store(self, event: Any) -> int:
-        account: ApplicationEntity = event.assoc.foramen_account
-        path = Path(event.dataset_path)
-        _close(event.request)
-        if "store" not in account.rights:
-            path.unlink(missing_ok=True)
-            return status.NOT_AUTHORIZED
         request = event.request
-        stored: dict[str, list[int]] = event.assoc.foramen_stored
-        code, study = self._storing.store(path, str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID))
+        names = (str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID))
+        return self.store(event.assoc, received_file(request), *names)
+
+    def store(self, association: Any, received: ReceivedFile, sop_class_uid: str, sop_instance_uid: str) -> int:
+        """Store what an association received; returns the status to answer."""
+        account: ApplicationEntity = association.foramen_account
+        if "store" not in account.rights:
+            received.discard()
+            return status.NOT_AUTHORIZED
+        stored: dict[str, list[int]] = association.foramen_stored
+        code, study = self._storing.store(received, sop_class_uid, sop_instance_uid, association.foramen_context)
         if study is not None:
             if study not in stored:  # The first of each study is in the audit trail before it is acknowledged.
                 try:
@@ -199,17 +200,3 @@ class Services:
 
 def _begin_again(event: Any) -> None:
     event.assoc.foramen_bytes = 0
-
-
-def _close(request: Any) -> None:
-    """Close the file that pynetdicom wrote; it removes it by its name afterwards, where it is still there."""
-    if getattr(request, "_dataset_file", None) is not None:
-        request._dataset_file.close()
-
-
-def receive_into(folder: Path) -> None:
-    """Let pynetdicom write what it receives into a folder of ours, which begins empty: these are people's images."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for left in folder.iterdir():
-        left.unlink(missing_ok=True)
-    tempfile.tempdir = str(folder)

@@ -7,32 +7,40 @@ study, or the comparison at the gateway's start, brings the instance in. DICOM P
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections import OrderedDict
-from collections.abc import AsyncIterator
-from pathlib import Path
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+from io import BytesIO
 from typing import Any
 
+from dicomweb.archive import ArchiveError
+from dicomweb.archive_writer import ArchiveAnswerError
 from dicomweb.dimse import status
 from dicomweb.dimse.bridge import Bridge
+from dicomweb.dimse.index_questions import IndexQuestions
+from dicomweb.dimse.newcomers import Newcomers
 from dicomweb.dimse.parts import Parts
+from dicomweb.dimse.received_file import ReceivedFile
 from dicomweb.instance_check import FailureReason, RejectedInstanceError
 from dicomweb.instance_header import InstanceHeader
+from dicomweb.rejection.doors import Door
+from dicomweb.rejection.note import SOP_CLASS as NOTE_CLASS
 from dicomweb.store.inspect import inspect
 from dicomweb.store.known import Known
 from dicomweb.store.sameness import is_same
 from dicomweb.study_index import same_patient
-from foramen.kernel.errors import InteropError, NotFoundError
+from foramen.kernel.access_context import AccessContext
+from foramen.kernel.errors import InteropError, NotFoundError, UpstreamError
 from foramen.kernel.identifiers import new_trace_id
 from foramen.kernel.log import get_log
 
 _WAITING = 256
-_BATCH = 64
-_GATHER_S = 0.1
+_LOCKS = 64
+_BATCH = 128
+_GATHER_S = 0.2
 _RETRY_S = 2.0
 _STUDIES = 1000
 _WHOLE_BYTES = 16 * 1024 * 1024
-_CHUNK_BYTES = 256 * 1024
 _LONGEST_S = 600.0
 _CODES = {
     FailureReason.DUPLICATE_SOP_INSTANCE: status.DUPLICATE_SOP_INSTANCE,
@@ -40,33 +48,46 @@ _CODES = {
     FailureReason.DOES_NOT_MATCH_SOP_CLASS: 0xA900,
     FailureReason.STUDY_OR_PATIENT_MISMATCH: 0xA900,
     FailureReason.TRANSFER_SYNTAX_NOT_SUPPORTED: 0xC122,
+    FailureReason.NOT_AUTHORIZED: status.NOT_AUTHORIZED,
+    FailureReason.REJECTED_BEFORE: 0xA770,
 }
 
 
 class Storing:
     """Stores what peers send, whichever service brings it."""
 
-    def __init__(self, parts: Parts, bridge: Bridge) -> None:
-        self._parts, self._bridge = parts, bridge
-        self._known = Known(parts.database)
+    def __init__(self, parts: Parts, bridge: Bridge, questions: IndexQuestions) -> None:
+        self._parts, self._bridge, self._questions = parts, bridge, questions
+        self._newcomers = Newcomers(parts.archive.writer, questions.count)
+        self._known, self._door = Known(parts.database), Door(parts.rejections)
         self._patients: OrderedDict[str, dict[str, Any]] = OrderedDict()
-        self._busy: dict[str, asyncio.Lock] = {}
-        self._stored: asyncio.Queue[tuple[InstanceHeader, str]] = asyncio.Queue(_WAITING)
+        self._busy = [threading.Lock() for _ in range(_LOCKS)]
+        self._stored: deque[tuple[InstanceHeader, str]] = deque()
+        self._some = asyncio.Event()
+        self._room = threading.Semaphore(_WAITING)
 
-    def store(self, path: Path, sop_class_uid: str, sop_instance_uid: str) -> tuple[int, str | None]:
+    def store(
+        self, received: ReceivedFile, sop_class_uid: str, sop_instance_uid: str, sender: AccessContext | None = None
+    ) -> tuple[int, str | None]:
         """Store one file; returns the status of its C-STORE and its study. Never raises, and removes the file.
 
-        Called in pynetdicom's thread, which parses; the rest happens on the loop.
+        Called in pynetdicom's thread, which parses and speaks with the archive; the database is asked on the loop.
+
+        Parameters
+        ----------
+        sender : who sends it; None: we fetched it ourselves, and a rejection note among it rejects nothing here
         """
         study: str | None = None
         try:
-            with path.open("rb") as file:
+            if received.failed:
+                raise OSError("It could not be received")
+            content = received.content() if received.size <= _WHOLE_BYTES else None
+            with received.open() if content is None else BytesIO(content) as file:
                 header, remark = inspect(file)
             study = header.study_instance_uid
             if (header.sop_class_uid, header.sop_instance_uid) != (sop_class_uid, sop_instance_uid):
                 return 0xA900, None
-            content = path.read_bytes() if path.stat().st_size <= _WHOLE_BYTES else None
-            self._bridge.run(self._store(path, content, header), _LONGEST_S)
+            self._store(received, content, header, sender)
         except RejectedInstanceError as error:
             return _CODES.get(error.reason, 0xC000), None
         except InteropError as error:
@@ -79,37 +100,69 @@ class Storing:
             get_log().exception("an instance was not stored")
             return 0xC000, None
         finally:
-            path.unlink(missing_ok=True)
+            received.discard()
         return (0xB007 if remark is not None else status.SUCCESS), study
 
-    async def _store(self, path: Path, content: bytes | None, header: InstanceHeader) -> None:
+    def _store(
+        self, received: ReceivedFile, content: bytes | None, header: InstanceHeader, sender: AccessContext | None
+    ) -> None:
         uid = header.sop_instance_uid
-        lock = self._busy.setdefault(uid, asyncio.Lock())
-        try:
-            async with lock:
-                orthanc_id = await self._into_archive(path, content, header)
-        finally:
-            if not lock.locked():
-                self._busy.pop(uid, None)
+        with self._busy[hash(uid) % _LOCKS]:  # of one UID one after the other
+            may_be_there = self._admit(header, sender)
+            if self._is_note(content, header, sender):
+                return
+            there = self._parts.archive.find_now([uid]) if may_be_there else ()
+            orthanc_id = self._into_archive(received, content, header, there)
+            self._newcomers.stored(orthanc_id, uid)
         # Bounded: where the index cannot follow, senders wait.
-        await self._stored.put((header, orthanc_id))
+        if not self._room.acquire(timeout=_LONGEST_S):
+            raise UpstreamError("The index does not follow")
+        self._stored.append((header, orthanc_id))
+        if not self._some.is_set():
+            self._bridge.tell(self._some.set)
 
-    async def _into_archive(self, path: Path, content: bytes | None, header: InstanceHeader) -> str:
-        names = (header.sop_class_uid, header.sop_instance_uid)
-        patient, there = await asyncio.gather(
-            self._patient_of(header), self._parts.archive.find_instance(header.sop_instance_uid)
-        )
+    def _is_note(self, content: bytes | None, header: InstanceHeader, sender: AccessContext | None) -> bool:
+        if sender is None or content is None or header.sop_class_uid != NOTE_CLASS:
+            return False
+        return self._bridge.run(self._door.is_note(sender, header, content, new_trace_id()))
+
+    def _admit(self, header: InstanceHeader, sender: AccessContext | None) -> bool:
+        """Refuse what was rejected before, and what is of another patient than its study.
+
+        Returns
+        -------
+        Whether the archive may hold an instance of this name.
+        """
+        uid, patient = header.sop_instance_uid, self._patients.get(header.study_instance_uid)
+        is_rejected, is_indexed = self._questions.fate(uid)
+        if is_rejected:
+            for refused in self._bridge.run(self._door.refused(sender, [header])).values():
+                raise refused
+        if patient is None:
+            patient = self._bridge.run(self._patient_of(header))
         if not same_patient(patient, header.study):
-            reason = FailureReason.STUDY_OR_PATIENT_MISMATCH
-            raise RejectedInstanceError(reason, "The study belongs to another patient", *names)
+            reason, text = FailureReason.STUDY_OR_PATIENT_MISMATCH, "The study belongs to another patient"
+            raise RejectedInstanceError(reason, text, header.sop_class_uid, uid)
+        try:
+            return is_rejected or is_indexed or self._newcomers.may_hold(uid)
+        except ArchiveAnswerError as error:
+            raise ArchiveError(error.message) from error
+
+    def _into_archive(
+        self, received: ReceivedFile, content: bytes | None, header: InstanceHeader, there: Iterable[str]
+    ) -> str:
+        archive, names = self._parts.archive, (header.sop_class_uid, header.sop_instance_uid)
         for orthanc_id in there:
-            return await self._same_or_refuse(orthanc_id, path, header)
-        acknowledged = await self._parts.archive.store(_chunks(path) if content is None else content)
+            return self._bridge.run(self._same_or_refuse(orthanc_id, received, header), _LONGEST_S)
+        if content is None:
+            acknowledged = self._bridge.run(archive.store(received.chunks()), _LONGEST_S)
+        else:
+            acknowledged = archive.store_now(content)
         if acknowledged is None:
             raise RejectedInstanceError(FailureReason.CANNOT_UNDERSTAND, "The archive cannot read the instance", *names)
         orthanc_id, outcome = acknowledged
         if outcome == "AlreadyStored":  # another delivery won in between
-            return await self._same_or_refuse(orthanc_id, path, header)
+            return self._bridge.run(self._same_or_refuse(orthanc_id, received, header), _LONGEST_S)
         return orthanc_id
 
     async def _patient_of(self, header: InstanceHeader) -> dict[str, Any]:
@@ -122,12 +175,12 @@ class Storing:
                 self._patients.popitem(last=False)
         return self._patients[uid]
 
-    async def _same_or_refuse(self, orthanc_id: str, path: Path, header: InstanceHeader) -> str:
+    async def _same_or_refuse(self, orthanc_id: str, received: ReceivedFile, header: InstanceHeader) -> str:
         try:
             original = await self._parts.archive.read(orthanc_id, keep=False)
         except NotFoundError:
             original = b""
-        if not original or not await asyncio.to_thread(lambda: is_same(original, header, path.read_bytes())):
+        if not original or not await asyncio.to_thread(lambda: is_same(original, header, received.content())):
             reason, text = FailureReason.DUPLICATE_SOP_INSTANCE, "Another instance with this SOP Instance UID is stored"
             raise RejectedInstanceError(reason, text, header.sop_class_uid, header.sop_instance_uid)
         return orthanc_id
@@ -135,18 +188,24 @@ class Storing:
     async def run(self) -> None:
         """Bring what was stored into the index, until cancelled."""
         while True:
-            batch = [await self._stored.get()]
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_GATHER_S):
-                    while len(batch) < _BATCH:
-                        batch.append(await self._stored.get())
-            await self._index(batch)
+            await self._some.wait()
+            await asyncio.sleep(_GATHER_S)
+            self._some.clear()  # before it is looked: what comes from now on is told again
+            while batch := self._next():
+                await self._index(batch)
+
+    def _next(self) -> list[tuple[InstanceHeader, str]]:
+        batch = [self._stored.popleft() for _ in range(min(len(self._stored), _BATCH))]
+        if batch:
+            self._room.release(len(batch))
+        return batch
 
     async def _index(self, batch: list[tuple[InstanceHeader, str]]) -> None:
         while True:
             try:
                 wait_s = float(self._parts.settings.stable_study_s)
                 await self._parts.index.add(batch, trace_id=new_trace_id(), due_in_s=wait_s)
+                await self._door.stored(header for header, _ in batch)
             except InteropError as error:
                 get_log().warning("the index waits", reason=error.message)
                 await asyncio.sleep(_RETRY_S)
@@ -157,14 +216,5 @@ class Storing:
 
     async def flush(self) -> None:
         """Index what waits; for the end of the process."""
-        batch: list[tuple[InstanceHeader, str]] = []
-        while not self._stored.empty():
-            batch.append(self._stored.get_nowait())
-        if batch:
+        while batch := self._next():
             await self._index(batch)
-
-
-async def _chunks(path: Path) -> AsyncIterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            yield chunk

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -17,15 +18,27 @@ from pynetdicom.association import MODE_ACCEPTOR, Association
 from pynetdicom.dimse_primitives import C_GET, C_MOVE
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
+from dicomweb.dimse.received_file import ReceivedFile
+from dicomweb.dimse.upper_layer import UpperLayer, next_message
 from foramen.kernel.log import get_log
 
 _HANDSHAKE_S = 10.0
 _LARGEST_PDU_BYTES = 1024 * 1024
 _READ_BYTES = 256 * 1024
+_SLOWEST_BYTES_PER_S = 4096
+"""A peer that sends less holds an association with a drip of bytes."""
+Store = Callable[[Any, ReceivedFile, str, str], int]
+"""Stores what an association received, under SOP class and SOP instance UID; returns the status to answer."""
 
 
 class BoundedSocket(AssociationSocket):  # type: ignore[misc]
     """Reads in large pieces, and never more than a PDU may have."""
+
+    _given_back = b""
+
+    def give_back(self, data: bytearray) -> None:
+        """Let the next reads begin with what was read already."""
+        self._given_back = bytes(data)
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Read `nr_bytes`, fewer when the connection ends.
@@ -39,12 +52,18 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]
             raise OSError("A PDU is longer than announced as acceptable")
         connection = cast(socket.socket, self.socket)
         data = bytearray(nr_bytes)
-        view, done = memoryview(data), 0
+        done = min(len(self._given_back), nr_bytes)
+        data[:done], self._given_back = self._given_back[:done], self._given_back[done:]
+        view = memoryview(data)
+        longest_s = (connection.gettimeout() or 0.0) + nr_bytes / _SLOWEST_BYTES_PER_S
+        until = time.monotonic() + longest_s
         while done < nr_bytes:
             count = connection.recv_into(view[done : done + _READ_BYTES])
             if not count:
                 break
             done += count
+            if done < nr_bytes and time.monotonic() > until:
+                raise OSError("The peer is too slow")
         view.release()
         del data[done:]
         return data
@@ -53,9 +72,21 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]
 class ServedAssociation(Association):  # type: ignore[misc]
     """An acceptor that gives C-GET and C-MOVE to `Operation`, not to pynetdicom's own service class."""
 
+    is_established: bool
     retrieve: Callable[[Any, Any, Any], None] | None = None
+    store: Store | None = None
+    most_bytes = 0
+    is_serving = False
+    """Whether a message is being answered in the association's own thread."""
 
     def _serve_request(self, msg: Any, context_id: int) -> None:
+        self.is_serving = True
+        try:
+            self._serve(msg, context_id)
+        finally:
+            self.is_serving = False
+
+    def _serve(self, msg: Any, context_id: int) -> None:
         context = self._accepted_cx.get(context_id)
         if self.retrieve is None or context is None or not isinstance(msg, C_GET | C_MOVE) or self._sent_release:
             super()._serve_request(msg, context_id)
@@ -71,6 +102,31 @@ class ServedAssociation(Association):  # type: ignore[misc]
             self._is_paused = False
             self.dimse.cancel_req = {}
 
+    def _run_reactor(self) -> None:
+        """As pynetdicom's, but it waits for a message instead of looking for one a thousand times a second."""
+        while not self._kill:
+            self._is_paused = True
+            self._reactor_checkpoint.wait()
+            self._is_paused = False
+            context_id, message = next_message(self)
+            if message is not None:
+                self._serve_request(message, context_id)
+            if self.is_established and self.acse.is_release_requested():
+                self.acse.send_release(is_response=True)
+                self.is_released, self.is_established = True, False
+                evt.trigger(self, evt.EVT_RELEASED, {})
+                self.kill()
+            elif self.acse.is_aborted():
+                self.dul.receive_pdu(wait=False)
+                self.is_aborted, self.is_established = True, False
+                evt.trigger(self, evt.EVT_ABORTED, {})
+                self.kill()
+            elif not self.dul.is_alive():
+                self.kill()
+            elif self.dul.idle_timer_expired() and not self.dul.is_storing:
+                self.abort()
+                self.kill()
+
 
 class Handler(RequestHandler):  # type: ignore[misc]
     """Makes our own association and socket for each connection."""
@@ -81,7 +137,9 @@ class Handler(RequestHandler):  # type: ignore[misc]
         made = ServedAssociation(self.ae, MODE_ACCEPTOR)
         made._server = server
         made.name = f"AcceptorThread@{next(_NUMBERS)}"  # pynetdicom counts associations by this beginning
-        made.retrieve = server.retrieve
+        made.retrieve, made.store, made.most_bytes = server.retrieve, server.store, server.most_bytes
+        made.dul = UpperLayer(made)
+        made.acse_timeout, made.network_timeout = self.ae.acse_timeout, self.ae.network_timeout  # its timers
         made.set_socket(BoundedSocket(made, client_socket=self.request))
         made.acceptor.maximum_length = self.ae.maximum_pdu_size
         made.acceptor.ae_title = server.ae_title
@@ -102,14 +160,19 @@ _NUMBERS = itertools.count(1)
 
 
 class Server(ThreadedAssociationServer):  # type: ignore[misc]
-    """A server with bounds; set `retrieve`, `tls` and `most` before it serves."""
+    """A server with bounds; set `retrieve`, `store`, `tls`, `most` and `most_bytes` before it serves."""
 
     daemon_threads = True
     request_queue_size = 64
     retrieve: Callable[[Any, Any, Any], None] | None = None
+    store: Store | None = None
+    most_bytes = 0
     tls: ssl.SSLContext | None = None
     most = 64
     idle_s = 60.0
+
+    def service_actions(self) -> None:
+        """Nothing: pynetdicom collects all garbage here every few seconds, which costs more than what is there."""
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Refuse connections beyond twice the associations that may be: each has two threads at once."""

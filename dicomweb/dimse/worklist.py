@@ -14,6 +14,7 @@ from typing import Any
 from pydicom import Dataset
 from pydicom.valuerep import PersonName
 
+from dicomweb.consents.closed_workitems import OpenWorkitems
 from dicomweb.dimse import status
 from dicomweb.dimse.bridge import Bridge
 from dicomweb.dimse.events import QUERY, dimse_event
@@ -38,6 +39,7 @@ class Worklist:
 
     def __init__(self, parts: Parts, bridge: Bridge) -> None:
         self._parts, self._bridge = parts, bridge
+        self._opened = OpenWorkitems(parts.database, parts.closed_records)
 
     def answers(self, event: Any, context: AccessContext, trace_id: str) -> Iterator[Any]:
         """Yield a status with an identifier for each scheduled step."""
@@ -72,9 +74,12 @@ class Worklist:
             if len(requests) > _MOST:
                 raise InvalidRequestError("Too many orders; ask for a date or a patient")
         steps = []
-        for request in requests:
-            reference = str(request.get("subject", {}).get("reference", ""))
-            patient = patients.get(reference.removeprefix(f"{self._parts.settings.fhir_base}/"))
+        base = f"{self._parts.settings.fhir_base}/"
+        subjects = [str(one.get("subject", {}).get("reference", "")).removeprefix(base) for one in requests]
+        # The record was asked with our own token: what it closes to the account alone is left out here (ADR 0040).
+        about = [(subject, _study_uid(request)) for subject, request in zip(subjects, requests, strict=True)]
+        for number in await self._opened.open_to(context, about):
+            request, patient = requests[number], patients.get(subjects[number])
             if patient is None:
                 continue
             owner = organization_of(patient, self._parts.settings.fhir_base)

@@ -10,7 +10,7 @@ import re
 import unicodedata
 
 _WORD = re.compile(r"[^\s^=,.;\\*?]+")
-_GRAM = 3
+_GRAMS = (2, 3)
 _BY_FREQUENCY = "etaoinshrdlcumwfgypbvkjxqz"
 """Letters of Latin texts, the most frequent first; what is no such letter is rarer still."""
 
@@ -27,12 +27,12 @@ def words(text: str) -> list[str]:
 
 
 def grams(text: str) -> set[str]:
-    """Return the pieces of three characters of a text, and each character beyond ASCII by itself.
+    """Return the pieces of two and three characters of a text, and each character beyond ASCII by itself.
 
     Whatever contains a text holds its pieces too: so `*LEI*` finds its few candidates in an index. Names are folded
     before, descriptions are not: their matching heeds case.
     """
-    pieces = {text[start : start + _GRAM] for start in range(len(text) - _GRAM + 1)}
+    pieces = {text[start : start + size] for size in _GRAMS for start in range(len(text) - size + 1)}
     return pieces | {char for char in text if not char.isascii()}
 
 
@@ -46,6 +46,8 @@ def gram_of_pattern(pattern: str) -> str | None:
     return max(pieces, key=_rarity, default=None)
 
 
-def _rarity(piece: str) -> float:
+def _rarity(piece: str) -> tuple[bool, float]:
+    """A Latin piece of two is held by many; it serves where there is no other."""
     ranks = [_BY_FREQUENCY.find(char.lower()) for char in piece]
-    return sum(rank if rank >= 0 else len(_BY_FREQUENCY) for rank in ranks) / len(piece)
+    rarity = sum(rank if rank >= 0 else len(_BY_FREQUENCY) for rank in ranks) / len(piece)
+    return len(piece) > min(_GRAMS) or not piece.isascii(), rarity

@@ -9,6 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from dicomweb.lifecycle.at_rest import AtRest
 from dicomweb.lifecycle.capacity import TB, Forecast, ModalitySize, Plan
 
 FILES = {"zh-CN": "capacity.html", "en": "capacity.en.html"}
@@ -56,7 +57,7 @@ _TEXTS: dict[str, dict[str, str]] = {
 }
 
 
-def arithmetic(stored: int, sizes: Sequence[ModalitySize], plan: Plan, found: Forecast) -> list[str]:
+def arithmetic(at_rest: AtRest, sizes: Sequence[ModalitySize], plan: Plan, found: Forecast) -> list[str]:
     """Return the steps, each a line that can be checked by hand. Pure."""
     means = {one.modality: one.mean_size for one in sizes}
     lines = [
@@ -68,12 +69,22 @@ def arithmetic(stored: int, sizes: Sequence[ModalitySize], plan: Plan, found: Fo
         f" = {found.per_day * 365 / TB:,.3f} TB / a"
     )
     lines.append(f"{plan.capacity_tb:g} TB × (1 − {plan.reserve:g}) = {found.usable / TB:,.2f} TB")
-    lines.append(f"t₀ = {stored * plan.copies / 1e9:,.3f} GB; {plan.growth_per_year:+.0%} / a")
+    lines.append(
+        f"{at_rest.received / 1e9:,.3f} GB (received) − {at_rest.saved / 1e9:,.3f} GB (saved: {at_rest.files} files,"
+        f" {at_rest.original / 1e9:,.3f} → {at_rest.packed / 1e9:,.3f} GB{_ratio(at_rest)})"
+        f" + {at_rest.unpacked / 1e9:,.3f} GB (unpacked again) − {at_rest.remote / 1e9:,.3f} GB (in the bucket)"
+        f" = {at_rest.stored / 1e9:,.3f} GB"
+    )
+    lines.append(f"t₀ = {at_rest.stored * plan.copies / 1e9:,.3f} GB; {plan.growth_per_year:+.0%} / a")
     if found.days_left is not None:
         lines.append(f"→ {found.days_left:,} d = {found.days_left / 365:.1f} a")
     else:
         lines.append(f"→ > {len(found.years)} a")
     return lines
+
+
+def _ratio(at_rest: AtRest) -> str:
+    return f", {at_rest.original / at_rest.packed:.2f} : 1" if at_rest.packed else ""
 
 
 @lru_cache(maxsize=1)
@@ -83,7 +94,7 @@ def _environment() -> Environment:
 
 
 def capacity_page(
-    lang: str, stored: int, sizes: Sequence[ModalitySize], plan: Plan, found: Forecast, made_at: datetime
+    lang: str, at_rest: AtRest, sizes: Sequence[ModalitySize], plan: Plan, found: Forecast, made_at: datetime
 ) -> str:
     """Draw the page in a language."""
     other = next(name for name in FILES if name != lang)
@@ -93,7 +104,7 @@ def capacity_page(
         "other_lang": other,
         "other_file": FILES[other],
         "sizes": sizes,
-        "lines": arithmetic(stored, sizes, plan, found),
+        "lines": arithmetic(at_rest, sizes, plan, found),
         "years": found.years,
         "usable": found.usable,
         "made_at": made_at.isoformat(timespec="seconds"),

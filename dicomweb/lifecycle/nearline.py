@@ -8,27 +8,36 @@ https://orthanc.uclouvain.be/book/faq/orthanc-storage.html (files are written on
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from foramen.kernel.errors import InteropError, UpstreamError
+from dicomweb.lifecycle.codec import Codec
+from dicomweb.lifecycle.copies import (
+    AbsentError,
+    ChecksumError,
+    copied,
+    digest,
+    packed_place,
+    place,
+    remove_all,
+    sync,
+)
+from dicomweb.lifecycle.remote_files import Form, fetched, form_of
+from dicomweb.lifecycle.turns import TURN, held
+from foramen.kernel.errors import UpstreamError
 
-_CHUNK = 1024 * 1024
-_LOCK = 0x666F72616D656E02  # advisory lock: moves, recalls and sweeps of one installation take turns, file by file
+if TYPE_CHECKING:  # Only who has a bucket loads its library.
+    from dicomweb.lifecycle.bucket import Bucket
 
-
-class ChecksumError(InteropError):
-    """A copy is not what it was copied from; nothing was given up."""
-
-    def __init__(self) -> None:
-        super().__init__("A copy of a stored file differs from its original")
+_MOVED = """INSERT INTO dicomweb.nearline_file (attachment, study_instance_uid, size, sha256) VALUES (%s, %s, %s, %s)
+    ON CONFLICT (attachment) DO UPDATE
+    SET sha256 = EXCLUDED.sha256, form = 'plain', packed_size = NULL, packed_sha256 = NULL,
+        unpacked_at = NULL, remote = CASE WHEN nearline_file.remote IS NOT NULL THEN 'begun' END"""
+_FORMS = "SELECT sha256, size, packed_sha256, packed_size, remote FROM dicomweb.nearline_file WHERE attachment = %s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +55,20 @@ class Nearline:
     ----------
     online : Orthanc's StorageDirectory
     nearline : the second folder; it may be another disk or a mounted bucket
+    codec : brings packed files back; None: one that is only there packed cannot be recalled
+    bucket : where files of the nearline folder may lie instead (ADR 0055)
     """
 
-    def __init__(self, connection: psycopg.Connection[Any], online: Path, nearline: Path) -> None:
+    def __init__(
+        self,
+        connection: psycopg.Connection[Any],
+        online: Path,
+        nearline: Path,
+        codec: Codec | None = None,
+        bucket: Bucket | None = None,
+    ) -> None:
         self._connection, self._online, self._nearline = connection, online.resolve(), nearline.resolve()
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        self._connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
-        self._connection.commit()
-        try:
-            yield
-        finally:
-            self._connection.rollback()
-            self._connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
-            self._connection.commit()
-
-    def _place(self, root: Path, name: str) -> Path:
-        return root / name[:2] / name[2:4] / name
+        self._codec, self._bucket = codec, bucket
 
     def move(self, attachment: Attachment) -> int:
         """Move a file to the nearline folder; returns its bytes, 0 when it is there already.
@@ -75,26 +80,22 @@ class Nearline:
         ChecksumError
             The copy is broken.
         """
-        with self._turn():
+        with held(self._connection, TURN):
             return self._move(attachment)
 
     def _move(self, attachment: Attachment) -> int:
-        source, target = self._place(self._online, attachment.name), self._place(self._nearline, attachment.name)
+        source, target = place(self._online, attachment.name), place(self._nearline, attachment.name)
         try:
             if source.is_symlink():
                 return 0
-            digest, size = _copied(source, target)
-            self._connection.execute(
-                "INSERT INTO dicomweb.nearline_file (attachment, study_instance_uid, size, sha256)"
-                " VALUES (%s, %s, %s, %s) ON CONFLICT (attachment) DO UPDATE SET sha256 = EXCLUDED.sha256",
-                (attachment.name, attachment.study_instance_uid, size, digest),
-            )
+            reckoned, size = copied(source, target)
+            self._connection.execute(_MOVED, (attachment.name, attachment.study_instance_uid, size, reckoned))
             self._connection.commit()
             link = source.with_name(f".{source.name}.link")
             link.unlink(missing_ok=True)
             link.symlink_to(target)
             link.replace(source)
-            _sync_folder(source.parent)
+            sync(source.parent)
         except OSError as exc:
             raise UpstreamError("The storage folders cannot be read or written") from exc
         return size
@@ -109,41 +110,91 @@ class Nearline:
         ChecksumError
             The nearline file is not what was moved.
         """
-        with self._turn():
+        with held(self._connection, TURN):
             return self._recall(name)
 
     def _recall(self, name: str) -> int:
-        row = self._connection.execute(
-            "SELECT sha256 FROM dicomweb.nearline_file WHERE attachment = %s", (name,)
-        ).fetchone()
-        target, source = self._place(self._online, name), self._place(self._nearline, name)
+        row = self._connection.execute(_FORMS, (name,)).fetchone()
+        target = place(self._online, name)
         try:
             if row is None or not target.is_symlink():
                 return 0
             staged = target.with_name(f".{name}.recall")
-            digest, size = _copied(source, staged)
-            if digest != bytes(row[0]):
+            reckoned, size = self._brought_back(name, staged, form_of(*row[:4]), remote=row[4] == "there")
+            if reckoned != bytes(row[0]):
                 staged.unlink()
                 raise ChecksumError
             staged.replace(target)
-            _sync_folder(target.parent)
+            sync(target.parent)
             self._forget(name)
         except OSError as exc:
             raise UpstreamError("The storage folders cannot be read or written") from exc
         return size
 
-    def verify(self) -> Iterator[tuple[str, str]]:
-        """Yield (name, fault) of each nearline file that is missing or was changed."""
-        rows = self._connection.execute("SELECT attachment, sha256 FROM dicomweb.nearline_file ORDER BY 1").fetchall()
-        for name, digest in rows:
-            try:
-                if _digest(self._place(self._nearline, name))[0] != bytes(digest):
-                    yield str(name), "changed"
-            except FileNotFoundError:
-                yield str(name), "missing"
+    def _brought_back(self, name: str, staged: Path, form: Form, *, remote: bool) -> tuple[bytes, int]:
+        """Write the file into the archive's folder, from its plain copy or else from its packed form."""
+        source, packed = place(self._nearline, name), packed_place(self._nearline, name)
+        brought = None
+        if remote and not source.exists():
+            brought = packed = staged.with_name(f".{name}.fetched")
+            fetched(self._bucket, name, form, brought)
+        try:
+            if brought is not None and not form.packed:
+                brought.replace(staged)
+                return digest(staged)
+            if source.exists() or self._codec is None or not packed.exists():
+                return copied(source, staged)
+            return self._unpacked(packed, staged)
+        finally:
+            if brought is not None:
+                brought.unlink(missing_ok=True)
 
-    def sweep(self) -> int:
+    def _unpacked(self, packed: Path, staged: Path) -> tuple[bytes, int]:
+        if self._codec is None:
+            raise UpstreamError("A compressed file cannot be brought back here")
+        if not self._codec("unpack", packed, staged):
+            staged.unlink(missing_ok=True)
+            raise ChecksumError
+        sync(staged)
+        return digest(staged)
+
+    def verify(self) -> Iterator[tuple[str, str]]:
+        """Yield (name, fault) of each nearline file that is missing or was changed, as it lies there."""
+        rows = self._connection.execute(
+            "SELECT attachment, sha256, packed_sha256, size, packed_size, remote FROM dicomweb.nearline_file ORDER BY 1"
+        ).fetchall()
+        for name, plain, packed, size, packed_size, remote in rows:
+            if remote == "there":
+                fault = self._fault_in_bucket(name, form_of(plain, size, packed, packed_size))
+                if fault:
+                    yield str(name), fault
+                continue
+            file = place(self._nearline, name)
+            forms = [(packed_place(self._nearline, name), packed)] if packed is not None else []
+            if packed is None or file.exists():
+                forms.append((file, plain))
+            for path, expected in forms:
+                try:
+                    if digest(path)[0] != bytes(expected):
+                        yield str(name), "changed"
+                except FileNotFoundError:
+                    yield str(name), "missing"
+
+    def _fault_in_bucket(self, name: str, form: Form) -> str:
+        if self._bucket is None:
+            raise UpstreamError("Files lie in a bucket, and none is set")
+        try:
+            found = self._bucket.digest(self._bucket.key(name, packed=form.packed))
+        except AbsentError:
+            return "missing"
+        return "" if found == (form.sha256, form.size) else "changed"
+
+    def sweep(self, study: str | None = None) -> int:
         """Remove copies that nothing links to: the archive deleted the study, or a crash left a copy beside its file.
+
+        Parameters
+        ----------
+        study : only copies of its files; None: all
 
         Returns how many.
 
@@ -154,62 +205,25 @@ class Nearline:
         """
         if not self._online.is_dir() or not self._nearline.is_dir():
             raise UpstreamError("The storage folders cannot be read")
-        rows = self._connection.execute("SELECT attachment FROM dicomweb.nearline_file").fetchall()
+        rows = self._connection.execute(
+            "SELECT attachment FROM dicomweb.nearline_file"
+            " WHERE %(study)s::text IS NULL OR study_instance_uid = %(study)s",
+            {"study": study},
+        ).fetchall()
         removed = 0
         for (name,) in rows:
-            with self._turn():
-                if not self._place(self._online, name).is_symlink():
+            with held(self._connection, TURN):
+                if not place(self._online, name).is_symlink():
                     self._forget(name)
                     removed += 1
         return removed
 
     def _forget(self, name: str) -> None:
-        self._place(self._nearline, name).unlink(missing_ok=True)
+        row = self._connection.execute(_FORMS, (name,)).fetchone()
+        if row is not None and row[4] is not None:  # There, or begun: then there may be something, too.
+            if self._bucket is None:
+                raise UpstreamError("Files lie in a bucket, and none is set")
+            self._bucket.remove(name)
+        remove_all(self._nearline, name)
         self._connection.execute("DELETE FROM dicomweb.nearline_file WHERE attachment = %s", (name,))
         self._connection.commit()
-
-
-def _copied(source: Path, target: Path) -> tuple[bytes, int]:
-    """Copy a file so that it appears whole, read the copy back, and return digest and size.
-
-    Raises
-    ------
-    ChecksumError
-        What was read back differs.
-    """
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    staged = target.with_name(f".{target.name}.part")
-    reckoned, size = sha256(), 0
-    descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with source.open("rb") as reading, os.fdopen(descriptor, "wb") as writing:
-        while chunk := reading.read(_CHUNK):
-            reckoned.update(chunk)
-            writing.write(chunk)
-            size += len(chunk)
-        writing.flush()
-        os.fsync(writing.fileno())
-    if _digest(staged) != (reckoned.digest(), size):
-        staged.unlink()
-        raise ChecksumError
-    staged.replace(target)
-    _sync_folder(target.parent)
-    return reckoned.digest(), size
-
-
-def _digest(path: Path) -> tuple[bytes, int]:
-    reckoned, size = sha256(), 0
-    with path.open("rb") as reading:
-        # Ask the disk, not what was just written to memory.
-        os.posix_fadvise(reading.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        while chunk := reading.read(_CHUNK):
-            reckoned.update(chunk)
-            size += len(chunk)
-    return reckoned.digest(), size
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,6 +5,7 @@ RFC 9110 §8.8 (validators), §9.3.2 (HEAD), §13.1 (If-None-Match, If-Range), �
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -12,9 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from dicomweb.multipart import closing, part_head
-from dicomweb.retrieve.pieces import Piece, cut, read_now, stream, total
+from dicomweb.retrieve.pieces import Piece, cut, is_small, read, read_now, stream, total
 from foramen.kernel.errors import InteropError
 
 CACHE = {"Cache-Control": "private, no-cache", "Vary": "Accept, Authorization"}
@@ -93,10 +95,40 @@ def body(
     task = BackgroundTask(after) if after is not None else None
     if request.method == "HEAD":
         return Response(None, status, headers=headers, background=task)
-    content = read_now(pieces)
-    if content is not None:
-        return Response(content, status, headers=headers, background=task)
-    return StreamingResponse(stream(pieces), status, headers=headers, background=task)
+    length = int(headers["Content-Length"])
+    if is_small(length):
+        return _InOnePiece(pieces, length, Response(None, status, headers=headers, background=task))
+    return Streamed(stream(pieces), status, headers=headers, background=task)
+
+
+class Streamed(StreamingResponse):
+    """A body of chunks; a bytearray is one too, and is not copied first."""
+
+    async def stream_response(self, send: Send) -> None:
+        """Send it."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        async for chunk in self.body_iterator:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+class _InOnePiece(Response):
+    """A small body, read when it is sent, and sent as one message: a stream costs more than what it sends."""
+
+    def __init__(self, pieces: Sequence[Piece], length: int, told: Response) -> None:
+        self.status_code, self.background, self.raw_headers = told.status_code, told.background, told.raw_headers
+        self.body = b""
+        self._pieces, self._length = pieces, length
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        content: bytearray | bytes | None = read_now(self._pieces, self._length)
+        if content is None:
+            content = await asyncio.to_thread(read, self._pieces)
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        # As it is: Granian copies bytes and bytearrays at once, and a memoryview byte by byte.
+        await send({"type": "http.response.body", "body": content})
+        if self.background is not None:
+            await self.background()
 
 
 def _range(request: Request, length: int, tag: str) -> tuple[int, int] | None:

@@ -31,6 +31,17 @@ _ELEMENT = re.compile(r"[0-9A-F]{8}(/[1-9][0-9]{0,5}/[0-9A-F]{8}){0,32}")
 _URI = re.compile(rb'"BulkDataURI":"studies/[0-9./a-z]+?/bulkdata/([0-9A-F/]+)"')
 
 
+VALUE_OFFERS = tuple(both([Offer(OCTETS, EXPLICIT_LITTLE)], single=True)[::-1])
+EVERY_OFFERS = (Offer(OCTETS, EXPLICIT_LITTLE, multipart=True),)
+
+
+def pixel_offers(stored: str, *, single: bool) -> list[Offer]:
+    """Forms of pixel data as one value: whole, or its frames; of a video its stream."""
+    if stored in VIDEO_MEDIA_TYPES:
+        return [Offer(OCTETS, stored), Offer(VIDEO_MEDIA_TYPES[stored], stored)]
+    return [*VALUE_OFFERS, *(item for item in frame_offers(stored, single=single) if item.media_type != OCTETS)]
+
+
 class BulkData:
     """The bulkdata and pixeldata resources."""
 
@@ -45,7 +56,7 @@ class BulkData:
             raise NotFoundError("No such bulk data")
         if element == PIXEL_DATA and instance.frames:
             return await self._pixels(request, instance)
-        offer = negotiate(request, both([Offer(OCTETS, EXPLICIT_LITTLE)], single=True)[::-1])
+        offer = negotiate(request, VALUE_OFFERS)
         tag = answers.etag_of("bulk", str(offer), instance.orthanc_id, element)
         known = answers.not_modified(request, tag)
         if known is not None:
@@ -56,12 +67,8 @@ class BulkData:
         """Pixel data as one value: the element itself where it is native, all frames in a row otherwise."""
         stored = instance.transfer_syntax_uid
         if stored in VIDEO_MEDIA_TYPES:
-            return await self.video(
-                request, instance, [Offer(OCTETS, stored), Offer(VIDEO_MEDIA_TYPES[stored], stored)]
-            )
-        whole = both([Offer(OCTETS, EXPLICIT_LITTLE)], single=True)[::-1]
-        encoded = [item for item in frame_offers(stored, single=instance.frames == 1) if item.media_type != OCTETS]
-        offer = negotiate(request, [*whole, *encoded])
+            return await self.video(request, instance, pixel_offers(stored, single=True))
+        offer = negotiate(request, pixel_offers(stored, single=instance.frames == 1))
         tag = answers.etag_of("bulk", str(offer), instance.orthanc_id, PIXEL_DATA)
         known = answers.not_modified(request, tag)
         if known is not None:
@@ -131,7 +138,7 @@ class BulkData:
     async def everything(self, request: Request, context: AccessContext) -> Response:
         """GET …/bulkdata and …/pixeldata of a study, series or instance: each value in a part of its own."""
         found = await self._in.index.instances(context, *uids_of(request))
-        offer = negotiate(request, [Offer(OCTETS, EXPLICIT_LITTLE, multipart=True)])
+        offer = negotiate(request, EVERY_OFFERS)
         only_pixels = request.url.path.endswith("/pixeldata")
         tag = answers.etag_of("bulkdata", str(offer), str(only_pixels), *(item.orthanc_id for item in found))
         known = answers.not_modified(request, tag)

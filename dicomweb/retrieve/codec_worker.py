@@ -64,11 +64,36 @@ def _render(request: dict[str, Any]) -> Answer:
     return {}, [picture.rendered(dataset, request["numbers"], rendering, state)]
 
 
+def _animation(request: dict[str, Any]) -> Answer:
+    from dicomweb.retrieve import decoding, picture
+    from dicomweb.retrieve.rendering_parameters import Rendering
+
+    sources = ((decoding.open_file(Path(item["path"])), item["numbers"]) for item in request["sources"])
+    return {}, [picture.animated(sources, Rendering.of(request["rendering"]))]
+
+
 def _document(request: dict[str, Any]) -> Answer:
     from dicomweb.retrieve import decoding, document
+    from dicomweb.retrieve.presentation_state import images_of
 
-    media_type, content = document.rendered(decoding.open_file(Path(request["path"])))
+    dataset = decoding.open_file(Path(request["path"]))
+    shows = images_of(dataset)
+    if shows:
+        return {"shows": shows}, []
+    media_type, content = document.rendered(dataset)
     return {"mediaType": media_type}, [content]
+
+
+def _pack(request: dict[str, Any]) -> Answer:
+    from dicomweb.lifecycle import packing
+
+    return {"codec": packing.pack(Path(request["path"]), Path(request["target"]))}, []
+
+
+def _unpack(request: dict[str, Any]) -> Answer:
+    from dicomweb.lifecycle import packing
+
+    return {"codec": packing.restore(Path(request["path"]), Path(request["target"]))}, []
 
 
 OPERATIONS: dict[str, Callable[[dict[str, Any]], Answer]] = {
@@ -76,7 +101,10 @@ OPERATIONS: dict[str, Callable[[dict[str, Any]], Answer]] = {
     "instance": _instance,
     "bulk": _bulk,
     "render": _render,
+    "animation": _animation,
     "document": _document,
+    "pack": _pack,
+    "unpack": _unpack,
 }
 
 

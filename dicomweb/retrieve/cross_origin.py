@@ -13,7 +13,7 @@ _EXPOSED = (
     *("Accept-Ranges", "Content-Length", "Content-Location", "Content-Range", "ETag", "Retry-After", "Warning"),
     *("WWW-Authenticate", "X-Total-Count"),
 )
-_CORS = [
+MARKS = [
     (b"access-control-allow-origin", b"*"),
     (b"access-control-expose-headers", ", ".join(_EXPOSED).encode()),
 ]
@@ -44,7 +44,7 @@ class CrossOrigin:
 
         async def marked(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), *_CORS]}
+                message = {**message, "headers": [*message.get("headers", ()), *MARKS]}
             await send(message)
 
         await self._app(scope, receive, marked)

@@ -19,6 +19,10 @@ from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.pixels import pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from foramen.kernel.dicom_text import mend_escape_sequences
+
+mend_escape_sequences()
+
 _LARGEST_FRAME_BYTES = 512 * 1024 * 1024
 _LARGEST_INFLATED_BYTES = 512 * 1024 * 1024
 _MOST_DEFLATE_SAVES = 1032

@@ -14,7 +14,8 @@ from dicomweb.retrieve.decoding import CannotDecodeError
 
 _DEEPEST = 64
 _MOST_ITEMS = 20_000
-_DOCUMENT_TYPES = frozenset(("application/pdf", "text/xml", "text/plain", "model/stl", "model/obj", "model/mtl"))
+REPORT_TYPE = "text/html"
+DOCUMENT_TYPES = ("application/pdf", "text/xml", "text/plain", "model/stl", "model/obj", "model/mtl")
 
 
 def rendered(dataset: Dataset) -> tuple[str, bytes]:
@@ -31,7 +32,7 @@ def rendered(dataset: Dataset) -> tuple[str, bytes]:
         length = dataset.get("EncapsulatedDocumentLength")
         if length is not None and 0 <= len(content) - int(length) <= 1:
             content = content[: int(length)]
-        return kind if kind in _DOCUMENT_TYPES else "application/octet-stream", content
+        return kind if kind in DOCUMENT_TYPES else "application/octet-stream", content
     if "ContentSequence" not in dataset:
         raise CannotDecodeError("not a report")
     count = [0]
@@ -43,7 +44,7 @@ def rendered(dataset: Dataset) -> tuple[str, bytes]:
         '<!DOCTYPE html><html><head><meta charset="utf-8"><title>Structured report</title></head>'
         f"<body><h1>{title}</h1><p>{flags}</p>{_items(dataset, 0, count)}</body></html>"
     )
-    return "text/html; charset=utf-8", text.encode()
+    return f"{REPORT_TYPE}; charset=utf-8", text.encode()
 
 
 def _items(parent: Dataset, depth: int, count: list[int]) -> str:

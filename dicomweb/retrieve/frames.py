@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dicomweb.media_types import Offer, negotiate
+from dicomweb.audit_windows import PATIENT
+from dicomweb.media_types import Offer, accept_of, choose
 from dicomweb.multipart import closing, new_boundary, part_head
 from dicomweb.retrieve import answers
 from dicomweb.retrieve.instances import streaming
 from dicomweb.retrieve.pieces import FileSpan, Piece
-from dicomweb.retrieve.pixel_layout import PixelLayout
-from dicomweb.retrieve.resources import OCTETS, Resources, both, path_of, uids_of
+from dicomweb.retrieve.pixel_layout import PixelLayout, Spans
+from dicomweb.retrieve.resources import OCTETS, Resources, both, path_of
 from dicomweb.retrieve.transfer_syntaxes import (
     EXPLICIT_LITTLE,
     FRAME_MEDIA_TYPES,
@@ -53,6 +55,12 @@ def frame_numbers(text: str, frames: int) -> list[int]:
     return numbers
 
 
+@lru_cache(maxsize=256)
+def chosen(accept: str, stored: str, single: bool) -> Offer:
+    """Return the form a client wants of frames stored in a transfer syntax; see `media_types.choose`."""
+    return choose(accept, frame_offers(stored, single=single))
+
+
 def frame_offers(stored: str, *, single: bool) -> list[Offer]:
     """Forms of frames: decoded, as stored, and what they can be encoded into without loss (JPEG when asked by name)."""
     offers = [Offer(OCTETS, EXPLICIT_LITTLE)]
@@ -74,9 +82,11 @@ class Frames:
 
     async def answer(self, request: Request, context: AccessContext) -> Response:
         """GET …/frames/{list}."""
-        instance = (await self._in.index.instances(context, *uids_of(request)))[0]
-        numbers = frame_numbers(request.path_params["frames"], instance.frames)
-        offer = negotiate(request, frame_offers(instance.transfer_syntax_uid, single=len(numbers) == 1))
+        names = request.path_params
+        instance = await self._in.plans.instance(context, names["study"], names["series"], names["instance"])
+        request.scope[PATIENT] = instance.patient_ref
+        numbers = frame_numbers(names["frames"], instance.frames)
+        offer = chosen(accept_of(request), instance.transfer_syntax_uid, len(numbers) == 1)
         tag = answers.etag_of("frames", str(offer), instance.orthanc_id, *map(str, numbers))
         return answers.not_modified(request, tag) or await self.send(request, instance, numbers, offer, tag)
 
@@ -85,16 +95,15 @@ class Frames:
     ) -> Response:
         """Answer with frames in a form of `frame_offers`."""
         syntax = offer.transfer_syntax or EXPLICIT_LITTLE
-        content_type = f"{offer.media_type}; transfer-syntax={syntax}"
         path, layout = await self._in.files.layout(instance)
-        location = f"{self._in.settings.dicom_web_base}/{path_of(instance)}/frames"
-        heads = [{"Content-Type": content_type, "Content-Location": f"{location}/{number}"} for number in numbers]
+        base = self._in.settings.dicom_web_base
+        heads = [frame_head(base, instance, number, offer) for number in numbers]
         pieces = frame_pieces(path, layout, numbers, syntax)
         if not offer.multipart:
             content = pieces[0] if pieces is not None else [(await self.made(path, layout, numbers, syntax))[0]]
-            return answers.single(request, content, content_type, tag)
+            return answers.single(request, content, heads[0]["Content-Type"], tag)
         boundary = new_boundary()
-        media = f'type="{offer.media_type}"; transfer-syntax={syntax}'
+        media = multipart_media(offer)
         if pieces is not None:
             return answers.multipart(request, zip(heads, pieces, strict=True), media, boundary, tag)
         first = await self.made(path, layout, numbers[:_FRAMES_AT_ONCE], syntax)
@@ -120,12 +129,30 @@ class Frames:
 
 def frame_pieces(path: Path, layout: PixelLayout, numbers: Sequence[int], syntax: str) -> list[list[Piece]] | None:
     """Frames as stretches of the file; None when they have to be made."""
-    if not (layout.direct if syntax == EXPLICIT_LITTLE else layout.transfer_syntax == syntax and layout.spans):
-        return None
     found: list[list[Piece]] = []
     for number in numbers:
-        spans = layout.frame(number) if number <= layout.frames else None
+        spans = frame_spans_in(layout, number, syntax)
         if spans is None:
             return None
         found.append([FileSpan(path, start, size) for start, size in spans])
     return found
+
+
+def frame_spans_in(layout: PixelLayout, number: int, syntax: str) -> Spans | None:
+    """Where one frame lies in the file in this transfer syntax, as (offset, length); None when it has to be made."""
+    if not (layout.direct if syntax == EXPLICIT_LITTLE else layout.transfer_syntax == syntax and layout.spans):
+        return None
+    return layout.frame(number) if number <= layout.frames else None
+
+
+def frame_head(base: str, instance: IndexedInstance, number: int, offer: Offer) -> dict[str, str]:
+    """Headers of the part that holds one frame."""
+    return {
+        "Content-Type": f"{offer.media_type}; transfer-syntax={offer.transfer_syntax or EXPLICIT_LITTLE}",
+        "Content-Location": f"{base}/{path_of(instance)}/frames/{number}",
+    }
+
+
+def multipart_media(offer: Offer) -> str:
+    """Parameters of multipart/related that tell what its parts are."""
+    return f'type="{offer.media_type}"; transfer-syntax={offer.transfer_syntax or EXPLICIT_LITTLE}'

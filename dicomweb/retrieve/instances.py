@@ -9,19 +9,21 @@ import asyncio
 import io
 import zipfile
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
 import httpx
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from dicomweb.archive import ArchiveError
+from dicomweb.lifecycle.unpacking import Unpacking
 from dicomweb.media_types import Offer, negotiate
 from dicomweb.multipart import closing, new_boundary, part_head
 from dicomweb.retrieve import answers
 from dicomweb.retrieve.pieces import FileSpan, Piece, stream, total
 from dicomweb.retrieve.resources import DICOM, OCTETS, ZIP, Resources, both, uids_of
+from dicomweb.retrieve.stored_files import StoredFile
 from dicomweb.retrieve.transfer_syntaxes import EXPLICIT_LITTLE, INSTANCE_TARGETS
 from dicomweb.study_index import IndexedInstance
 from foramen.kernel.access_context import AccessContext
@@ -38,7 +40,7 @@ class Instances:
     async def choose(self, request: Request, context: AccessContext) -> tuple[list[IndexedInstance], Offer]:
         """Find the instances, access first, and the representation the client wants."""
         found = await self._in.index.instances(context, *uids_of(request))
-        return found, negotiate(request, _offers(found, single="instance" in request.path_params))
+        return found, negotiate(request, instance_offers(found, single="instance" in request.path_params))
 
     async def answer(self, request: Request, found: list[IndexedInstance], offer: Offer) -> Response:
         """Answer with instances in the form chosen."""
@@ -93,6 +95,9 @@ class Instances:
             # The archive's folder is elsewhere: pass on what Orthanc sends. The first before any header.
             return await self._relayed(request, found, boundary, tag)
         await self._in.files.path(found[0])
+        unpacking = await self._in.files.packed(files)
+        if unpacking is not None:
+            return self._unpacked(request, found, files, unpacking, boundary, tag)
         parts = (
             (_head(item.transfer_syntax_uid), [FileSpan(self._in.files.absolute(file), 0, file.size, whole=True)])
             for item, file in zip(found, files, strict=True)
@@ -104,6 +109,34 @@ class Instances:
         headers = _multipart_headers(boundary, tag)
         handed = self._in.nginx.response(request, pieces, headers)
         return handed or answers.body(request, pieces, headers | {"Content-Length": str(total(pieces))})
+
+    def _unpacked(
+        self,
+        request: Request,
+        found: Sequence[IndexedInstance],
+        files: Sequence[StoredFile],
+        unpacking: Unpacking,
+        boundary: str,
+        tag: str,
+    ) -> Response:
+        """Answer with instances of which some lie packed: each is made whole when its turn comes, the first before.
+
+        The length is known nevertheless; what cannot be made whole breaks the body off before its end.
+        """
+        heads = [part_head(boundary, _head(item.transfer_syntax_uid)) for item in found]
+        end = closing(boundary)
+
+        async def body() -> AsyncIterator[bytes]:
+            async with aclosing(unpacking.in_turn([self._in.files.absolute(file) for file in files])) as paths:
+                turn = 0
+                async for path in paths:
+                    async for chunk in stream([heads[turn], FileSpan(path, 0, files[turn].size)]):
+                        yield chunk
+                    turn += 1
+            yield end
+
+        length = sum(map(len, heads)) + sum(file.size for file in files) + len(end)
+        return streaming(request, body(), _multipart_headers(boundary, tag) | {"Content-Length": str(length)})
 
     async def _relayed(self, request: Request, found: Sequence[IndexedInstance], boundary: str, tag: str) -> Response:
         first = await self._in.archive.read(found[0].orthanc_id, keep=False)
@@ -206,10 +239,11 @@ def streaming(request: Request, body: AsyncIterator[bytes], headers: dict[str, s
     """A body whose length is not known before; of HEAD nothing is made."""
     if request.method == "HEAD":
         return Response(None, headers=headers)
-    return StreamingResponse(body, headers=headers)
+    return answers.Streamed(body, headers=headers)
 
 
-def _offers(found: Sequence[IndexedInstance], *, single: bool) -> list[Offer]:
+def instance_offers(found: Sequence[IndexedInstance], *, single: bool) -> list[Offer]:
+    """Forms of whole instances: as stored, and what they can be transcoded into."""
     stored = {item.transfer_syntax_uid for item in found}
     targets = [Offer(DICOM, syntax, default=syntax == EXPLICIT_LITTLE) for syntax in INSTANCE_TARGETS]
     kept = [

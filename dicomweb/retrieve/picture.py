@@ -5,19 +5,22 @@ DICOM PS3.18 §8.3.5 (parameters), §8.7.4 (rendered media types); PS3.3 C.11.6 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageDraw, ImageFont
+from PIL import Image, ImageCms, ImageDraw, ImageFont, ImageOps
 from pydicom import Dataset
 from pydicom.pixels.processing import apply_color_lut
 
 from dicomweb.retrieve.decoding import frame_array
+from dicomweb.retrieve.drawing import drawn
+from dicomweb.retrieve.graphics import Point, marks_of
 from dicomweb.retrieve.grey_values import shown_values
+from dicomweb.retrieve.placing import placed, placed_point
 from dicomweb.retrieve.presentation_state import Presentation, presentation_of
 from dicomweb.retrieve.rendering_parameters import Rendering
 
@@ -37,7 +40,7 @@ def rendered(dataset: Dataset, numbers: Sequence[int], rendering: Rendering, sta
     state : a softcopy presentation state that is applied, where the parameters do not say otherwise
     """
     presentation = presentation_of(state, dataset) if state is not None else None
-    pictures = [_picture(dataset, number, rendering, presentation) for number in numbers]
+    pictures = [_picture(dataset, number, rendering, presentation, state) for number in numbers]
     target = BytesIO()
     first, profile = pictures[0], _profile(dataset, rendering, pictures[0])
     if rendering.media_type == "image/png":
@@ -50,7 +53,30 @@ def rendered(dataset: Dataset, numbers: Sequence[int], rendering: Rendering, sta
     return target.getvalue()
 
 
-def _picture(dataset: Dataset, number: int, rendering: Rendering, presentation: Presentation | None) -> Image.Image:
+def animated(sources: Iterable[tuple[Dataset, Sequence[int]]], rendering: Rendering) -> bytes:
+    """Frames of several instances as one animated GIF; what is of another size is fitted into that of the first."""
+    pictures: list[Image.Image] = []
+    frame_ms = _DEFAULT_FRAME_MS
+    for dataset, numbers in sources:
+        frame_ms = frame_ms if pictures else _frame_ms(dataset)
+        for number in numbers:
+            picture = _picture(dataset, number, rendering, None)
+            if pictures and picture.size != pictures[0].size:
+                picture = ImageOps.pad(picture, pictures[0].size)
+            pictures.append(picture)
+    target = BytesIO()
+    first, *rest = pictures
+    first.save(target, "GIF", save_all=True, append_images=rest, duration=frame_ms, loop=0)
+    return target.getvalue()
+
+
+def _picture(
+    dataset: Dataset,
+    number: int,
+    rendering: Rendering,
+    presentation: Presentation | None,
+    state: Dataset | None = None,
+) -> Image.Image:
     frame = frame_array(dataset, number, raw=False)
     window = rendering.window
     if frame.ndim == 2 and dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
@@ -64,9 +90,18 @@ def _picture(dataset: Dataset, number: int, rendering: Rendering, presentation: 
         if presentation is not None and presentation.inverse:
             shown = 1.0 - shown
         picture = Image.fromarray(np.clip(np.rint(shown * 255), 0, 255).astype(np.uint8))
+    stored = picture.size
     if presentation is not None:
         picture = presentation.turned(picture)
-    picture = _placed(picture, rendering)
+    turned = picture.size
+    picture = placed(picture, rendering)
+    marks = marks_of(state, str(dataset.SOPInstanceUID), number) if state is not None else []
+    if marks and presentation is not None:
+
+        def place(point: Point) -> Point:
+            return placed_point(presentation.point(point, stored), turned, picture.size, rendering)
+
+        picture = drawn(picture, marks, place, _font)
     _annotate(picture, dataset, rendering.annotation)
     return picture
 
@@ -74,30 +109,6 @@ def _picture(dataset: Dataset, number: int, rendering: Rendering, presentation: 
 def _eight_bit(frame: NDArray[Any]) -> NDArray[np.uint8]:
     """Colour of 16 bits a sample to 8."""
     return (frame >> 8).astype(np.uint8) if frame.dtype.itemsize == 2 else frame.astype(np.uint8)
-
-
-def _placed(picture: Image.Image, rendering: Rendering) -> Image.Image:
-    """Cut the region out, mirror it, fit it into the viewport."""
-    if rendering.region is not None:
-        left, top, width, height = rendering.region
-        if rendering.relative_region:
-            left, width = left * picture.width, width * picture.width
-            top, height = top * picture.height, height * picture.height
-        right = min(left + (width or picture.width), picture.width)
-        bottom = min(top + (height or picture.height), picture.height)
-        left, top = min(left, picture.width - 1), min(top, picture.height - 1)
-        box = (int(left), int(top), max(round(right), int(left) + 1), max(round(bottom), int(top) + 1))
-        picture = picture.crop(box)
-    if rendering.flip[0]:
-        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    if rendering.flip[1]:
-        picture = picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
-    if rendering.viewport is not None:
-        scale = min(rendering.viewport[0] / picture.width, rendering.viewport[1] / picture.height)
-        if not (rendering.only_smaller and scale >= 1):
-            size = (max(round(picture.width * scale), 1), max(round(picture.height * scale), 1))
-            picture = picture.resize(size, Image.Resampling.BILINEAR)
-    return picture
 
 
 def _annotate(picture: Image.Image, dataset: Dataset, kinds: tuple[str, ...]) -> None:

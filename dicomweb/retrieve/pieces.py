@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
-CHUNK_BYTES = 2 * 1024 * 1024
+CHUNK_BYTES, MOST_CHUNK_BYTES = 512 * 1024, 1024 * 1024
+"""Of what is read and sent at once: what fits the processor's cache is not fetched from memory again and again."""
 _INLINE_BYTES = 1024 * 1024
 
 
@@ -54,27 +56,59 @@ def cut(pieces: Sequence[Piece], first: int, last: int) -> list[Piece]:
     return found
 
 
-def read_now(pieces: Sequence[Piece]) -> bytes | None:
-    """Return a small body when all of it lies in memory already; None: ask a thread, for a disk may be slow."""
-    if total(pieces) > _INLINE_BYTES:
-        return None
-    parts: list[bytes] = []
+def is_small(length: int) -> bool:
+    """Whether a body may lie in memory as one."""
+    return length <= _INLINE_BYTES
+
+
+def read_now(pieces: Sequence[Piece], length: int) -> bytearray | None:
+    """Return a body of `length` bytes when it lies in the page cache; None: ask a thread, for a disk may be slow.
+
+    What is read lands where it is sent from: half a megabyte copied once more costs as much as all the rest.
+    """
+    body = bytearray(length)
+    position = 0
+    view = memoryview(body)
     for piece in pieces:
+        end = position + size_of(piece)
         if isinstance(piece, bytes):
-            parts.append(piece)
-            continue
-        buffer = bytearray(piece.length)
-        try:
-            descriptor = os.open(piece.path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                if os.preadv(descriptor, [buffer], piece.offset, os.RWF_NOWAIT) != piece.length:
-                    return None
-            finally:
-                os.close(descriptor)
-        except OSError:  # Not in memory, or a file system that cannot say.
+            view[position:end] = piece
+        elif not _read_cached(piece, view[position:end]):
             return None
-        parts.append(bytes(buffer))
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+        position = end
+    return body
+
+
+def read_spans_now(path: str, spans: Sequence[tuple[int, int]], head: bytes, tail: bytes) -> bytearray | None:
+    """Return `head`, stretches (offset, length) of one file and `tail`; None unless all is in the page cache."""
+    position = len(head)
+    body = bytearray(position + sum(size for _, size in spans) + len(tail))
+    view = memoryview(body)
+    view[:position], view[len(body) - len(tail) :] = head, tail
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            for offset, size in spans:
+                if os.preadv(descriptor, [view[position : position + size]], offset, os.RWF_NOWAIT) != size:
+                    return None
+                position += size
+        finally:
+            os.close(descriptor)
+    except OSError:  # Not in memory, or a file system that cannot say; or packed, or gone.
+        return None
+    return body
+
+
+def _read_cached(piece: FileSpan, target: memoryview) -> bool:
+    """Fill `target` from the page cache; whether all of it was there."""
+    try:
+        descriptor = os.open(piece.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.preadv(descriptor, [target], piece.offset, os.RWF_NOWAIT) == piece.length
+        finally:
+            os.close(descriptor)
+    except OSError:  # Not in memory, or a file system that cannot say.
+        return False
 
 
 def read(pieces: Sequence[Piece]) -> bytes:
@@ -101,39 +135,49 @@ def read(pieces: Sequence[Piece]) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _chunks(pieces: Sequence[Piece]) -> list[list[Piece]]:
-    """Group pieces into chunks of about two megabytes."""
-    groups: list[list[Piece]] = []
+def _chunks(pieces: Sequence[Piece]) -> Iterator[tuple[list[Piece], int]]:
+    """Yield pieces in chunks, and the bytes of each: whole files where they are of about a chunk's size."""
     group: list[Piece] = []
     size = 0
     for whole in pieces:
         start, length = 0, size_of(whole)
         while start < length:
-            step = min(length - start, CHUNK_BYTES - size)
-            group += cut([whole], start, start + step - 1)
+            step = min(length - start, MOST_CHUNK_BYTES - size)
+            group += [whole] if step == length else cut([whole], start, start + step - 1)
             start, size = start + step, size + step
             if size >= CHUNK_BYTES:
-                groups.append(group)
+                yield group, size
                 group, size = [], 0
-    return [*groups, group] if group else groups
+    if group:
+        yield group, size
 
 
 async def stream(pieces: Sequence[Piece]) -> AsyncIterator[bytes]:
-    """Read a body chunk by chunk, one chunk ahead, in constant memory."""
-    groups = iter(_chunks(pieces))
+    """Read a body chunk by chunk, in constant memory.
+
+    What lies in the page cache is read at once, as a thread would cost more than the reading; others get their turn in
+    between. A disk may be slow: then a thread reads, one chunk ahead, for as long as that takes longer than sending.
+    """
     ahead: asyncio.Task[bytes] | None = None
+    chunks = _chunks(pieces)
+    current = next(chunks, None)
     try:
-        for group in groups:
-            following = asyncio.create_task(asyncio.to_thread(read, group))
+        while current is not None:
+            content: bytes | bytearray | None = None
+            slow = False
             if ahead is not None:
-                content = await ahead
-                ahead = following
-                yield content
+                slow = not ahead.done()
+                content, ahead = await ahead, None
             else:
-                ahead = following
-        if ahead is not None:
-            yield await ahead
-            ahead = None
+                await asyncio.sleep(0)
+                content = read_now(*current)
+                if content is None:
+                    content, slow = await asyncio.to_thread(read, current[0]), True
+            current = next(chunks, None)
+            if slow and current is not None:
+                ahead = asyncio.create_task(asyncio.to_thread(read, current[0]))
+            # Perhaps a bytearray: whoever takes it writes or sends it, and copies it less often.
+            yield cast(bytes, content)
     finally:
         if ahead is not None:
             ahead.cancel()

@@ -15,6 +15,7 @@ from dicomweb.media_types import Offer, negotiate
 from dicomweb.multipart import closing, new_boundary, part_head
 from dicomweb.retrieve import answers
 from dicomweb.retrieve.bulk_data import BulkData
+from dicomweb.retrieve.codec_pool import CodecAnswer
 from dicomweb.retrieve.frames import frame_numbers
 from dicomweb.retrieve.instances import streaming
 from dicomweb.retrieve.rendering_parameters import Rendering, rendering_of
@@ -26,6 +27,9 @@ from foramen.kernel.errors import NotAcceptableError
 
 PICTURES = (Offer("image/jpeg"), Offer("image/png"), Offer("image/gif"))
 _MOST_GIF_FRAMES = 1000
+_MOST_GIF_PIXELS = 64_000_000
+_GIF_SIDE = 512
+"""An animation of a series is fitted into this square unless a viewport says otherwise."""
 Picture = tuple[IndexedInstance, list[int]]
 
 
@@ -55,13 +59,16 @@ class Rendered:
         if one is not None and one.transfer_syntax_uid in VIDEO_MEDIA_TYPES:
             return await self._bulk.video(request, one, [Offer(VIDEO_MEDIA_TYPES[one.transfer_syntax_uid])])
         if one is not None and not one.frames:
-            return await self.document(request, one)
+            return await self._without_frames(request, context, one)
         found = [item for item in found if item.frames and item.transfer_syntax_uid not in VIDEO_MEDIA_TYPES]
         if not found:
             raise NotAcceptableError("There is no image to render")
         if one is None:
-            offer = negotiate(request, both(PICTURES[:2], single=False))
             wanted = [(item, list(range(1, item.frames + 1))) for item in found]
+            alone = sum(len(numbers) for _, numbers in wanted) == 1
+            offer = negotiate(request, offers_of_many(alone=alone, in_series="series" in request.path_params))
+            if offer.media_type == "image/gif":
+                return await self._animation(request, wanted, rendering_of(request.query_params, offer.media_type))
         else:
             listed = request.path_params.get("frames")
             numbers = frame_numbers(listed, one.frames) if listed else list(range(1, one.frames + 1))
@@ -98,8 +105,52 @@ class Rendered:
 
     async def document(self, request: Request, instance: IndexedInstance) -> Response:
         """Return a structured report as HTML, or an encapsulated document as it is."""
-        path = await self._in.files.path(instance)
-        answer = await self._in.codec.ask("document", path=str(path))
+        return self._document(request, instance, await self._read(instance))
+
+    async def _read(self, instance: IndexedInstance) -> CodecAnswer:
+        return await self._in.codec.ask("document", path=str(await self._in.files.path(instance)))
+
+    async def _without_frames(self, request: Request, context: AccessContext, one: IndexedInstance) -> Response:
+        """A presentation state: the images it names as it shows them (PS3.3 A.33); else a document."""
+        read = await self._read(one)
+        if "shows" not in read.head:
+            return self._document(request, one, read)
+        visible = {
+            (item.series_instance_uid, item.sop_instance_uid): item
+            for item in await self._in.index.instances(context, one.study_instance_uid, None, None)
+            if item.frames and item.transfer_syntax_uid not in VIDEO_MEDIA_TYPES
+        }
+        wanted: list[Picture] = []
+        for series, instance, numbers in read.head["shows"]:
+            item = visible.get((series, instance))
+            if item is not None:
+                every = range(1, item.frames + 1)
+                wanted.append((item, [number for number in numbers or every if number in every]))
+        wanted = [(item, numbers) for item, numbers in wanted if numbers]
+        if not wanted:
+            raise NotAcceptableError("There is no image to render")
+        single = sum(len(numbers) for _, numbers in wanted) == 1
+        offer = negotiate(request, [*(PICTURES[:2] if single else ()), *both(PICTURES[:2], single=False)])
+        rendering = rendering_of(request.query_params, offer.media_type)
+        if offer.multipart:
+            return await self._many(request, wanted, rendering, one)
+        return await self.picture(request, *wanted[0], rendering, one)
+
+    async def _animation(self, request: Request, wanted: list[Picture], rendering: Rendering) -> Response:
+        """Every image of a series in one GIF."""
+        rendering = rendering if rendering.viewport else rendering.within(_GIF_SIDE)
+        frames, viewport = sum(len(numbers) for _, numbers in wanted), rendering.viewport or (_GIF_SIDE, _GIF_SIDE)
+        if frames > _MOST_GIF_FRAMES or frames * viewport[0] * viewport[1] > _MOST_GIF_PIXELS:
+            raise NotAcceptableError("Too many images for one picture; ask for a smaller viewport, or for multipart")
+        tag = _tag_of_many(wanted, rendering, None)
+        known = answers.not_modified(request, tag)
+        if known is not None:
+            return known
+        sources = [{"path": str(await self._in.files.path(item)), "numbers": numbers} for item, numbers in wanted]
+        answer = await self._in.codec.ask("animation", sources=sources, rendering=rendering.plain())
+        return answers.single(request, [answer.blobs[0]], rendering.media_type, tag)
+
+    def _document(self, request: Request, instance: IndexedInstance, answer: CodecAnswer) -> Response:
         media_type = str(answer.head["mediaType"])
         offer = negotiate(request, [Offer(media_type.partition(";")[0])])
         tag = answers.etag_of("document", str(offer), instance.orthanc_id)
@@ -125,23 +176,25 @@ class Rendered:
         )
         return answer.blobs[0]
 
-    async def _many(self, request: Request, wanted: list[Picture], rendering: Rendering) -> Response:
-        names = [f"{item.orthanc_id}:{len(numbers)}:{numbers[0]}" for item, numbers in wanted]
-        tag = answers.etag_of("rendered-all", str(rendering), *names)
+    async def _many(
+        self, request: Request, wanted: list[Picture], rendering: Rendering, state: IndexedInstance | None = None
+    ) -> Response:
+        tag = _tag_of_many(wanted, rendering, state)
         known = answers.not_modified(request, tag)
         if known is not None:
             return known
         boundary, media_type = new_boundary(), rendering.media_type
         base = self._in.settings.dicom_web_base
         # Before any header is sent, so that what cannot be decoded can still become a status.
-        first = await self._made(wanted[0][0], wanted[0][1][:1], rendering)
+        first = await self._made(wanted[0][0], wanted[0][1][:1], rendering, state)
 
         async def body() -> AsyncIterator[bytes]:
             content: bytes | None = first
             for item, numbers in wanted:
                 for number in numbers:
-                    picture = content if content is not None else await self._made(item, [number], rendering)
-                    content = None
+                    if content is None:
+                        content = await self._made(item, [number], rendering, state)
+                    picture, content = content, None
                     place = f"{base}/{path_of(item)}/frames/{number}/rendered"
                     yield part_head(boundary, {"Content-Type": media_type, "Content-Location": place})
                     yield picture
@@ -154,3 +207,14 @@ class Rendered:
 def _tag(rendering: Rendering, instance: IndexedInstance, numbers: Sequence[int], state: IndexedInstance | None) -> str:
     other = state.orthanc_id if state is not None else ""
     return answers.etag_of("rendered", str(rendering), instance.orthanc_id, other, *map(str, numbers))
+
+
+def _tag_of_many(wanted: list[Picture], rendering: Rendering, state: IndexedInstance | None) -> str:
+    names = [f"{item.orthanc_id}:{','.join(map(str, numbers))}" for item, numbers in wanted]
+    return answers.etag_of("rendered-all", str(rendering), state.orthanc_id if state is not None else "", *names)
+
+
+def offers_of_many(*, alone: bool, in_series: bool) -> list[Offer]:
+    """What several images can be had as: a part for each, a series as an animation; one image alone as itself."""
+    offers = both(PICTURES[:2], single=alone)
+    return [*offers, PICTURES[2]] if in_series else offers

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from foramen.kernel.errors import InvalidRequestError
@@ -49,6 +49,10 @@ class Rendering:
     def plain(self) -> dict[str, Any]:
         """JSON form, for the codec process."""
         return asdict(self)
+
+    def within(self, side: int) -> Rendering:
+        """Return the same, fitted into a square and never enlarged."""
+        return replace(self, viewport=(side, side), only_smaller=True)
 
     @staticmethod
     def of(values: dict[str, Any]) -> Rendering:

@@ -12,6 +12,7 @@ from dicomweb.media_types import Offer
 from dicomweb.retrieve.codec_pool import CodecPool
 from dicomweb.retrieve.fetched_files import FetchedFiles
 from dicomweb.retrieve.nginx_handoff import NginxHandoff
+from dicomweb.retrieve.series_plans import SeriesPlans
 from dicomweb.retrieve.stored_files import StoredFiles
 from dicomweb.study_index import IndexedInstance, StudyIndex
 from foramen.kernel.settings import Settings
@@ -32,6 +33,7 @@ class Resources:
     fetched: FetchedFiles
     codec: CodecPool
     nginx: NginxHandoff
+    plans: SeriesPlans
 
 
 def uids_of(request: Request) -> tuple[str, str | None, str | None]:

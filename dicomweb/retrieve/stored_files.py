@@ -15,6 +15,7 @@ from pathlib import Path
 
 from dicomweb.archive import Archive
 from dicomweb.database import Database
+from dicomweb.lifecycle.unpacking import Unpacking
 from dicomweb.retrieve.fetched_files import FetchedFiles
 from dicomweb.retrieve.pixel_layout import PixelLayout, scan
 from dicomweb.study_index import IndexedInstance
@@ -73,12 +74,25 @@ class StoredFiles:
             raise NotFoundError("Not in the image archive")
         return [found[identity] for identity in wanted]
 
+    async def packed(self, files: Sequence[StoredFile]) -> Unpacking | None:
+        """Return what makes files whole in turn, when one of these lies packed in the second folder; else None."""
+        unpacking = self._archive.unpacking
+        if unpacking is None or not await unpacking.lacks(list(map(self.absolute, files))):
+            return None
+        return unpacking
+
+    async def _unpacked(self, *paths: Path) -> None:
+        """Have files made whole that lie packed in the second folder (ADR 0039)."""
+        if self._archive.unpacking is not None:
+            await self._archive.unpacking.present(paths)
+
     async def path(self, instance: IndexedInstance) -> Path:
         """Path of an instance's file on this machine; fetched from the archive when its folder is not within reach."""
         files = await self.files([instance])
         if files is None:
             return await self._fetched.fetch(self._archive, instance.orthanc_id)
         path = self.absolute(files[0])
+        await self._unpacked(path)
         if not path.is_file():  # Deleted and stored again meanwhile: under another name.
             await self.forget(instance.orthanc_id)
             again = await self.files([instance])
@@ -92,6 +106,7 @@ class StoredFiles:
         known = self._known.get(instance.orthanc_id)
         if known is not None and known[1] is not None:
             self._known.move_to_end(instance.orthanc_id)
+            await self._unpacked(self.absolute(known[0]))
             return self.absolute(known[0]), known[1]
         path = await self.path(instance)
         layout = await asyncio.to_thread(scan, path)
@@ -104,6 +119,24 @@ class StoredFiles:
                     *(instance.orthanc_id, layout.dumps(), Path(known[0].path).name),
                 )
         return path, layout
+
+    def ready(self, orthanc_id: str) -> tuple[str, PixelLayout] | None:
+        """Path and layout of a file about which both are known; whether it can be opened shows when it is."""
+        known = self._known.get(orthanc_id)
+        if known is None or known[1] is None:
+            return None
+        return f"{self._storage}/{known[0].path}", known[1]
+
+    async def know(self, instances: Sequence[IndexedInstance]) -> None:
+        """Read what was found of many instances at once, so that none of them is looked up by itself."""
+        wanted = [item.orthanc_id for item in instances if item.orthanc_id not in self._known][:_REMEMBERED]
+        if not wanted or not self.within_reach:
+            return
+        query = "SELECT orthanc_id, attachment, size, layout FROM dicomweb.instance_file WHERE orthanc_id = ANY($1)"
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(query, wanted)
+        for row in rows:
+            self._remember(_file(*row[:3]), PixelLayout.loads(row[3]) if row[3] else None)
 
     async def forget(self, orthanc_id: str) -> None:
         """Forget a file that is not there any more."""

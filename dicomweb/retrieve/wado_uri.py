@@ -98,14 +98,18 @@ class WadoUri:
         return (await self._in.index.instances(context, study, *uids))[0]
 
 
+def object_offers(frames: int, *, video: bool = False) -> list[Offer]:
+    """Forms of one object, the default first (PS3.18 §9.5.1)."""
+    if video:
+        return [Offer(DICOM)]
+    if not frames:
+        return [Offer("text/html"), Offer("application/pdf"), Offer(DICOM)]
+    return [PICTURES[0], Offer(DICOM), *PICTURES[1:]] if frames == 1 else [Offer(DICOM), *PICTURES]
+
+
 def _media_type(request: Request, instance: IndexedInstance) -> str:
     """Media type: the first of `contentType` that can be had, else by what the object is (PS3.18 §9.5.1)."""
-    still = instance.frames == 1 and instance.transfer_syntax_uid not in VIDEO_MEDIA_TYPES
-    offered = [Offer("image/jpeg"), Offer(DICOM), *PICTURES[1:]] if still else [Offer(DICOM), *PICTURES]
-    if not instance.frames:
-        offered = [Offer("text/html"), Offer("application/pdf"), Offer(DICOM)]
-    if instance.transfer_syntax_uid in VIDEO_MEDIA_TYPES:
-        offered = [Offer(DICOM)]
+    offered = object_offers(instance.frames, video=instance.transfer_syntax_uid in VIDEO_MEDIA_TYPES)
     wanted = request.query_params.get("contentType")
     named = [MediaRange(part.partition(";")[0].strip().lower(), False, None, 1.0) for part in (wanted or "").split(",")]
     if not wanted:

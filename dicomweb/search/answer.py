@@ -24,6 +24,7 @@ from dicomweb.search.parameters import (
     Attribute,
     SearchRequest,
 )
+from dicomweb.search.plain_studies import PlainStudies
 from dicomweb.visibility import Visible
 
 _REQUIRED: dict[Level, tuple[str, ...]] = {
@@ -55,10 +56,10 @@ _UIDS = re.compile(r"[0-9.]+", re.ASCII)
 _UTF8 = {"vr": "CS", "Value": ["ISO_IR 192"]}
 _ONLINE = {"vr": "CS", "Value": ["ONLINE"]}
 _FROM = {
-    "study": "dicomweb.study s",
-    "series": "dicomweb.series e JOIN dicomweb.study s USING (study_instance_uid)",
-    "instance": """dicomweb.instance i JOIN dicomweb.series e USING (study_instance_uid, series_instance_uid)
-        JOIN dicomweb.study s USING (study_instance_uid)""",
+    "study": "{0.study} s",
+    "series": "{0.series} e JOIN {0.study} s USING (study_instance_uid)",
+    "instance": """{0.instance} i JOIN {0.series} e USING (study_instance_uid, series_instance_uid)
+        JOIN {0.study} s USING (study_instance_uid)""",
 }
 _ORDER = {
     "study": "s.study_date DESC NULLS LAST, s.study_instance_uid",
@@ -77,9 +78,14 @@ _OWN_COLUMNS = {
 
 
 class Answer:
-    """The shape of one search's answer."""
+    """The shape of one search's answer.
 
-    def __init__(self, request: SearchRequest, visible: Visible, base: str) -> None:
+    Parameters
+    ----------
+    as_text : `json` alone is asked of it, and no `dataset`
+    """
+
+    def __init__(self, request: SearchRequest, visible: Visible, base: str, *, as_text: bool = True) -> None:
         self._request, self._visible, self._base = request, visible, base
         self._levels = LEVELS[: LEVELS.index(request.level) + 1]
         asked = [attribute for attribute in request.asked() if attribute.level in self._levels]
@@ -93,18 +99,32 @@ class Answer:
         self._plain_instances = (
             self._carried == ["instance"] and not counts and not request.all_fields and wanted <= named
         )
+        self._plain_studies = self._studies_as_text() if as_text and request.level == "study" else None
+
+    def _studies_as_text(self) -> PlainStudies | None:
+        tags = [*_REQUIRED["study"], *(attribute.path[0] for attribute in self._asked)]
+        simple = all(attribute.creator is None and len(attribute.path) == 1 for attribute in self._asked)
+        if self._request.all_fields or not simple or len(tags) > _MOST_PICKED:
+            return None
+        counts = {tag: (_COUNT_VRS.get(tag, "IS"), counted(tag, self._visible)) for tag in self._counts}
+        return PlainStudies(tags, counts, {"00080005": _UTF8, "00080056": _ONLINE}, self._base)
 
     def select(self, where: str, limit: str, offset: str) -> str:
         """Return the statement of one page."""
+        if self._plain_studies is not None:
+            return self._plain_studies.select(self._tables(), where, _ORDER["study"], limit, offset)
         columns = [_OWN_COLUMNS[self._request.level]]
         columns += [] if self._plain_instances else [f"{self._picked(level)} AS {level}" for level in self._levels]
         columns += [f'{counted(tag, self._visible)} AS "{tag}"' for tag in self._counts]
-        return f"""SELECT {", ".join(columns)} FROM {_FROM[self._request.level]} WHERE {where}
+        return f"""SELECT {", ".join(columns)} FROM {self._tables()} WHERE {where}
             ORDER BY {_ORDER[self._request.level]} LIMIT {limit} OFFSET {offset}"""  # noqa: S608  our own texts
 
     def total(self, where: str) -> str:
         """Return the statement that counts all that matches."""
-        return f"SELECT count(*) FROM {_FROM[self._request.level]} WHERE {where}"  # noqa: S608  our own texts
+        return f"SELECT count(*) FROM {self._tables()} WHERE {where}"  # noqa: S608  our own texts
+
+    def _tables(self) -> str:
+        return _FROM[self._request.level].format(self._visible.shelf)
 
     def _picked(self, level: Level) -> str:
         """Return the SQL of a level's attributes: the few that are needed, or all where they are many or private."""
@@ -127,6 +147,8 @@ class Answer:
 
     def json(self, rows: Sequence[Mapping[str, Any]]) -> bytes:
         """Return the results as DICOM JSON, tags in order (PS3.18 §F.2)."""
+        if self._plain_studies is not None:
+            return self._plain_studies.json(rows)
         if self._plain_instances:
             return b"[" + b",".join(self._plain_text(row) for row in rows) + b"]"
         return orjson.dumps([self.dataset(row) for row in rows], option=orjson.OPT_SORT_KEYS)

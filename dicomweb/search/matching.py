@@ -40,7 +40,7 @@ _RANGE_VRS = frozenset(("DA", "TM", "DT"))
 def series_of_study(visible: Visible) -> str:
     """Return FROM and WHERE of the series of a study (`s`) that a caller sees, as `e`."""
     shown = f"e.study_instance_uid = s.study_instance_uid AND e.instance_count > 0 AND {visible.series_sql}"
-    return f"FROM dicomweb.series e WHERE {shown}"
+    return f"FROM {visible.shelf.series} e WHERE {shown}"
 
 
 def counted(tag: str, visible: Visible) -> str:
@@ -49,8 +49,8 @@ def counted(tag: str, visible: Visible) -> str:
     if tag == "00201209":
         return "e.instance_count"
     if tag == CLASSES_IN_STUDY:
-        return f"""ARRAY(SELECT DISTINCT c.sop_class_uid FROM dicomweb.instance c
-            JOIN dicomweb.series e USING (study_instance_uid, series_instance_uid)
+        return f"""ARRAY(SELECT DISTINCT c.sop_class_uid FROM {visible.shelf.instance} c
+            JOIN {visible.shelf.series} e USING (study_instance_uid, series_instance_uid)
             WHERE c.study_instance_uid = s.study_instance_uid AND {visible.series_sql} ORDER BY 1)"""  # noqa: S608
     kept, made = {
         "00201206": ("s.series_count", f"(SELECT count(*)::integer {of_study})"),
@@ -194,7 +194,10 @@ class Matcher:
             return "true"
         if attribute.path[0] == _PATIENT_NAME:
             query = " & ".join(f"{tsvector([word])}:*" for word in asked)
-            return f"s.name_words @@ {self.bind(query)}::text::tsquery"
+            begin = f"s.name_words @@ {self.bind(query)}::text::tsquery"
+            pieces = sorted({f"n{piece}" for word in asked if (piece := gram_of_pattern(word))})
+            # Pieces find the candidates: of each word's beginning the index would gather everybody who has it.
+            return f"(s.grams @> {self.bind(pieces)} AND coalesce({begin}, false))" if pieces else begin
         keys = f"{ALIAS[attribute.level]}.keys->'{attribute.path[0]}'"
         begins = [self.bind(rf"(^|[\s^,.]){re.escape(word)}") for word in asked]
         return " AND ".join(_exists(f"jsonb_array_elements_text({keys}) AS k(v)", f"k.v ~ {place}") for place in begins)

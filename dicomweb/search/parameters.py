@@ -27,6 +27,8 @@ COUNTED: dict[str, Level] = {
 """Attributes that no file holds: the index knows them."""
 _NEVER_MATCHED = frozenset(("00080005", "00080056", "00081190"))
 """Character set, availability, URL: named in a query they are returned, and never matched (PS3.4 §C.2.2.2)."""
+LABEL_CREATOR = "FORAMEN"
+"""Private Creator of the attribute that holds labels (`dicomweb.search.labels`)."""
 _BINARY = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "UN"))
 _HEX = re.compile(r"[0-9A-Fa-f]{8}")
 
@@ -107,7 +109,9 @@ def parse(level: Level, pairs: Iterable[tuple[str, str]], path: Mapping[str, str
         if (attribute.path, attribute.creator) in named:
             raise InvalidRequestError("An attribute may be matched on once", expression=[name[:64]])
         named.add((attribute.path, attribute.creator))
-        if attribute.path[0] in _NEVER_MATCHED or value.strip(" ") in ("", "*"):
+        if attribute.creator == LABEL_CREATOR and value.strip(" "):
+            request.matches.append((attribute, value.strip(" ")))  # Of the study, whatever the level of the search.
+        elif attribute.path[0] in _NEVER_MATCHED or value.strip(" ") in ("", "*"):
             request.fields.append(attribute)  # Universal matching (PS3.4 §C.2.2.2.3): asked for, and nothing excluded.
         else:
             request.matches.append((_matchable(attribute, level), value.strip(" ")))

@@ -5,13 +5,16 @@ Pure functions over bytes.
 
 from __future__ import annotations
 
+from functools import lru_cache
+from io import BytesIO
 from typing import IO
 
 from pydicom import Dataset
 from pydicom.uid import UID
 
 from dicomweb.instance_check import FailureReason, RejectedInstanceError, parse_instance
-from dicomweb.instance_header import InstanceHeader, header_of
+from dicomweb.instance_header import InstanceHeader, header_of, text_of
+from dicomweb.store.plain_file import read_plain
 from dicomweb.store.report import Remark, WarningReason
 from dicomweb.store.structure import check_structure
 
@@ -32,10 +35,10 @@ def inspect(body: IO[bytes]) -> tuple[InstanceHeader, Remark | None]:
         It is not stored.
     """
     check_structure(body)
-    dataset = parse_instance(body)
-    sop_class = UID(str(dataset.SOPClassUID))
-    if sop_class == _DIRECTORY or (sop_class.type == "SOP Class" and "Storage" not in sop_class.name):
-        reason, names = FailureReason.SOP_CLASS_NOT_SUPPORTED, (str(sop_class), str(dataset.SOPInstanceUID))
+    dataset = parse_instance(body, read_plain(body.getvalue()) if isinstance(body, BytesIO) else None)
+    sop_class = UID(text_of(dataset, "SOPClassUID"))
+    if not _is_stored(sop_class):
+        reason, names = FailureReason.SOP_CLASS_NOT_SUPPORTED, (str(sop_class), text_of(dataset, "SOPInstanceUID"))
         raise RejectedInstanceError(reason, "The SOP class is not one of stored instances", *names)
     has_pixel_data = any(keyword in dataset for keyword in _PIXELS)
     remark = None if _fits(dataset, sop_class, has_pixel_data) else Remark(WarningReason.DOES_NOT_MATCH_SOP_CLASS)
@@ -52,9 +55,17 @@ def inspect(body: IO[bytes]) -> tuple[InstanceHeader, Remark | None]:
 
 def _fits(dataset: Dataset, sop_class: UID, has_pixel_data: bool) -> bool:
     """Whether the attributes every instance of the class must have (type 1, or 2 for the patient's) are there."""
-    try:
-        has_modality = bool(str(dataset.get("Modality") or ""))
-    except Exception:  # noqa: BLE001  a value that cannot be decoded is none
-        has_modality = False
-    is_image = "Image Storage" in sop_class.name
-    return has_modality and "PatientID" in dataset and (has_pixel_data or not is_image)
+    has_modality = bool(text_of(dataset, "Modality"))
+    return has_modality and "PatientID" in dataset and (has_pixel_data or not _is_image(sop_class))
+
+
+@lru_cache(maxsize=256)
+def _is_stored(sop_class: str) -> bool:
+    """Whether instances of a class are stored: one that is not known may be."""
+    uid = UID(sop_class)
+    return uid != _DIRECTORY and (uid.type != "SOP Class" or "Storage" in uid.name)
+
+
+@lru_cache(maxsize=256)
+def _is_image(sop_class: str) -> bool:
+    return "Image Storage" in UID(sop_class).name

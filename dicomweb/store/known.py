@@ -7,7 +7,8 @@ from typing import Any
 
 from dicomweb.database import Database
 
-_STUDIES = "SELECT study_instance_uid, attributes FROM dicomweb.study WHERE study_instance_uid = ANY($1::text[])"
+_STUDIES = """SELECT study_instance_uid, attributes || coalesce(as_stored, '{}') FROM dicomweb.study
+    WHERE study_instance_uid = ANY($1::text[])"""
 _INSTANCES = "SELECT sop_instance_uid, orthanc_id FROM dicomweb.instance WHERE sop_instance_uid = ANY($1::text[])"
 
 
@@ -18,7 +19,7 @@ class Known:
         self._database = database
 
     async def studies(self, study_instance_uids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Study level (DICOM JSON model) of each study that the index holds."""
+        """Study level (DICOM JSON model) of each study that the index holds, as its files have it."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(_STUDIES, list(study_instance_uids))
         return {row[0]: row[1] for row in rows}

@@ -164,7 +164,7 @@ def _in_readable_characters(dataset: Dataset) -> Remark | None:
     named = dataset.get("SpecificCharacterSet")
     if named == _UTF8 or _fits(dataset):
         return None
-    dataset.SpecificCharacterSet = _UTF8
+    dataset.add_new("SpecificCharacterSet", "CS", _UTF8)  # anew: the one that was named may have any VR
     item: Model = {
         "04000550": {"vr": "SQ", "Value": [{"00080005": {"vr": "CS", **({"Value": [str(named)]} if named else {})}}]},
         "04000562": {"vr": "DT", "Value": [_now()]},
@@ -185,7 +185,7 @@ def _fits(dataset: Dataset) -> bool:
     """Whether every text can be written in the character set that the metadata names."""
     try:
         encodings = convert_encodings(dataset.get("SpecificCharacterSet"))
-    except (LookupError, ValueError):
+    except (LookupError, ValueError, TypeError):  # also a character set that is no text
         return False
     for element in dataset.iterall():
         if element.VR in ("LO", "LT", "PN", "SH", "ST", "UC", "UT"):

@@ -24,7 +24,7 @@ from foramen.kernel.settings import Settings
 DICOM = "application/dicom"
 DICOM_JSON = "application/dicom+json"
 DICOM_XML = "application/dicom+xml"
-_ALONE = (DICOM, DICOM_JSON, DICOM_XML)
+BODIES = (DICOM, DICOM_JSON, DICOM_XML)
 
 
 class SlowSenderError(InteropError):
@@ -67,10 +67,10 @@ async def receive(request: Request, spool: Spool, settings: Settings) -> tuple[s
     alone = content_type.partition(";")[0].strip().lower()
     stream = _stream(request, settings.stow_idle_s)
     try:
-        if alone in _ALONE:
+        if alone in BODIES:
             return alone, [await _single_part(stream, content_type, limit, spool)]
         kind, boundary = boundary_of(content_type)
-        if kind not in ("", *_ALONE):
+        if kind not in ("", *BODIES):
             raise UnsupportedMediaTypeError("Only parts of application/dicom, +json and +xml are stored")
         return kind or DICOM, await read_parts(stream, boundary, limit, spool)
     except OSError as exc:

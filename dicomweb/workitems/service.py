@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dicomweb.consents.closed_workitems import OpenWorkitems
-from dicomweb.media_types import accepted
+from dicomweb.media_types import Offer, negotiate
 from dicomweb.multipart import boundary_of, closing, new_boundary, part_head
 from dicomweb.patient_match import match_patient
 from dicomweb.store.native_xml import MalformedModelError, from_xml, to_xml
@@ -51,7 +51,6 @@ from foramen.kernel.access_context import AccessContext
 from foramen.kernel.errors import (
     ConflictError,
     InvalidRequestError,
-    NotAcceptableError,
     NotFoundError,
     UnsupportedMediaTypeError,
 )
@@ -61,6 +60,9 @@ from foramen.kernel.tokens import bearer_token
 from terminology import systems
 
 DICOM_JSON, DICOM_XML = "application/dicom+json", "application/dicom+xml"
+BODIES = (DICOM_JSON, DICOM_XML)
+SEVERAL_OFFERS = (Offer(DICOM_JSON), Offer("application/json"), Offer(DICOM_XML, multipart=True))
+ONE_OFFERS = (*SEVERAL_OFFERS, Offer(DICOM_XML))
 _MOST_BYTES = 4 * 1024 * 1024
 _MOST_SEEN = 20_000
 _LIMIT, _MOST_LIMIT = 200, 1000
@@ -371,14 +373,12 @@ async def _dataset(request: Request, *, required: bool = True) -> Model:
 
 
 def _answer(request: Request, models: list[Model], headers: dict[str, str], *, several: bool = False) -> Response:
-    for item in accepted(request):
-        if not item.multipart and (item.admits(DICOM_JSON) or item.admits("application/json")):
-            return Response(orjson.dumps(models), headers=headers, media_type=DICOM_JSON)
-        if item.admits(DICOM_XML):
-            if not item.multipart and not several:
-                return Response(to_xml(models[0]), headers=headers, media_type=DICOM_XML)
-            boundary = new_boundary()
-            parts = [part_head(boundary, {"Content-Type": DICOM_XML}) + to_xml(model) for model in models]
-            media_type = f'multipart/related; type="{DICOM_XML}"; boundary={boundary}'
-            return Response(b"".join(parts) + closing(boundary), headers=headers | {"Content-Type": media_type})
-    raise NotAcceptableError(f"Available: {DICOM_JSON}, {DICOM_XML}")
+    offer = negotiate(request, SEVERAL_OFFERS if several else ONE_OFFERS)
+    if offer.media_type != DICOM_XML:
+        return Response(orjson.dumps(models), headers=headers, media_type=DICOM_JSON)
+    if not offer.multipart:
+        return Response(to_xml(models[0]), headers=headers, media_type=DICOM_XML)
+    boundary = new_boundary()
+    parts = [part_head(boundary, {"Content-Type": DICOM_XML}) + to_xml(model) for model in models]
+    media_type = f'multipart/related; type="{DICOM_XML}"; boundary={boundary}'
+    return Response(b"".join(parts) + closing(boundary), headers=headers | {"Content-Type": media_type})

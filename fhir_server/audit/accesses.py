@@ -5,6 +5,7 @@ https://hl7.org/fhir/R4/auditevent.html
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ KINDS = {
     "other": "other",
 }
 _EXPORTS = frozenset({"export", "bulk-file", "bulk-status"})
+_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _IMAGING = "foramen dicomweb"
 _IDENTITY = "foramen auth"
 _BY_CODE = {
@@ -61,7 +63,7 @@ def access_of(event: dict[str, Any], ai_clients: frozenset[str]) -> Access:
     agents = [agent for agent in event.get("agent", []) if isinstance(agent, dict)]
     actor: dict[str, Any] = next((agent for agent in agents if agent.get("requestor")), {})
     named = [str(agent.get("who", {}).get("reference", "")) for agent in agents]
-    institution = next((name for name in named if name.startswith("Organization/")), None)
+    institution = next((name for name in named if name.startswith("Organization/")), None) or _site(event)
     return Access(
         str(event.get("recorded", "")),
         _kind(event, actor.get("name"), ai_clients),
@@ -71,6 +73,14 @@ def access_of(event: dict[str, Any], ai_clients: frozenset[str]) -> Access:
         actor.get("name"),
         institution,
     )
+
+
+def _site(event: dict[str, Any]) -> str | None:
+    """Return the institution that an event of identity has as its site; elsewhere a site may be any place."""
+    source = event.get("source", {})
+    site = source.get("site")
+    is_ours = source.get("observer", {}).get("display") == _IDENTITY
+    return f"Organization/{site}" if is_ours and isinstance(site, str) and _ID.fullmatch(site) else None
 
 
 def _kind(event: dict[str, Any], client: str | None, ai_clients: frozenset[str]) -> str:

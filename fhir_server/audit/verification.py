@@ -12,6 +12,7 @@ from fhir_server.audit.verify import Kept, TamperedError, kept_of
 from fhir_server.store import audit_chain
 from foramen.kernel.crypto import SignatureError
 from foramen.kernel.errors import InteropError
+from foramen.kernel.secret_files import read_private
 
 
 def own_seal(home: Path, algorithm: str) -> Seal:
@@ -25,7 +26,7 @@ def own_seal(home: Path, algorithm: str) -> Seal:
     path = home / "secrets" / SECRET
     if not path.is_file():
         raise InteropError("FORAMEN_HOME/secrets has no audit-seal: verify where the server's secrets are")
-    return Seal(path.read_text(encoding="utf-8").strip(), algorithm)
+    return Seal(read_private(path).strip(), algorithm)
 
 
 def kept_in(path: Path, home: Path, key: dict[str, Any] | None = None) -> Kept:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 from http import HTTPStatus
 
@@ -13,13 +14,41 @@ from foramen.kernel.errors import InteropError, UpstreamError
 from foramen.kernel.log import get_log
 from foramen.kernel.outcome import unexpected_error
 
+_SIDE_BY_SIDE = 32
+"""Creates of one batch under way at once; what other callers write meanwhile shares their transactions."""
+
 
 async def run(call: Call, entries: list[Entry]) -> bytes:
-    """Carry out the entries one after the other and return the batch-response."""
-    answers = [await _one(call, entry) for entry in entries]
+    """Carry out the entries and return the batch-response.
+
+    They are independent by definition. All the same each is carried out after those before it, except that creates
+    which follow one another go side by side: each is answered for itself, but they share transactions and flushes.
+    """
+    answers: list[bytes] = []
+    while len(answers) < len(entries):
+        group = _together(entries, len(answers))
+        # Every one is waited for: what has begun is answered before the batch is refused as a whole.
+        outcomes = await asyncio.gather(*(_one(call, entry) for entry in group), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            answers.append(outcome)
     # Each write has its own AuditEvent; the batch as a whole, with its reads and refusals, gets one more.
     call.audited = False
     return bundle("batch-response", answers)
+
+
+def _together(entries: list[Entry], start: int) -> list[Entry]:
+    """Return the entry at `start`, with the creates that follow if it is one."""
+    end = start
+    while end < min(len(entries), start + _SIDE_BY_SIDE) and _is_create(entries[end]):
+        end += 1
+    return entries[start : max(end, start + 1)]
+
+
+def _is_create(entry: Entry) -> bool:
+    operation = entry.operation
+    return operation is not None and operation.method == "POST" and operation.query is None
 
 
 async def _one(call: Call, entry: Entry) -> bytes:

@@ -68,7 +68,7 @@ async def arrange(connection: Any, selection: Selection, *, in_order: bool = Fal
     in_order : the first matches by main date are wanted, so that reading the type in that order and stopping early is
         better than collecting everything an unselective condition holds
     """
-    at_once = arranged_at_once(selection)
+    at_once = arranged_at_once(selection, in_order=in_order)
     if at_once is not None:
         return at_once
     conditions = [
@@ -82,8 +82,11 @@ async def arrange(connection: Any, selection: Selection, *, in_order: bool = Fal
     return Selection(selection.resource_type, tuple(conditions), arranged=True)
 
 
-def arranged_at_once(selection: Selection) -> Selection | None:
-    """Return an equal selection, arranged, when that needs no look into the database; else None."""
+def arranged_at_once(selection: Selection, *, in_order: bool = False) -> Selection | None:
+    """Return an equal selection, arranged, when that needs no look into the database; else None.
+
+    Counts of before that are still kept need none: a search that comes again can be asked with others of its shape.
+    """
     if selection.arranged:
         return selection
     conditions = list(opened(selection.conditions))
@@ -92,7 +95,11 @@ def arranged_at_once(selection: Selection) -> Selection | None:
     conditions = paired(selection.resource_type, about_one(conditions))
     conditions.sort(key=usual_rank)
     if needs_counts(conditions):
-        return None
+        counted = [condition for condition in conditions if _is_counted(condition)]
+        counts = _kept(selection.resource_type, counted)
+        if len(counts) < len(set(counted)):
+            return None
+        conditions = _ranked(selection.resource_type, conditions, counts, in_order=in_order)
     return Selection(selection.resource_type, tuple(conditions), arranged=True)
 
 
@@ -268,6 +275,12 @@ async def _by_count(
 ) -> list[Condition]:
     counted = [condition for condition in conditions if _is_counted(condition)]
     counts = await _count(connection, resource_type, counted)
+    return _ranked(resource_type, conditions, counts, in_order=in_order)
+
+
+def _ranked(
+    resource_type: str, conditions: list[Condition], counts: dict[Condition, int], *, in_order: bool
+) -> list[Condition]:
     ranked = sorted(conditions, key=lambda c: (counts.get(c, _ENOUGH + 2), usual_rank(c)))
     first = ranked[0]
     unselective = counts.get(first, _ENOUGH + 1) > _ENOUGH
@@ -281,10 +294,16 @@ async def _by_count(
     return ranked
 
 
-async def _count(connection: Any, resource_type: str, conditions: list[Condition]) -> dict[Condition, int]:
+def _kept(resource_type: str, conditions: list[Condition]) -> dict[Condition, int]:
+    """Return the counts that are still good."""
     now = time.monotonic()
     kept = {c: _counts.get((resource_type, c), (0.0, 0)) for c in conditions}
-    found = {c: count for c, (until, count) in kept.items() if until > now}
+    return {c: count for c, (until, count) in kept.items() if until > now}
+
+
+async def _count(connection: Any, resource_type: str, conditions: list[Condition]) -> dict[Condition, int]:
+    now = time.monotonic()
+    found = _kept(resource_type, conditions)
     missing = [c for c in conditions if c not in found]
     if missing:
         statement = Statement()

@@ -51,8 +51,9 @@ def fingerprints(own_url: str) -> dict[str, str]:
     folder = Path(parameters.__file__).parent
     code = "".join(path.read_text(encoding="utf-8") for path in sources())
     table = orjson.loads((folder / "r4_search_parameters.json").read_bytes())
+    hashed = hash64.__wrapped__  # Its cache would keep all of the code once for each type: 23 MB.
     return {
-        name: f"{hash64(f'{code} {own_url} {name} {orjson.dumps(table[name]).decode()}'):x}"
+        name: f"{hashed(f'{code} {own_url} {name} {orjson.dumps(table[name]).decode()}'):x}"
         for name in parameters.resource_types()
     }
 

@@ -58,7 +58,7 @@ def simple_page(request: SearchRequest) -> PageQuestion | None:
     if request.cursor is not None or request.partition is not None:
         return None
     sort, limit = request.sort or NEWEST_FIRST, request.count + 1
-    selection = arranged_at_once(request.selection)
+    selection = arranged_at_once(request.selection, in_order=is_in_order(sort))
     if selection is None:
         return chain_question(request.selection, sort, limit)
     return page_question(selection, sort, limit)

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from foramen.admin.layout import message_page
-from foramen.admin.page import MOUNT, Call, MenuEntry, Page, require
+from foramen.admin.page import MOUNT, Call, Page, require
 from foramen.admin.text import WORDS
 from foramen.identity.cookies import SESSION, clear_cookie, read_cookie, set_cookie
 from foramen.identity.database import utc_now
@@ -23,6 +23,7 @@ from foramen.identity.endpoints.authorize import redirect
 from foramen.identity.endpoints.current_session import current_session
 from foramen.identity.endpoints.enrol import is_recent
 from foramen.identity.environment import Environment
+from foramen.identity.framed.call import MenuEntry
 from foramen.identity.opaque_tokens import csrf_matches
 from foramen.identity.pages import page_language
 from foramen.identity.parameters import form_parameters, query_parameters

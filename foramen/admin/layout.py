@@ -5,38 +5,26 @@ OWASP Secure Headers; CSP level 3 (a nonce for the one style sheet, no script at
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from jinja2 import Environment as Templates
-from jinja2 import PackageLoader, StrictUndefined
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
 from foramen.admin.page import MOUNT, Call
 from foramen.admin.text import MESSAGES, WORDS
-from foramen.identity.cookies import LANGUAGE, SESSION, read_cookie, set_cookie
 from foramen.identity.done_notice import forget_done
 from foramen.identity.endpoints.authorize import redirect
 from foramen.identity.environment import Environment
-from foramen.identity.opaque_tokens import csrf_token
-from foramen.identity.pages import SECURITY_HEADERS, page_language
+from foramen.identity.framed.frame import Frame, page_number_of
+from foramen.identity.pages import page_language
 from foramen.identity.policy import table
-from foramen.identity.text import LANGUAGES
-from foramen.kernel.errors import InteropError, InvalidRequestError
+from foramen.kernel.errors import InteropError
 
 PAGE_SIZE = 50
 _LAST_PAGE = 100_000
-_LANGUAGE_AGE_S = 365 * 24 * 3600
-_TEMPLATES = Templates(
-    loader=PackageLoader("foramen.admin"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+_FRAME = Frame("foramen.admin", MOUNT, WORDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +54,7 @@ def page_number(call: Call) -> int:
     InvalidRequestError
         It is no number from 1 on.
     """
-    asked = call.query.get("page", "1")
-    if not (asked.isascii() and asked.isdigit() and 1 <= int(asked[:7]) <= _LAST_PAGE):
-        raise InvalidRequestError("The page of a list is a number from 1 on")
-    return int(asked[:7])
+    return page_number_of(call.query, _LAST_PAGE, "The page of a list is a number from 1 on")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,26 +149,10 @@ def message_page(
 
 def _respond(env: Environment, request: Request, template: str, status: int, values: dict[str, Any]) -> Response:
     language = page_language(env, request)
-    nonce = secrets.token_urlsafe(16)
-    other = next(item for item in LANGUAGES if item != language)
-    query = {name: value for name, value in request.query_params.items() if name not in ("lang", "done")}
-    html = _TEMPLATES.get_template(template).render(
-        t=WORDS[language],
-        language=language,
-        nonce=nonce,
-        base=MOUNT,
-        permission_name=lambda name: str(table("permissions").get(name, {}).get(language, name)),
-        csrf=csrf_token(env.csrf_secret, read_cookie(env, request, SESSION) or ""),
-        language_url=f"{request.url.path}?{urlencode({**query, 'lang': other})}",
-        **values,
-    )
-    response = HTMLResponse(html, status_code=status, headers=SECURITY_HEADERS)
-    response.headers["Content-Security-Policy"] = (
-        f"default-src 'none'; style-src 'nonce-{nonce}'; img-src data:; form-action 'self'; "
-        "frame-ancestors 'none'; base-uri 'none'"
-    )
-    response.headers["Content-Language"] = WORDS[language]["html_lang"]
+
+    def permission_name(name: str) -> str:
+        return str(table("permissions").get(name, {}).get(language, name))
+
+    response = _FRAME.respond(env, request, template, status, {**values, "permission_name": permission_name})
     forget_done(env, request, response)
-    if request.query_params.get("lang") in LANGUAGES:
-        set_cookie(env, response, LANGUAGE, language, _LANGUAGE_AGE_S)
     return response

@@ -7,19 +7,16 @@ has one of the page's permissions now, and a form came from a page of ours.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
-from urllib.parse import urlencode
 
 from sqlalchemy import Connection
-from starlette.requests import Request
 from starlette.responses import Response
 
 from foramen.identity.done_notice import done_here
 from foramen.identity.endpoints.current_session import current_session
-from foramen.identity.environment import Environment
+from foramen.identity.framed.call import FramedCall
 from foramen.identity.people.accounts import Account
-from foramen.identity.people.sessions import Session
 from foramen.identity.rights.permissions import own_rights
 from foramen.kernel.errors import ForbiddenError
 
@@ -33,6 +30,7 @@ MANAGE_CLIENTS = "manage-clients"
 READ_AUDIT = "read-audit"
 REVIEW_BREAK_GLASS = "review-break-glass"
 MAINTAIN_RECORD = "maintain-record"
+OPERATE_DEVICES = "operate-devices"
 ADMINISTRATION = (
     MANAGE_ACCOUNTS,
     GRANT_PERMISSIONS,
@@ -66,53 +64,17 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class MenuEntry:
-    """One place of the navigation that the person may go to."""
-
-    word: str
-    href: str
-    current: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request that the guard let in."""
-
-    env: Environment
-    request: Request
-    page: Page
-    session: Session
-    permissions: frozenset[str]
-    language: str
-    t: dict[str, str]
-    menu: tuple[MenuEntry, ...]
-    query: dict[str, str] = field(default_factory=dict)
-    form: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def account(self) -> Account:
-        """The administrator."""
-        return self.session.account
+class Call(FramedCall[Page]):
+    """One request that the guard let in; `account` is the administrator."""
 
     @property
     def done(self) -> str:
         """Word of what was just done here; empty where the address alone says so."""
         return done_here(self.env, self.request)
 
-    def part(self, name: str) -> str:
-        """Return a parameter of the path."""
-        return str(self.request.path_params[name])
-
     def may(self, *permissions: str) -> bool:
         """Whether the person has one of these now: for what a page shows; changes are decided in `foramen.identity`."""
         return any(name in self.permissions for name in permissions)
-
-    def link(self, **changes: str | int) -> str:
-        """Return this page's address with parts of its query changed; an empty value leaves a part out."""
-        kept = {name: value for name, value in self.query.items() if name not in ("done", "page", "lang")}
-        parts = {name: str(value) for name, value in {**kept, **changes}.items() if str(value)}
-        path = self.request.url.path
-        return f"{path}?{urlencode(parts)}" if parts else path
 
     async def run(self, work: Callable[[Connection, Account], T]) -> T:
         """Do something in one transaction; session and permission are asked for in it once more.

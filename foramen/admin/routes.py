@@ -15,6 +15,7 @@ from foramen.admin.endpoints import (
     grants,
     health,
     institutions,
+    model_watch,
     overview,
     policies,
     sessions,
@@ -26,6 +27,7 @@ from foramen.admin.page import (
     MANAGE_ACCOUNTS,
     MANAGE_CLIENTS,
     MANAGE_INSTITUTIONS,
+    OPERATE_DEVICES,
     READ_AUDIT,
     REVIEW_BREAK_GLASS,
     Handler,
@@ -33,6 +35,8 @@ from foramen.admin.page import (
 )
 
 _ACCOUNTS, _GRANTS, _INSTITUTIONS = (MANAGE_ACCOUNTS,), (GRANT_PERMISSIONS,), (MANAGE_INSTITUTIONS,)
+_WATCH = (OPERATE_DEVICES, MAINTAIN_RECORD)
+"""Engineers, and system administrators: what they see is counted, and never about a person."""
 _CLIENTS, _AUDIT, _REVIEW = (MANAGE_CLIENTS,), (READ_AUDIT,), (REVIEW_BREAK_GLASS,)
 _ONE, _CLIENT, _CASE = "/accounts/{name}", "/clients/{client_id}", "/break-glass/{id}"
 _DECIDED = f"{_ONE}/permissions/{{permission}}/revert"
@@ -85,5 +89,7 @@ PAGES: tuple[Page, ...] = (
     Page("/break-glass", {"GET": break_glass.break_glass_page}, _REVIEW, menu="break_glass"),
     Page(_CASE, _both(break_glass.case_page, break_glass.judge), _REVIEW, recent=True),
     Page(f"{_CASE}/end", _both(break_glass.ask_end, break_glass.end), _REVIEW),
+    Page("/model-watch", {"GET": model_watch.model_watches}, _WATCH, menu="model_watch"),
+    Page("/model-watch/{id}", {"GET": model_watch.model_watch}, _WATCH),
     Page("/health", {"GET": health.health_page}, (MAINTAIN_RECORD,), menu="health"),
 )

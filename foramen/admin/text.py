@@ -5,7 +5,18 @@ Names: a menu place and a title are plain words; `done_…` says what was done, 
 
 from __future__ import annotations
 
-from foramen.admin.words import accounts, audit, break_glass, clients, frame, grants, health, policies, sessions
+from foramen.admin.words import (
+    accounts,
+    audit,
+    break_glass,
+    clients,
+    frame,
+    grants,
+    health,
+    model_watch,
+    policies,
+    sessions,
+)
 from foramen.identity.account_text import ACCOUNT_WORDS
 from foramen.identity.text import LANGUAGES
 
@@ -19,6 +30,7 @@ _PARTS = (
     audit.WORDS,
     break_glass.WORDS,
     health.WORDS,
+    model_watch.WORDS,
 )
 
 _ROLES_AND_FACTORS = ("role_", "factor_")

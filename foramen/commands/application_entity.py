@@ -35,7 +35,7 @@ def _print(shown: object) -> None:
 @app.command("add")
 def add(
     aet: Title,
-    rights: Annotated[str, typer.Option(help="Comma-separated: find, get, move, store, commit, mwl, mpps.")] = "",
+    rights: Annotated[str, typer.Option(help="With commas: find, get, move, store, commit, mwl, mpps, reject.")] = "",
     host: Annotated[str | None, typer.Option(help="Host of the peer: calls must come from it, and go to it.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port on which the peer listens.")] = None,
     institution: Annotated[str | None, typer.Option(help="Logical id of its institution's Organization.")] = None,

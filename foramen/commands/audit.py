@@ -59,10 +59,12 @@ async def _verify(files: list[Path], key_file: Path | None) -> Verified:
 
     from fhir_server.audit.verification import own_seal
     from fhir_server.audit.verify import verify as verify_all
+    from foramen.identity.sealing import protect_files
     from foramen.kernel.database_url import database_url
 
     settings = get_settings()
     url = database_url(settings)
+    protect_files(settings)
     seal = own_seal(settings.home, settings.digest)
     kept = _kept_files(settings.home, files, key_file)  # Before the moment that is verified: the chain goes on.
     connection = await asyncpg.connect(url)
@@ -138,6 +140,7 @@ async def _sealing() -> AsyncIterator[AuditSealer]:
     from fhir_server.audit.seal import install
     from fhir_server.audit.sealer import AuditSealer
     from fhir_server.store.connections import Connections
+    from foramen.identity.sealing import protect_files
     from foramen.kernel.database_url import database_url
 
     settings = get_settings()
@@ -146,6 +149,7 @@ async def _sealing() -> AsyncIterator[AuditSealer]:
     try:
         async with connections.lend() as connection:
             await _open_sealed(connection)
+        protect_files(settings)
         seal = install(settings.home, settings.digest)
         sealer = AuditSealer(connections, seal, settings.home, settings.fhir_base, settings.audit_signature)
         await sealer.begin()

@@ -55,3 +55,22 @@ def dicomweb(
     from foramen.commands.bench_dicomweb import run
 
     run(instances, per_series, size, [int(one) for one in studies.split(",")], per_study, questions, repeats)
+
+
+@app.command()
+def ai(
+    parts: Annotated[str, typer.Option(help="models, throughput, queue, variants (needs the training libraries).")] = (
+        "models,throughput,queue"
+    ),
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds of what is taken by turns.")] = 7,
+    studies: Annotated[int, typer.Option(min=2, help="Studies of the throughput, and sent to the queue.")] = 20,
+    processes: Annotated[int, typer.Option(min=1, help="Processes of the throughput, one thread each.")] = 2,
+    rate: Annotated[int, typer.Option(min=1, help="Images a minute that are sent to the queue.")] = 120,
+) -> None:
+    """Preprocessing, recognition, batch throughput, waiting in the queue, memory; CPU and, where there is one, GPU."""
+    from foramen.commands.bench_ai import PARTS, run
+
+    chosen = [part.strip() for part in parts.split(",")]
+    if not set(chosen) <= set(PARTS):
+        raise typer.BadParameter(f"parts are {', '.join(PARTS)}", param_hint="--parts")
+    run(chosen, repeats, studies, processes, rate)

@@ -41,6 +41,7 @@ _CONNECTIONS, _PEOPLE = 16, 50
 _VERIFIER = "SYNTHETIC-" + "v" * 54
 _VERIFICATIONS = 20_000
 _DECISIONS = 500
+_COLUMNS = ("figure", "median", "goal", "figure ÷ goal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,21 +186,10 @@ def run(seconds: int, repeats: int) -> None:
     rate = statistics.median(one.rate for one in runs)
     cpu_us = statistics.median(one.cpu_us for one in runs)
     p99_ms = statistics.median(one.p99_ms for one in runs)
-    table = Table("figure", "median", "goal", "figure ÷ goal")
-    goal = GOALS["sign-ins/s"]
-    table.add_row("code-flow sign-ins/s", f"{rate:.0f}", f"≥ {goal:.0f}", f"{rate / goal:.2f}")
-    table.add_row("CPU of the web process for one sign-in, µs", f"{cpu_us:.0f}", f"≤ {1e6 / goal:.0f}",
-                  f"{cpu_us * goal / 1e6:.2f}")  # fmt: skip
-    table.add_row("p99 of one answer, ms", f"{p99_ms:.1f}", "", "")
-    goal = GOALS["verification, µs"]
-    table.add_row("verification on the hot path, µs", f"{known_us:.2f}", f"≤ {goal:.0f}", f"{known_us / goal:.2f}")
-    table.add_row("verification of a token not seen before, µs", f"{first_us:.1f}", "", "")
-    for what, spent in (("cached", cached_us), ("cold", cold_us)):
-        goal = GOALS[f"policy {what}, µs"]
-        table.add_row(f"decision of the policy, {what}, µs", f"{spent:.1f}", f"≤ {goal:.0f}", f"{spent / goal:.2f}")
-    goal = GOALS["filter"]
-    for what, ratio in filters.items():
-        table.add_row(f"search with {what} ÷ without", f"{ratio:.2f}", f"≤ {goal}", f"{ratio / goal:.2f}")
+    rows = _rows(rate, cpu_us, p99_ms, (known_us, first_us), {"cached": cached_us, "cold": cold_us}, filters)
+    table = Table(*_COLUMNS)
+    for row in rows:
+        table.add_row(*row)
     Console(width=120).print(table)
     entry = {
         "bench": "auth", "at": datetime.now(UTC).isoformat(timespec="seconds"), "cores": os.cpu_count(),
@@ -212,3 +202,47 @@ def run(seconds: int, repeats: int) -> None:
     HISTORY.parent.mkdir(parents=True, exist_ok=True)
     with HISTORY.open("a", encoding="utf-8") as file:
         file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+    HISTORY.with_name("auth.md").write_text(_page(rows, seconds, repeats), encoding="utf-8")
+
+
+def _rows(
+    rate: float,
+    cpu_us: float,
+    p99_ms: float,
+    verification: tuple[float, float],
+    decisions: dict[str, float],
+    filters: dict[str, float],
+) -> list[tuple[str, ...]]:
+    goal = GOALS["sign-ins/s"]
+    rows: list[tuple[str, ...]] = [
+        ("code-flow sign-ins/s", f"{rate:.0f}", f"≥ {goal:.0f}", f"{rate / goal:.2f}"),
+        ("CPU of the web process for one sign-in, µs", f"{cpu_us:.0f}", f"≤ {1e6 / goal:.0f}",
+         f"{cpu_us * goal / 1e6:.2f}"),
+        ("p99 of one answer, ms", f"{p99_ms:.1f}", "", ""),
+    ]  # fmt: skip
+    known_us, first_us = verification
+    goal = GOALS["verification, µs"]
+    rows.append(("verification on the hot path, µs", f"{known_us:.2f}", f"≤ {goal:.0f}", f"{known_us / goal:.2f}"))
+    rows.append(("verification of a token not seen before, µs", f"{first_us:.1f}", "", ""))
+    for what, spent in decisions.items():
+        goal = GOALS[f"policy {what}, µs"]
+        rows.append((f"decision of the policy, {what}, µs", f"{spent:.1f}", f"≤ {goal:.0f}", f"{spent / goal:.2f}"))
+    goal = GOALS["filter"]
+    rows += [(f"search with {what} ÷ without", f"{ratio:.2f}", f"≤ {goal}", f"{ratio / goal:.2f}")
+             for what, ratio in filters.items()]  # fmt: skip
+    return rows
+
+
+def _page(rows: list[tuple[str, ...]], seconds: int, repeats: int) -> str:
+    """Return the table as Markdown, for the documentation."""
+    lines = [
+        "# Identity: sign-ins, tokens, policy and filters",
+        "",
+        f"Written by `foramen bench auth --seconds {seconds} --repeats {repeats}`, {datetime.now(UTC):%Y-%m-%d}, "
+        f"{os.cpu_count()} cores",
+        f"shared by server, record, database and load generator, Python {platform.python_version()}; audit on.",
+        "",
+        *(f"| {' | '.join(row)} |" for row in (_COLUMNS, ("---",) * len(_COLUMNS), *rows)),
+        "",
+    ]
+    return "\n".join(lines)

@@ -10,16 +10,22 @@ from rich.console import Console
 
 from dicomweb.index.loading import load
 from foramen.commands.bench_dicomweb_data import index_rows
-from foramen.commands.bench_dicomweb_system import Bench, seconds
+from foramen.commands.bench_dicomweb_plans import plan_of, summary
+from foramen.commands.bench_dicomweb_retrieve import get_all, servers
+from foramen.commands.bench_dicomweb_system import Bench, seconds, settle
 from foramen.commands.bench_dicomweb_table import Row
+from foramen.commands.bench_http import LeanConnection
 
-_JSON = {"Accept": "application/dicom+json", "Accept-Encoding": "identity"}
+_TEXT = "application/dicom+json"
+_JSON = {"Accept": _TEXT, "Accept-Encoding": "identity"}
 _PACKED = {"Accept": "application/dicom+json", "Accept-Encoding": "gzip"}
 _BATCH = 2000
+_EXPLAINED = 3
 
 
 def index_figures(bench: Bench) -> Iterator[Row]:
     """Metadata and searches of the stored study, interleaved with Orthanc's plug-in."""
+    settle(bench)
     whole, one = f"/studies/{bench.study}/metadata", f"/studies/{bench.study}/series/{bench.series}/metadata"
     for path, count, goal in ((one, bench.per_series, None), (whole, bench.instances, 60.0)):
         yield _pair(f"metadata of {count} instances", bench, path, count, goal, 40.0)
@@ -34,14 +40,15 @@ def index_figures(bench: Bench) -> Iterator[Row]:
 
 
 def _pair(name: str, bench: Bench, path: str, count: int, goal: float | None, ratio: float | None) -> Row:
-    """Ask both for the same, by turns; the first round of each warms caches and is not counted."""
+    """Ask both for the same, by turns; what warms caches is not counted, but seen whether it is whole."""
+    for client in (bench.ours, bench.theirs):
+        _count(client, path, count)
     ours: list[float] = []
     theirs: list[float] = []
-    for number in range(bench.repeats + 1):
-        mine, other = (seconds(lambda c=client: _count(c, path, count)) for client in (bench.ours, bench.theirs))  # type: ignore[misc]
-        if number:
-            ours.append(mine * 1000)
-            theirs.append(other * 1000)
+    for _ in range(bench.repeats):
+        mine, other = (1000 * seconds(lambda s=server: get_all(s, [path], _TEXT)) for server in servers(bench))  # type: ignore[misc]
+        ours.append(mine)
+        theirs.append(other)
     return Row(name, "ms", ours, theirs, goal=goal, ratio_goal=ratio)
 
 
@@ -67,10 +74,11 @@ def _unchanged(client: httpx.Client, path: str, tag: str) -> None:
 
 def growth(bench: Bench, sizes: list[int], instances: int, questions: int) -> Iterator[Row]:
     """Searches over an index of more and more studies; its rows are made directly, no files lie behind them."""
-    have = 0
+    have, (ours, _) = 0, servers(bench)
     for size in sorted(sizes):
         Console().print(f"growing the index to {size} studies, {size * instances} instances (rows made directly) …")
         with bench.database() as connection:
+            connection.execute("SET synchronous_commit = off")
             while have < size:
                 count = min(_BATCH, size - have)
                 load(connection, list(index_rows(have, count, instances)), prebuild=False)
@@ -84,10 +92,25 @@ def growth(bench: Bench, sizes: list[int], instances: int, questions: int) -> It
         size_mb = int(str(row[0])) / 1e6 if row else 0.0
         bench.notes[f"index of {size} studies, {size * instances} instances"] = f"{size_mb:.0f} MB"
         named = f"QIDO over {size} studies, {questions} questions"
+        slowest: list[tuple[float, str, str]] = []
         for kind, ask in _questions(size).items():
-            times = [seconds(lambda q=ask: _ok(bench.ours, q())) * 1000 for _ in range(questions)]  # type: ignore[misc]
+            _ok(bench.ours, path := ask())  # Reads into memory what the first question of a kind would wait for.
+            with LeanConnection(ours.base, {**ours.headers, "Accept": "*/*"}) as connection:
+                asked = [ask().replace(" ", "%20") for _ in range(questions)]
+                times = [seconds(lambda q=query, c=connection: c.get(q)) * 1000 for query in asked]  # type: ignore[misc]
             goal = 20.0 if size <= 100_000 else None
-            yield Row(f"{named}: {kind}", "ms", times, percentile=99, goal=goal)
+            figure = Row(f"{named}: {kind}", "ms", times, percentile=99, goal=goal)
+            slowest.append((figure.value, kind, path))
+            yield figure
+        _explain(bench, size, sorted(slowest, reverse=True)[:_EXPLAINED])
+
+
+def _explain(bench: Bench, size: int, slowest: list[tuple[float, str, str]]) -> None:
+    """Print how PostgreSQL answers the slowest kinds of questions; a line of each is kept."""
+    for _, kind, path in slowest:
+        plan = plan_of(bench.database_url, path)
+        Console().print(f"\nplan over {size} studies: {kind}\n" + "\n".join(plan), markup=False, highlight=False)
+        bench.notes[f"plan over {size} studies: {kind}"] = summary(plan)
 
 
 def _ok(client: httpx.Client, path: str) -> None:

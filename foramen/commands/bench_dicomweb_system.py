@@ -15,6 +15,7 @@ import httpx
 import psycopg
 
 from foramen.commands.bench_dicomweb_data import ROOT, ct_study
+from foramen.kernel.errors import UpstreamError
 from foramen.kernel.secret_files import read_or_create_secret
 from foramen.kernel.settings import Settings, get_settings
 from foramen.supervisor.ports import free_port
@@ -22,6 +23,7 @@ from foramen.supervisor.ports import free_port
 _BOUNDARY = "foramen-bench"
 _BATCH = 20
 _SCOPES = "system/ImagingStudy.crus"
+_OWN = {"default_patient_id_issuer": "DEMO", "stable_study_s": 1}
 
 
 @dataclass
@@ -31,7 +33,7 @@ class Bench:
     Parameters
     ----------
     ours, theirs : clients of Foramen's and of Orthanc's DICOMweb, each with one connection
-    study : UID of the stored study, with `instances` slices in series of `per_series`
+    study : UID of the stored study, with `instances` slices of `size` pixels an edge in series of `per_series`
     """
 
     settings: Settings
@@ -42,6 +44,7 @@ class Bench:
     instances: int
     per_series: int
     repeats: int
+    size: int = 512
     notes: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -63,6 +66,23 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+def settle(bench: Bench) -> None:
+    """Wait until what was stored is registered: else that work of one turn would slow down the next.
+
+    Raises
+    ------
+    UpstreamError
+        It is not registered in a minute.
+    """
+    time.sleep(bench.settings.stable_study_s + 1.5)
+    with bench.database() as connection:
+        for _ in range(600):
+            if connection.execute("SELECT count(*) FROM dicomweb.arrival").fetchone() == (0,):
+                return
+            time.sleep(0.1)
+    raise UpstreamError("What was stored is not registered")
+
+
 @contextmanager
 def running(folder: Path, instances: int, per_series: int, size: int, repeats: int) -> Iterator[Bench]:
     """Start a system, store the SYNTHETIC study in it by STOW-RS, and stop it again."""
@@ -70,10 +90,13 @@ def running(folder: Path, instances: int, per_series: int, size: int, repeats: i
     from foramen.kernel.database_url import database_url
     from foramen.kernel.embedded_postgres import stop_postgres
 
-    ports = {name: free_port() for name in ("port", "dicom_port", "orthanc_http_port")}
-    settings = get_settings().model_copy(update={"home": folder, "default_patient_id_issuer": "DEMO", **ports})
-    environment = os.environ | {"FORAMEN_HOME": str(folder), "FORAMEN_DEFAULT_PATIENT_ID_ISSUER": "DEMO"}
-    environment |= {f"FORAMEN_{name.upper()}": str(port) for name, port in ports.items()}
+    ports = {name: free_port() for name in ("port", "dicom_port", "orthanc_http_port", "dimse_port")}
+    settings = get_settings().model_copy(update={"home": folder, **_OWN, **ports})
+    environment = os.environ | {"FORAMEN_HOME": str(folder)}
+    environment |= {f"FORAMEN_{name.upper()}": str(value) for name, value in {**_OWN, **ports}.items()}
+    # Rows without files behind them (`growth`) would be taken for images lost in the archive.
+    environment["FORAMEN_RECONCILE_EVERY_S"] = str(7 * 24 * 3600)
+    environment["FORAMEN_ORTHANC_COMPARES"] = "0"  # Orthanc's own rate without what we add to it
     with (folder / "up.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "foramen", "up"], env=environment, stdout=subprocess.PIPE, stderr=log, text=True
@@ -93,7 +116,7 @@ def running(folder: Path, instances: int, per_series: int, size: int, repeats: i
             timeout=120, limits=limits, trust_env=False,
         )  # fmt: skip
         with ours, theirs:
-            bench = Bench(settings, url, ours, theirs, f"{ROOT}.1", instances, per_series, repeats)
+            bench = Bench(settings, url, ours, theirs, f"{ROOT}.1", instances, per_series, repeats, size)
             _store(bench, size)
             yield bench
     finally:

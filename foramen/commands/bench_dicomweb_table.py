@@ -53,13 +53,23 @@ class Row:
         mine, other = statistics.median(self.ours), statistics.median(self.theirs)
         return other / mine if self.unit in ("ms", "MB") else mine / other
 
+    @property
+    def reached(self) -> bool | None:
+        """Whether every goal is met; None: it has none."""
+        lower, ratio = self.unit in ("ms", "MB"), self.ratio
+        met = [] if self.goal is None else [self.value <= self.goal if lower else self.value >= self.goal]
+        if self.ratio_goal is not None and ratio is not None:
+            met.append(round(ratio, 2) >= self.ratio_goal)
+        return all(met) if met else None
 
-def report(rows: Sequence[Row], facts: dict[str, Any], history: Path = HISTORY) -> None:
-    """Print the table and add a line to the history.
+
+def report(rows: Sequence[Row], facts: dict[str, Any], command: str, history: Path = HISTORY) -> None:
+    """Print the table, add a line to the history, and write the page beside it.
 
     Parameters
     ----------
     facts : of the run: sizes, whether the cache was warm, notes
+    command : how it was called
     """
     table = Table("what", "unit", "Foramen", "goal", "Orthanc plug-in", "ratio", "goal", title="foramen bench dicomweb")
     for row in rows:
@@ -92,3 +102,27 @@ def report(rows: Sequence[Row], facts: dict[str, Any], history: Path = HISTORY) 
     history.parent.mkdir(parents=True, exist_ok=True)
     with history.open("a", encoding="utf-8") as file:
         file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+    history.with_name("dicomweb.md").write_text(page(rows, facts, command), encoding="utf-8")
+
+
+def page(rows: Sequence[Row], facts: dict[str, Any], command: str) -> str:
+    """Return the table as Markdown, for the documentation."""
+    lines = [
+        "# DICOMweb beside Orthanc's own plug-in",
+        "",
+        f"Written by `{command}`, {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores shared by server, archive,",
+        f"database and client, Python {platform.python_version()}. Tokens, access rules and audit are on in Foramen;",
+        "both are asked by turns in one run. Medians, p99 where it says so; ratio: how many times better Foramen is.",
+        "",
+        "| what | Foramen | goal | Orthanc | ratio | goal | reached |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        other = f"{statistics.median(row.theirs):.0f}" if row.theirs else ""
+        told = f"{row.value:.1f} {row.unit}" + (f" (p{row.percentile})" if row.percentile != 50 else "")
+        goal = f"{'≤' if row.unit in ('ms', 'MB') else '≥'} {row.goal:g}" if row.goal is not None else ""
+        ratio = f"{row.ratio:.2f}" if row.ratio is not None else ""
+        ratio_goal = f"≥ {row.ratio_goal:g}" if row.ratio_goal is not None else ""
+        reached = {True: "yes", False: "no", None: ""}[row.reached]
+        lines.append(f"| {row.name} | {told} | {goal} | {other} | {ratio} | {ratio_goal} | {reached} |")
+    return "\n".join([*lines, "", *(f"- {name}: {value}" for name, value in facts.items()), ""])

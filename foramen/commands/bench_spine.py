@@ -29,7 +29,7 @@ from foramen.supervisor.ports import free_port
 HISTORY = Path("docs/benchmarks/history.jsonl")
 _GOALS = {
     "start of a prepared home, s": 10.0,
-    "web + worker resident before the first study, MB": 300.0,
+    "web, worker and DIMSE process resident before the first study, MB": 300.0,
     "first page, s": 1.0,
     "stored to report beyond the stable wait, s": 15.0,
     "segmentation + grading, s": 5.0,
@@ -84,7 +84,7 @@ def _measure(home: Path, repeats: int) -> dict[str, float]:
         _stop(process)
     return {
         "start of a prepared home, s": statistics.median(starts),
-        "web + worker resident before the first study, MB": resident,
+        "web, worker and DIMSE process resident before the first study, MB": resident,
         "first page, s": page,
         "stored to report beyond the stable wait, s": statistics.median(reports),
         "segmentation + grading, s": statistics.median(_model_seconds(repeats)),

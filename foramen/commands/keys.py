@@ -76,8 +76,9 @@ def rotate_data(
 
     from fhir_server.store.resealing import reseal_record
     from foramen.identity.resealing import reseal
-    from foramen.identity.sealing import DataKeys, key_wrapping, open_data_keys, ring_file
+    from foramen.identity.sealing import DataKeys, key_wrapping, open_data_keys, protect_files, ring_file
     from foramen.kernel.crypto.key_ring import KeyRing
+    from foramen.kernel.secret_files import take_over
 
     settings = get_settings()
     file, wrapping = ring_file(settings.home, settings.data_keys_file), key_wrapping(settings)
@@ -98,6 +99,9 @@ def rotate_data(
             done.left += record.left
         except (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
             raise InteropError("The database does not answer: call this again to go on with the same key") from exc
+        if settings.kms_command:
+            protect_files(settings, keys)
+            done.done["secret files"] = len(take_over(settings.home))
         if not done.left:  # what no key opens would be no better next time; the old keys stay in any case
             file.mark_resealed(newest.id)
             _record("data-keys-resealed")
@@ -116,8 +120,9 @@ def status() -> None:
 
 @app.command("wrap-data")
 def wrap_data() -> None:
-    """Wrap the keys that seal secrets by FORAMEN_KMS_COMMAND; those that are wrapped already, anew."""
-    from foramen.identity.sealing import key_wrapping, ring_file
+    """Wrap the keys that seal secrets by FORAMEN_KMS_COMMAND, wrapped ones anew; they seal the signing keys."""
+    from foramen.identity.sealing import key_wrapping, protect_files, ring_file
+    from foramen.kernel.secret_files import take_over
 
     settings = get_settings()
     wrapping = key_wrapping(settings)
@@ -127,7 +132,10 @@ def wrap_data() -> None:
     with _only_one(file):
         file.create(wrapping)
         made = file.wrap(wrapping)
+        protect_files(settings)
+        sealed = take_over(settings.home)
     typer.echo(json.dumps([{"kid": one.id, "wrapped_by": one.wrapped_by} for one in made]))
+    typer.echo(f"sealed: {', '.join(sealed)}", err=True)
     _record("data-keys-wrapped")
 
 
@@ -137,13 +145,14 @@ def drop_data(kid: Annotated[str, typer.Argument(help="Generation, as `foramen k
     from fhir_server.store.resealing import sealed_by
     from foramen.identity.resealing import values_of
     from foramen.identity.sealing import ring_file
+    from foramen.kernel.secret_files import files_sealed_by
 
     settings = get_settings()
     file = ring_file(settings.home, settings.data_keys_file)
     with _only_one(file):
         with _transaction() as connection:
             count = values_of(connection, kid)
-        count += asyncio.run(sealed_by(database_url(settings), kid))
+        count += asyncio.run(sealed_by(database_url(settings), kid)) + files_sealed_by(settings.home, kid)
         if count:
             raise ConflictError(f"{count} stored values are sealed with it: call `foramen keys rotate-data` first")
         file.drop(kid, _KEEP_OLD_S)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import httpx
     import psycopg
 
+    from dicomweb.lifecycle.codec import Codec
     from dicomweb.lifecycle.nearline import Nearline
     from foramen.kernel.access_context import AccessContext
 
@@ -39,21 +40,24 @@ def capacity(
     """Measure the stored studies and forecast when the room is used up; a page with the arithmetic."""
     from dicomweb.deidentification.run import write_whole
     from dicomweb.lifecycle.archive_sizes import measure
+    from dicomweb.lifecycle.at_rest import bytes_at_rest
     from dicomweb.lifecycle.capacity import Plan, by_modality, forecast
     from dicomweb.lifecycle.capacity_page import FILES, arithmetic, capacity_page
 
-    with _archive(get_settings()) as http:
+    settings = get_settings()
+    with _archive(settings) as http, _database() as connection:
         found = measure(http)
+        at_rest = bytes_at_rest(connection, settings.nearline_folder, found.disk_size)
     sizes = by_modality(found.studies)
     try:
         plan = Plan(capacity_tb, _planned(per_day), growth, copies, reserve, compression)
-        ahead = forecast(found.disk_size, sizes, plan)
+        ahead = forecast(at_rest.stored, sizes, plan)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--per-day") from error
-    for line in arithmetic(found.disk_size, sizes, plan, ahead):
+    for line in arithmetic(at_rest, sizes, plan, ahead):
         typer.echo(line)
     for lang, name in FILES.items():
-        page = capacity_page(lang, found.disk_size, sizes, plan, ahead, datetime.now(UTC))
+        page = capacity_page(lang, at_rest, sizes, plan, ahead, datetime.now(UTC))
         write_whole(folder / name, page.encode())
     typer.echo(f"open {folder}/{FILES['zh-CN']}")
 
@@ -72,7 +76,7 @@ def hold(study: Study, reason: Annotated[str, typer.Option(help="Why; name no pa
     from dicomweb.lifecycle.legal_holds import place
 
     with _database() as connection:
-        place(connection, study, reason, _person(user))
+        place(connection, study, reason, person(user))
     typer.echo("held")
 
 
@@ -82,7 +86,7 @@ def release_(study: Study, user: User) -> None:
     from dicomweb.lifecycle.legal_holds import release
 
     with _database() as connection:
-        release(connection, study, _person(user))
+        release(connection, study, person(user))
     typer.echo("released")
 
 
@@ -112,12 +116,12 @@ def move(
     dry: Annotated[bool, typer.Option("--dry", help="Only say what is due.")] = False,
 ) -> None:
     """Move the images of studies that are due to the second folder (run it at night, from a timer)."""
-    from dicomweb.lifecycle.rules import attachment, due
+    from dicomweb.lifecycle.rules import attachment, due, tier_rules
 
     settings = get_settings()
     moved = files = 0
     with _database() as connection, _archive(settings) as http:
-        studies = due(connection, datetime.now(UTC).date(), settings.nearline_after_days, most)
+        studies = due(connection, datetime.now(UTC).date(), tier_rules(settings), most)
         connection.commit()
         nearline = None if dry else _nearline(settings, connection)
         for study, instances in studies:
@@ -129,15 +133,78 @@ def move(
     typer.echo(f"{len(studies)} studies due; {files} files moved, {moved / 1e6:,.1f} MB")
 
 
+@app.command("compress")
+def compress(
+    most: Annotated[int, typer.Option(min=1, help="Studies at most in this run.")] = 1000,
+    dry: Annotated[bool, typer.Option("--dry", help="Only say what is due.")] = False,
+) -> None:
+    """Compress the pixel data of moved images without loss, by rule (run it after `move`)."""
+    from dicomweb.lifecycle.codec import waiting_codec
+    from dicomweb.lifecycle.packed_files import PackedFiles
+    from dicomweb.lifecycle.rules import tier_rules, to_pack
+
+    settings = get_settings()
+    files = kept = freed = 0
+    with _database() as connection, waiting_codec(settings) as codec:
+        studies = to_pack(connection, datetime.now(UTC).date(), tier_rules(settings), most)
+        connection.commit()
+        packed = PackedFiles(connection, _nearline_folder(settings), codec)
+        for name in (name for _, names in studies for name in names if not dry):
+            done = packed.pack(name)
+            files, kept, freed = files + (done.freed > 0), kept + done.kept, freed + done.freed
+    typer.echo(f"{len(studies)} studies due; {files} files compressed, {kept} kept as is, {freed / 1e6:,.1f} MB freed")
+
+
+@app.command("offload")
+def offload(
+    most: Annotated[int, typer.Option(min=1, help="Studies at most in this run.")] = 1000,
+    dry: Annotated[bool, typer.Option("--dry", help="Only say what is due.")] = False,
+) -> None:
+    """Move files of the second folder to the bucket, by rule (run it after `move` and `compress`)."""
+    from dicomweb.lifecycle.bucket import bucket_of
+    from dicomweb.lifecycle.remote_files import RemoteFiles
+    from dicomweb.lifecycle.rules import tier_rules, to_offload
+    from foramen.kernel.errors import InvalidRequestError
+
+    settings = get_settings()
+    bucket = bucket_of(settings)
+    if bucket is None:
+        raise InvalidRequestError("Set FORAMEN_NEARLINE_S3_BUCKET")
+    files = freed = 0
+    with _database() as connection:
+        studies = to_offload(connection, datetime.now(UTC).date(), tier_rules(settings), most)
+        connection.commit()
+        remote = RemoteFiles(connection, _nearline_folder(settings), bucket)
+        for name in (name for _, names in studies for name in names if not dry):
+            size = remote.offload(name)
+            files, freed = files + (size > 0), freed + size
+    typer.echo(f"{len(studies)} studies due; {files} files in the bucket now, {freed / 1e6:,.1f} MB freed")
+
+
+@app.command("try-compression")
+def try_compression(folder: Annotated[Path, typer.Argument(help="DICOM files; nothing is changed.")]) -> None:
+    """Compress and restore every DICOM file of a folder, and print what it would save."""
+    from dicomweb.lifecycle.codec import waiting_codec
+    from dicomweb.lifecycle.trial import lines, tried
+
+    if not folder.is_dir():
+        raise typer.BadParameter("no such folder", param_hint="FOLDER")
+    with waiting_codec(get_settings()) as codec:
+        for line in lines(tried(folder, codec)):
+            typer.echo(line)
+
+
 @app.command("recall")
 def recall(study: Study) -> None:
     """Bring a study's images back to the archive's own folder."""
     settings = get_settings()
-    with _database() as connection:
+    from dicomweb.lifecycle.codec import waiting_codec
+
+    with _database() as connection, waiting_codec(settings) as codec:
         rows = connection.execute(
             "SELECT attachment FROM dicomweb.nearline_file WHERE study_instance_uid = %s", (study,)
         ).fetchall()
-        nearline = _nearline(settings, connection)
+        nearline = _nearline(settings, connection, codec)
         size = sum(nearline.recall(str(row[0])) for row in rows)
     typer.echo(f"{len(rows)} files, {size / 1e6:,.1f} MB")
 
@@ -178,7 +245,8 @@ def retention(
     typer.echo(f"{until.isoformat()} (UNVERIFIED)")
 
 
-def _person(name: str) -> AccessContext:
+def person(name: str) -> AccessContext:
+    """Return who decides: an account that there is."""
     from foramen.identity.database import transaction
     from foramen.identity.people.accounts import require_account
     from foramen.kernel.access_context import AccessContext
@@ -206,12 +274,21 @@ def _archive(settings: Settings) -> httpx.Client:
     return httpx.Client(base_url=settings.archive_url, auth=auth, timeout=60, trust_env=False)
 
 
-def _nearline(settings: Settings, connection: psycopg.Connection[Any]) -> Nearline:
+def _nearline(settings: Settings, connection: psycopg.Connection[Any], codec: Codec | None = None) -> Nearline:
     from dicomweb.lifecycle.nearline import Nearline
+    from dicomweb.lifecycle.unpacking import bucket_if_set
     from foramen.kernel.errors import InvalidRequestError
 
-    online = settings.home / "orthanc" / "storage"
-    if settings.nearline_folder is None or not online.is_dir():
-        raise InvalidRequestError("Set FORAMEN_NEARLINE_FOLDER; the archive's folder has to be on this machine")
-    settings.nearline_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return Nearline(connection, online, settings.nearline_folder)
+    online, folder = settings.home / "orthanc" / "storage", _nearline_folder(settings)
+    if not online.is_dir():
+        raise InvalidRequestError("The archive's folder has to be on this machine")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Nearline(connection, online, folder, codec, bucket_if_set(settings))
+
+
+def _nearline_folder(settings: Settings) -> Path:
+    from foramen.kernel.errors import InvalidRequestError
+
+    if settings.nearline_folder is None:
+        raise InvalidRequestError("Set FORAMEN_NEARLINE_FOLDER")
+    return settings.nearline_folder

@@ -63,22 +63,21 @@ def quality(
 def _work(series: list[list[Dataset]], steps: tuple[Step, ...], out: Path, console: Console) -> list[Dataset]:
     """Report every series and correct what can be; returns the corrected instances."""
     from ai_services.quality.page import ReportedSeries, page_of, pictures_of
-    from ai_services.quality.report import report_of
+    from ai_services.quality.report import reports_of
 
     reported, made = [], []
     columns = (TextColumn("quality"), BarColumn(), MofNCompleteColumn(), TextColumn("series"))
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("quality", total=len(series))
         for number, datasets in enumerate(series):
-            report, stack = report_of(datasets)
-            reported.append(ReportedSeries(report, pictures_of(stack)))
+            reported += [ReportedSeries(report, pictures_of(stack)) for report, stack in reports_of(datasets)]
             if steps:
                 made += _corrected(datasets, steps, _DERIVED_SERIES_FROM + number, out, console)
             progress.advance(bar)
     told = [item.report.as_json() for item in reported]
     (out / "report.json").write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (out / "report.html").write_text(page_of(reported, datetime.now(UTC)), encoding="utf-8")
-    console.print(f"{len(reported)} series: {out / 'report.html'}", highlight=False)
+    console.print(f"{len(series)} series: {out / 'report.html'}", highlight=False)
     return made
 
 

@@ -15,10 +15,12 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from foramen.identity.audit_outbox import AuditDelivery
 from foramen.identity.bootstrap import bootstrap
 from foramen.identity.database import IdentityDatabase
+from foramen.identity.direct import Direct, answering
 from foramen.identity.endpoints import discovery
 from foramen.identity.environment import Environment
 from foramen.identity.forwarded import Forwarded, parse_proxies
@@ -32,7 +34,7 @@ from foramen.identity.people.accounts import ensure_user
 from foramen.identity.people.passwords import password_matches
 from foramen.identity.people.second_factor import second_factor_roles
 from foramen.identity.rights.break_glass_alerts import BreakGlassAlerts
-from foramen.identity.routes import Endpoint, handler, routes
+from foramen.identity.routes import Endpoint, direct_handlers, handler, routes
 from foramen.identity.sealing import open_data_keys, watch_data_keys
 from foramen.kernel.log import get_log
 from foramen.kernel.outbound_addresses import parse_networks
@@ -50,7 +52,8 @@ class IdentityService:
         self, settings: Settings, database_url: str, *, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
         self._settings = settings
-        self._signer = TokenSigner(settings)
+        data_keys = open_data_keys(settings)
+        self._signer = TokenSigner(settings, data_keys)
         self._verifier = RevocationAwareVerifier(self._signer.keys, settings.issuer, settings.origin)
         self._database = IdentityDatabase(database_url)
         self._http = httpx.AsyncClient(timeout=10, transport=transport, trust_env=False)
@@ -65,17 +68,24 @@ class IdentityService:
             verifier=self._verifier,
             audit=self._audit,
             csrf_secret=read_or_create_secret(settings.home, "csrf"),
-            data_keys=open_data_keys(settings),
+            data_keys=data_keys,
             remote_keys=RemoteKeys(networks),
             break_glass_alerts=self._alerts,
             transport=transport,
         )
         self._tasks: list[asyncio.Task[None]] = []
         second_factor_roles(settings)  # a setting that cannot be right stops the start, not a sign-in later
-        proxies = parse_proxies(settings.trusted_proxies)
-        self.app = Starlette(routes=list(routes(lambda: self._env)), middleware=[Middleware(Forwarded, proxies)])
+        self._proxies = parse_proxies(settings.trusted_proxies)
+        self.app = Starlette(routes=list(routes(lambda: self._env)), middleware=[Middleware(Forwarded, self._proxies)])
         self._openid = handler(lambda: self._env, _document(discovery.openid_configuration))
         self._smart = handler(lambda: self._env, _document(discovery.smart_configuration))
+
+    def with_direct(self, app: ASGIApp) -> ASGIApp:
+        """Return the whole application with a short way to the endpoints of every sign-in."""
+        named = {where: answering(handle) for where, handle in direct_handlers(lambda: self._env).items()}
+        if self._proxies:
+            named = {where: Forwarded(answer, self._proxies) for where, answer in named.items()}
+        return Direct(named, app)
 
     async def start(self) -> None:
         """Start background work: audit delivery, the revocation list, cleaning."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -23,12 +22,13 @@ from foramen.identity.security_event import SecurityEvent
 from foramen.kernel.errors import UpstreamError
 from foramen.kernel.log import get_log
 from foramen.kernel.outcome import FHIR_JSON
+from foramen.kernel.wake import woken_within
 
 CLIENT_ID = "foramen-identity"
 _BATCH = 100
 _LEASE = timedelta(seconds=30)
 _LONGEST_PAUSE_S = 60
-_GATHER_S = 0.1
+_GATHER_S = 0.25
 _INSERT = tables.audit_outbox.insert()
 
 
@@ -105,8 +105,7 @@ class AuditDelivery:
                     pass
             except UpstreamError:
                 get_log().warning("audit outbox not readable", part="identity")
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause_s)
+            await woken_within(self._wake, pause_s)
             await asyncio.sleep(_GATHER_S)  # Sign-ins come in bursts: a short pause makes one Bundle of their events.
 
     async def deliver_once(self) -> int:

@@ -18,7 +18,7 @@ _SERVICES: dict[str, tuple[str, str, str]] = {
         "影像登记服务",
         "Imaging intake",
         "system/Patient.rs system/ImagingStudy.crus system/Task.crus system/Endpoint.crus system/AuditEvent.c "
-        "system/DiagnosticReport.rs foramen/gateway",
+        "system/DiagnosticReport.rs system/ServiceRequest.rs foramen/gateway",
     ),
     "foramen-dimse": (
         "DICOM 网络服务",

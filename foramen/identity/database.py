@@ -8,10 +8,10 @@ which also lets Authlib's synchronous grants work in the same transaction
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import asyncpg
 from sqlalchemy import Connection, NullPool, create_engine, event, make_url, text
@@ -22,6 +22,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import greenlet_spawn
 
+from foramen.identity.ready_connections import LOST, ReadyConnections
+from foramen.identity.two_statements import NeedsTransaction, Reading, TwoStatements
 from foramen.kernel.errors import ConflictError, UpstreamError
 
 T = TypeVar("T")
@@ -103,6 +105,7 @@ class IdentityDatabase:
             connect_args={"timeout": _CONNECT_TIMEOUT_S, "command_timeout": _STATEMENT_TIMEOUT_S},
         )
         _ping_when_idle(self._engine)
+        self._ready = ReadyConnections(url.set(drivername="postgresql").render_as_string(hide_password=False))
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in one transaction: committed when it returns, rolled back when it raises.
@@ -126,6 +129,44 @@ class IdentityDatabase:
         except asyncpg.PostgresError as exc:  # raised while connecting: shutting down, starting, too many connections
             raise UpstreamError("The database does not answer", headers={"Retry-After": "2"}) from exc
 
+    async def run_checked(
+        self, work: Callable[[Connection], T], statements: TwoStatements, asked: Mapping[str, Any]
+    ) -> T:
+        """Do work that reads and then writes once, by two statements where that suffices; else as `run` does.
+
+        `work` may be done twice; it changes nothing but by its connection.
+
+        Parameters
+        ----------
+        asked : parameters of what it asks first
+
+        Raises
+        ------
+        UpstreamError
+            The database does not answer.
+        """
+        try:
+            row = await self._ready.fetch_row(statements.reading.text, statements.reading.arguments(asked))
+        except LOST:
+            row = None  # `run` finds out whether the database is away, and says so
+        if row is None:
+            return await self.run(work)
+        reading = Reading(statements, row)
+        try:
+            result = reading.decide(work)
+        except NeedsTransaction:
+            return await self.run(work)
+        writing = reading.writing()
+        if writing is None:
+            return result
+        try:
+            written = await self._ready.fetch_row(*writing)
+        except asyncpg.PostgresError:  # refused, so not written: a transaction knows what to do about it
+            written = None
+        except LOST as exc:  # nobody knows whether it was written: what it was for is not handed out
+            raise UpstreamError("The database does not answer", headers={"Retry-After": "2"}) from exc
+        return result if written is not None else await self.run(work)
+
     def _in_transaction(self, work: Callable[[Connection], T]) -> T:
         with self._engine.sync_engine.begin() as connection:
             return work(connection)
@@ -140,4 +181,5 @@ class IdentityDatabase:
 
     async def close(self) -> None:
         """Close all connections."""
+        await self._ready.close()
         await self._engine.dispose()

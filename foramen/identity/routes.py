@@ -36,7 +36,7 @@ from foramen.identity.endpoints import (
     token,
     userinfo,
 )
-from foramen.identity.environment import Environment
+from foramen.identity.environment import MOUNT, Environment
 from foramen.identity.pages import error_page
 from foramen.kernel.errors import InteropError, PayloadTooLargeError, UpstreamError
 from foramen.kernel.http_edge import trace_id_of
@@ -45,6 +45,7 @@ from foramen.kernel.log import get_log
 Handler = Callable[[Environment, Request], Awaitable[Response]]
 _CORS = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "WWW-Authenticate, Retry-After"}
 _BUSY = ("/authorize", "/token", "/introspect", "/jwks")
+_DIRECT = ("/authorize", "/token")
 _PREFLIGHT = {
     **_CORS,
     "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
@@ -125,6 +126,12 @@ def routes(env: Callable[[], Environment]) -> list[Route]:
     """Build the routes; the environment exists from the start of the service on."""
     busy_first = sorted(ENDPOINTS, key=lambda item: item.path not in _BUSY)  # every request looks from the first on
     return [Route(item.path, handler(env, item), methods=_methods(item)) for item in busy_first]
+
+
+def direct_handlers(env: Callable[[], Environment]) -> dict[tuple[str, str], Callable[[Request], Awaitable[Response]]]:
+    """Return the handlers of the endpoints that every sign-in asks, by method and whole path."""
+    busy = [item for item in ENDPOINTS if item.path in _DIRECT]
+    return {(method, f"{MOUNT}{item.path}"): handler(env, item) for item in busy for method in item.methods}
 
 
 def _methods(endpoint: Endpoint) -> list[str]:

@@ -19,6 +19,7 @@ from foramen.kernel.crypto.key_ring import DataKey, FixedKeys, KeyProvider, KeyR
 from foramen.kernel.crypto.key_wrapping import KeyWrapping, KmsCommand
 from foramen.kernel.errors import InteropError
 from foramen.kernel.log import get_log
+from foramen.kernel.secret_files import seal_files
 from foramen.kernel.settings import Settings
 
 AES: CipherName = "AES-256-GCM"
@@ -87,6 +88,14 @@ class DataKeys:
         head = f"{version}:{name}:{used}:"
         return own.decrypt(own.key(key.secret, _PURPOSE), content, f"{head}\0{purpose}".encode())
 
+    def seal_file(self, name: str, content: str) -> str:
+        """See `foramen.kernel.secret_files.FileSealer`."""
+        return self.seal(content.encode(), f"secret file {name}")
+
+    def open_file(self, name: str, sealed: str) -> str:
+        """See `foramen.kernel.secret_files.FileSealer`."""
+        return self.unseal(sealed, f"secret file {name}").decode()
+
     def is_current(self, value: str) -> bool:
         """Whether a value is sealed with key and cipher of now; one that is not is sealed again when next used."""
         return value.startswith(self.current_head)
@@ -150,6 +159,18 @@ def open_data_keys(settings: Settings) -> DataKeys:
     cipher(settings.cipher).check()
     ring = KeyRing(ring_file(settings.home, settings.data_keys_file), key_wrapping(settings))
     return DataKeys(ring, settings.cipher)
+
+
+def protect_files(settings: Settings, keys: DataKeys | None = None) -> None:
+    """Let signing keys and the seal of the audit lie sealed where a KMS is set; before any of them is read.
+
+    Raises
+    ------
+    InteropError
+        The KMS cannot be asked: a server must not start without them.
+    """
+    wanted = (keys or open_data_keys(settings)) if settings.kms_command else None
+    seal_files(settings.home, wanted)
 
 
 async def watch_data_keys(keys: DataKeys) -> None:

@@ -8,15 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute
 
 from foramen.identity.app import IdentityService
-from foramen.identity.endpoints.authorize import redirect
 from foramen.identity.environment import Environment
-from foramen.identity.forwarded import Forwarded, parse_proxies
+from foramen.identity.framed.mounting import app_of, mounted
 from foramen.image_database.guard import handler
 from foramen.image_database.layout import message_page
 from foramen.image_database.page import MOUNT
@@ -27,20 +25,13 @@ from foramen.kernel.settings import Settings
 def build(env: Callable[[], Environment], settings: Settings) -> Starlette:
     """Build the app on the environment of an identity service."""
 
-    async def absent(request: Request, _: Exception) -> Response:
+    def absent(request: Request) -> Response:
         return message_page(env(), request, 404, "not_found")
 
-    return Starlette(
-        routes=[Route(page.path, handler(env, page, PAGES), methods=list(page.methods)) for page in PAGES],
-        middleware=[Middleware(Forwarded, parse_proxies(settings.trusted_proxies))],
-        exception_handlers={404: absent, 405: absent},
-    )
+    pages = {page.path: (handler(env, page, PAGES), list(page.methods)) for page in PAGES}
+    return app_of(pages, absent, settings, unknown=(404, 405))
 
 
 def image_database_routes(identity: IdentityService, settings: Settings) -> list[BaseRoute]:
-    """Return the routes to mount: the app, and its address without the slash at the end."""
-
-    async def with_slash(_: Request) -> Response:
-        return redirect(f"{MOUNT}/")
-
-    return [Route(MOUNT, with_slash), Mount(MOUNT, build(lambda: identity.environment, settings))]
+    """Return the routes to mount."""
+    return mounted(MOUNT, build(lambda: identity.environment, settings))

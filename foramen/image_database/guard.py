@@ -19,6 +19,7 @@ from foramen.identity.cookies import SESSION, read_cookie
 from foramen.identity.endpoints.authorize import redirect
 from foramen.identity.endpoints.current_session import current_session
 from foramen.identity.environment import Environment
+from foramen.identity.framed.call import MenuEntry
 from foramen.identity.opaque_tokens import csrf_matches
 from foramen.identity.pages import page_language
 from foramen.identity.parameters import client_address, form_parameters, query_parameters
@@ -26,7 +27,7 @@ from foramen.identity.people.sessions import Session
 from foramen.identity.rights.permissions import rights_of
 from foramen.identity.security_event import REFUSED, SecurityEvent
 from foramen.image_database.layout import message_page
-from foramen.image_database.page import MOUNT, Call, MenuEntry, Page
+from foramen.image_database.page import MOUNT, Call, Page
 from foramen.image_database.receiving import receive_files
 from foramen.image_database.text import WORDS
 from foramen.kernel.errors import InteropError, UpstreamError

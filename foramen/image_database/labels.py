@@ -10,8 +10,9 @@ import unicodedata
 from typing import Any
 
 from foramen.kernel.errors import InvalidRequestError
+from terminology import systems
 
-LABEL_SYSTEM = "https://foramen.example/fhir/CodeSystem/image-label"
+LABEL_SYSTEM = systems.IMAGE_LABEL
 LONGEST = 40
 MOST = 50
 

@@ -5,36 +5,23 @@ OWASP Secure Headers; CSP level 3 (a nonce for the one style sheet, no script in
 
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from jinja2 import Environment as Templates
-from jinja2 import PackageLoader, StrictUndefined
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
-from foramen.identity.cookies import LANGUAGE, SESSION, read_cookie, set_cookie
 from foramen.identity.done_notice import done_here, forget_done, vouch
 from foramen.identity.endpoints.authorize import redirect
 from foramen.identity.environment import Environment
-from foramen.identity.opaque_tokens import csrf_token
-from foramen.identity.pages import SECURITY_HEADERS, page_language
-from foramen.identity.text import LANGUAGES
+from foramen.identity.framed.frame import Frame, page_number_of
+from foramen.identity.pages import page_language
 from foramen.image_database.page import MOUNT, Call
 from foramen.image_database.text import WORDS, said
-from foramen.kernel.errors import InvalidRequestError
 
 _LAST_PAGE = 40
-_LANGUAGE_AGE_S = 365 * 24 * 3600
-_TEMPLATES = Templates(
-    loader=PackageLoader("foramen.image_database"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+_FRAME = Frame("foramen.image_database", MOUNT, WORDS, "'self' data:")
 SCRIPT = Path(__file__).parent / "assets" / "upload.js"
 
 
@@ -46,10 +33,7 @@ def page_number(call: Call) -> int:
     InvalidRequestError
         It is no number from 1 on.
     """
-    asked = call.query.get("page", "1")
-    if not (asked.isascii() and asked.isdigit() and 1 <= int(asked[:4]) <= _LAST_PAGE):
-        raise InvalidRequestError(f"The page of a list is a number from 1 to {_LAST_PAGE}")
-    return int(asked[:4])
+    return page_number_of(call.query, _LAST_PAGE, f"The page of a list is a number from 1 to {_LAST_PAGE}")
 
 
 def last_page() -> int:
@@ -86,27 +70,5 @@ def _respond(
     env: Environment, request: Request, template: str, status: int, values: dict[str, Any], script: bool
 ) -> Response:
     language = page_language(env, request)
-    nonce = secrets.token_urlsafe(16)
-    other = next(item for item in LANGUAGES if item != language)
-    query = {name: value for name, value in request.query_params.items() if name not in ("lang", "done")}
-    html = _TEMPLATES.get_template(template).render(
-        t=WORDS[language],
-        said=lambda text: said(text, language),
-        language=language,
-        nonce=nonce,
-        base=MOUNT,
-        csrf=csrf_token(env.csrf_secret, read_cookie(env, request, SESSION) or ""),
-        language_url=f"{request.url.path}?{urlencode({**query, 'lang': other})}",
-        script=script,
-        **values,
-    )
-    response = HTMLResponse(html, status_code=status, headers=SECURITY_HEADERS)
-    scripts = "script-src 'self'; connect-src 'self'; " if script else ""
-    response.headers["Content-Security-Policy"] = (
-        f"default-src 'none'; {scripts}style-src 'nonce-{nonce}'; img-src 'self' data:; form-action 'self'; "
-        "frame-ancestors 'none'; base-uri 'none'"
-    )
-    response.headers["Content-Language"] = WORDS[language]["html_lang"]
-    if request.query_params.get("lang") in LANGUAGES:
-        set_cookie(env, response, LANGUAGE, language, _LANGUAGE_AGE_S)
-    return response
+    values = {**values, "script": script, "said": lambda text: said(text, language)}
+    return _FRAME.respond(env, request, template, status, values, script=script)

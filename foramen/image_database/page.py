@@ -7,20 +7,17 @@ and a form came from a page of ours. What of the images somebody sees is decided
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlencode
 
-from starlette.requests import Request
 from starlette.responses import Response
 
-from foramen.identity.environment import Environment
-from foramen.identity.people.accounts import Account
-from foramen.identity.people.sessions import Session
+from foramen.identity.framed.call import FramedCall
 
 MOUNT = "/apps/images"
 READ = "read-identified"
 MANAGE = "manage-images"
+MAINTAIN = "maintain-record"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,50 +41,15 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class MenuEntry:
-    """One place of the navigation that the person may go to."""
-
-    word: str
-    href: str
-    current: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(FramedCall[Page]):
     """One request that the guard let in; `folder` holds the files of the form, if it brought any."""
 
-    env: Environment
-    request: Request
-    page: Page
-    session: Session
-    permissions: frozenset[str]
-    language: str
-    t: dict[str, str]
-    menu: tuple[MenuEntry, ...]
-    query: dict[str, str] = field(default_factory=dict)
-    form: dict[str, str] = field(default_factory=dict)
     folder: Path | None = None
-
-    @property
-    def account(self) -> Account:
-        """The person."""
-        return self.session.account
 
     @property
     def may_manage(self) -> bool:
         """Whether labels and uploads are offered; whether they are done is decided elsewhere."""
         return MANAGE in self.permissions
-
-    def part(self, name: str) -> str:
-        """Return a parameter of the path."""
-        return str(self.request.path_params[name])
-
-    def link(self, **changes: str | int) -> str:
-        """Return this page's address with parts of its query changed; an empty value leaves a part out."""
-        kept = {name: value for name, value in self.query.items() if name not in ("done", "page", "lang")}
-        parts = {name: str(value) for name, value in {**kept, **changes}.items() if str(value)}
-        path = self.request.url.path
-        return f"{path}?{urlencode(parts)}" if parts else path
 
 
 Handler = Callable[[Call], Awaitable[Response]]

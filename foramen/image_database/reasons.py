@@ -100,4 +100,10 @@ REASONS_ZH: tuple[tuple[str, str], ...] = (
     (r"The form cannot be read", "表单无法读取"),
     (r"The form was cut off", "表单不完整"),
     (r"Unknown attribute .*", "不支持的查询条件"),
+    (r"Choose a reason", "请选择原因"),
+    (r"A note has at most (\d+) characters", r"说明最多 \1 个字"),
+    (r"The study is under a legal hold", "此检查处于法律保全中，不能移除"),
+    (r"The retention period of this record has not ended", "此检查的保存期限未满"),
+    (r"It is rejected already; .*", "此检查已被移除"),
+    (r"It is deleted, or being deleted, .*", "此检查已删除或正在删除，不能恢复"),
 )  # fmt: skip

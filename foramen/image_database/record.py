@@ -60,6 +60,20 @@ class Record:
         headers = {"Content-Type": content_type, "Accept": "application/dicom+json"}
         return await self._send("POST", "/dicom-web/studies", content=body, headers=headers, answers=(200, 202, 409))
 
+    async def rejections(self, params: list[tuple[str, str]]) -> list[dict[str, Any]]:
+        """List what is rejected, as far as this person sees the studies."""
+        response = await self.dicom("/rejections", accept="application/json", params=params)
+        return list(orjson.loads(response.content))
+
+    async def drift(self) -> dict[str, Any]:
+        """Return what is out of line between archive, index and record; for who may administer the installation."""
+        return dict(orjson.loads((await self.dicom("/drift", accept="application/json")).content))
+
+    async def change(self, path: str, content: dict[str, Any]) -> None:
+        """POST JSON below `/dicom-web`."""
+        headers = {"Content-Type": "application/json"}
+        await self._send("POST", f"/dicom-web{path}", content=orjson.dumps(content), headers=headers)
+
     async def operation(self, path: str, resource: dict[str, Any]) -> dict[str, Any]:
         """POST a FHIR operation."""
         headers = {"Content-Type": FHIR_JSON, "Accept": FHIR_JSON}
@@ -77,8 +91,8 @@ class Record:
 
 
 @asynccontextmanager
-async def record_of(call: Call) -> AsyncIterator[Record]:
-    """Open the record as this person may, now."""
+async def record_of(call: Call, wanted: str = _WANTED) -> AsyncIterator[Record]:
+    """Open the record as this person may, now: with what of the scopes `wanted` they have."""
     env, account = call.env, call.account
 
     def work(connection: Connection) -> tuple[Rights, BreakGlassCase | None]:
@@ -88,11 +102,12 @@ async def record_of(call: Call) -> AsyncIterator[Record]:
 
     rights, emergency = await env.database.run(work)
     now = utc_now()
+    administrator = rights.maintains_record and call.session.has_second_factor
     lifetime_s = rights.lifetime_s(now, _LIFETIME_S)
     token = env.signer.access_token(
         subject=account.name,
         client_id=CLIENT_ID,
-        scope=grant(_WANTED, _WANTED, rights.scopes, ("user",)),
+        scope=grant(wanted, wanted, rights.scopes, ("user",), administrator=administrator),
         now=now,
         lifetime_s=break_glass.lifetime_s(emergency, now, lifetime_s) if emergency else lifetime_s,
         fhir_user=account.fhir_user,

@@ -5,8 +5,8 @@ The leak tests are made from this table: a page without a permission, or one tha
 
 from __future__ import annotations
 
-from foramen.image_database.endpoints import pictures, search, study, upload
-from foramen.image_database.page import MANAGE, READ, Page
+from foramen.image_database.endpoints import drift, pictures, rejection, search, study, upload
+from foramen.image_database.page import MAINTAIN, MANAGE, READ, Page
 
 _STUDY = "/studies/{study}"
 _SERIES = f"{_STUDY}/series/{{series}}"
@@ -21,5 +21,9 @@ PAGES: tuple[Page, ...] = (
     Page(f"{_SERIES}/thumbnail", {"GET": pictures.series_thumbnail}, READ),
     Page(f"{_STUDY}/labels", {"POST": study.add_label}, MANAGE),
     Page(f"{_STUDY}/labels/remove", {"POST": study.remove_label}, MANAGE),
+    Page("/rejected", {"GET": rejection.rejected_page}, MANAGE, menu="rejected"),
+    Page("/drift", {"GET": drift.drift_page}, MAINTAIN, menu="drift"),
+    Page(f"{_STUDY}/reject", {"POST": rejection.reject}, MANAGE),
+    Page(f"{_STUDY}/restore", {"POST": rejection.restore}, MANAGE),
     Page(f"{_STUDY}/review", {"POST": study.open_review}, READ),
 )

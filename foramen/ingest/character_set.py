@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 
-from pydicom import Dataset, charset
+from pydicom import Dataset
 from pydicom.charset import convert_encodings
 from pydicom.dataelem import RawDataElement
+
+from foramen.kernel.dicom_text import mend_escape_sequences
 
 TEXT_VRS = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
 _KNOWN = re.compile(r"ISO_IR (6|13|100|101|109|110|126|127|138|144|148|166|192|203)|ISO 2022 IR \d{1,3}|GB18030|GBK")
@@ -24,9 +26,7 @@ _SPELLINGS = {
 }
 _HIGH = re.compile(rb"[\x80-\xff]+")
 
-# pydicom 3.0 believes that Python's GB 2312 codec knows the escape sequence of ISO 2022 IR 58, which it does not: names
-# came out with the sequence in them, and were written without it (PS3.5 Annex K.2). Everything else it does by itself.
-charset.handled_encodings = tuple(name for name in charset.handled_encodings if name != "iso_ir_58")
+mend_escape_sequences()
 
 
 def guessed(texts: list[bytes]) -> str | None:

@@ -12,11 +12,12 @@ import re
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-import SimpleITK
 from numpy.typing import NDArray
 
 from foramen.kernel.errors import InvalidRequestError
@@ -24,12 +25,17 @@ from foramen.kernel.errors import InvalidRequestError
 SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr")
 PIXEL_FILES = (".raw", ".zraw", ".raw.gz")
 """Pixels that lie beside a header; read with it, never alone."""
-_ITK: Any = SimpleITK  # its functions have no types
 _NIFTI_HEAD, _CHUNK_BYTES = 352, 1024 * 1024
 _TRUNCATED = "The file is truncated"
 _HEADER_BYTES = 64 * 1024
 _POINTERS = {".mhd": "ElementDataFile", ".mha": "ElementDataFile", ".nhdr": "data file", ".nrrd": "data file"}
 _NOT_THE_FILE = "The header names pixels outside its folder, or in several files"
+
+
+@cache
+def _itk() -> Any:
+    """ITK, which is 90 MB in memory: only a process that is given a volume loads it. Its functions have no types."""
+    return import_module("SimpleITK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,7 @@ def read_volume(path: Path, most_bytes: int) -> Volume:
         Not readable, too large, not three-dimensional and grey, or without a position in space.
     """
     _stays_beside(path)
-    reader = _ITK.ImageFileReader()
+    reader = _itk().ImageFileReader()
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
@@ -77,9 +83,9 @@ def read_volume(path: Path, most_bytes: int) -> Volume:
     if image.GetDimension() == 4:  # NIfTI writers add a fourth dimension of length one
         image = image[:, :, :, 0]
     elif image.GetDimension() == 2:
-        image = _ITK.JoinSeries(image)
+        image = _itk().JoinSeries(image)
     return Volume(
-        _ITK.GetArrayFromImage(image),
+        _itk().GetArrayFromImage(image),
         np.array(image.GetOrigin()),
         np.array(image.GetSpacing()),
         np.array(image.GetDirection()).reshape(3, 3),
@@ -103,7 +109,7 @@ def _check_header(reader: Any, most_bytes: int, path: Path) -> None:
 
 def _bytes_of(reader: Any) -> int:
     """Bytes of one voxel in the file."""
-    return int(_ITK.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent())
+    return int(_itk().Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent())
 
 
 def _check_whole(path: Path, voxel_bytes: int) -> None:

@@ -14,14 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import to_json
 from pydicom import Dataset
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import MRImageStorage
 
+from foramen.ingest.described import described, finished
 from foramen.ingest.sidecar import Sidecar
 from foramen.kernel.errors import InvalidRequestError
 from foramen.kernel.identifiers import derived_uid
 
-IMPLEMENTATION_CLASS_UID = derived_uid("implementation", "foramen")
 _SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
 """Image Orientation (Patient), LPS: along a row to posterior (+y), along a column to inferior (−z)."""
 
@@ -87,13 +86,10 @@ def wrap_slices(slices: list[Slice], sidecar: Sidecar) -> list[Dataset]:
     datasets = []
     for number, item in enumerate(ordered, start=1):
         dataset = _series_attributes(sidecar, study_uid, series_uid)
-        dataset.SOPInstanceUID = derived_uid("instance", series_uid, str(item.index))
         dataset.InstanceNumber = number
         _image_plane(dataset, item, sidecar, between_mm, centre)
         _image_pixel(dataset, item)
-        dataset.file_meta = _file_meta(dataset.SOPInstanceUID)
-        dataset.preamble = bytes(128)
-        datasets.append(dataset)
+        datasets.append(finished(dataset, derived_uid("instance", series_uid, str(item.index))))
     return datasets
 
 
@@ -120,32 +116,10 @@ def _fingerprint(ordered: list[Slice], sidecar: Sidecar) -> str:
 
 
 def _series_attributes(sidecar: Sidecar, study_uid: str, series_uid: str) -> Dataset:
-    dataset = Dataset()
-    dataset.SpecificCharacterSet = "ISO_IR 192"
+    dataset = described(sidecar, MRImageStorage, "MR", study_uid=study_uid, series_uid=series_uid)
+    dataset.Modality = "MR"  # What the class is for, whatever the description says.
     dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
-    dataset.SOPClassUID = MRImageStorage
-    dataset.StudyDate = dataset.SeriesDate = dataset.ContentDate = sidecar.study_date
-    dataset.StudyTime = dataset.ContentTime = ""
-    dataset.AccessionNumber = sidecar.accession_number
-    dataset.Modality = "MR"
-    dataset.Manufacturer = sidecar.manufacturer
-    dataset.ReferringPhysicianName = ""
-    dataset.StudyDescription = _labelled(sidecar.study_description, sidecar.synthetic)
-    dataset.SeriesDescription = _labelled(sidecar.series_description, sidecar.synthetic)
-    if sidecar.derivation:
-        dataset.DerivationDescription = sidecar.derivation
-    dataset.PatientName = sidecar.patient_name
-    dataset.PatientID = sidecar.patient_id
-    if sidecar.issuer:
-        dataset.IssuerOfPatientID = sidecar.issuer
-    dataset.PatientBirthDate = sidecar.patient_birth_date
-    dataset.PatientSex = sidecar.patient_sex
-    dataset.BodyPartExamined = sidecar.body_part
     _sequence_hints(dataset, sidecar)
-    dataset.StudyInstanceUID = study_uid
-    dataset.SeriesInstanceUID = series_uid
-    dataset.StudyID = ""
-    dataset.SeriesNumber = sidecar.series_number
     dataset.FrameOfReferenceUID = derived_uid("frame-of-reference", series_uid)
     dataset.PositionReferenceIndicator = ""
     dataset.PatientPosition = ""
@@ -166,12 +140,6 @@ def _sequence_hints(dataset: Dataset, sidecar: Sidecar) -> None:
         dataset.MagneticFieldStrength = sidecar.magnetic_field_strength_t
     if sidecar.sequence_name:
         dataset.SequenceName = sidecar.sequence_name
-
-
-def _labelled(description: str, synthetic: bool) -> str:
-    if not synthetic or "SYNTHETIC" in description:
-        return description
-    return f"SYNTHETIC {description}".strip()[:64]
 
 
 def _image_plane(dataset: Dataset, item: Slice, sidecar: Sidecar, between_mm: float, centre: float) -> None:
@@ -210,13 +178,3 @@ def _image_pixel(dataset: Dataset, item: Slice) -> None:
     data = np.ascontiguousarray(item.pixels.astype(item.pixels.dtype.newbyteorder("<"))).tobytes()
     dataset.PixelData = data + b"\x00" * (len(data) % 2)
     dataset["PixelData"].VR = "OB" if bits == 8 else "OW"
-
-
-def _file_meta(sop_instance_uid: str) -> FileMetaDataset:
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = MRImageStorage
-    meta.MediaStorageSOPInstanceUID = sop_instance_uid
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
-    meta.ImplementationVersionName = "FORAMEN"
-    return meta

@@ -189,6 +189,11 @@ class FhirClient:
         path = resource["resourceType"]
         return self._body(await self._request("POST", path, content=orjson.dumps(resource), headers=headers))
 
+    async def add_tag(self, reference: str, coding: dict[str, str]) -> None:
+        """Add a tag to a resource without touching its content (`$meta-add`); harmless to repeat."""
+        meta = {"name": "meta", "valueMeta": {"tag": [coding]}}
+        await self._request("POST", f"{reference}/$meta-add", json={"resourceType": "Parameters", "parameter": [meta]})
+
     async def transaction(self, bundle: dict[str, Any]) -> dict[str, Any]:
         """Post a transaction or batch Bundle; all or nothing for a transaction."""
         headers = {"Content-Type": FHIR_JSON}

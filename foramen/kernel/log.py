@@ -38,17 +38,19 @@ def _place_of_exception(_: Any, __: str, event: MutableMapping[str, Any]) -> Mut
     return event
 
 
+class _StandardError:
+    """Writes lines to what standard error is at that moment."""
+
+    def msg(self, message: str) -> None:
+        print(message, file=sys.stderr, flush=True)  # noqa: T201
+
+    log = debug = info = warn = warning = error = critical = fatal = exception = msg
+
+
 def configure_log(level: str, service: str) -> None:
     """Set up logging of this process: JSON lines on standard error."""
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _place_of_exception,
-            _keep_allowed,
-            structlog.processors.JSONRenderer(ensure_ascii=False),
-        ],
+        processors=_PROCESSORS,
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper(), logging.INFO)),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
@@ -60,3 +62,16 @@ def configure_log(level: str, service: str) -> None:
 def get_log() -> Any:
     """Return the structured logger."""
     return structlog.get_logger()
+
+
+_PROCESSORS: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    _place_of_exception,
+    _keep_allowed,
+    structlog.processors.JSONRenderer(ensure_ascii=False),
+]
+# Commands that set up no log keep these rules too. Standard output is a command's answer, often JSON: no line of the
+# log belongs there.
+structlog.configure(processors=_PROCESSORS, logger_factory=lambda *_: _StandardError())

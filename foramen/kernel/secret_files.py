@@ -13,13 +13,84 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from joserfc.jwk import ECKey
 
 from foramen.kernel.errors import InteropError
 
 _OTHERS = 0o007
+_SEALED_FORM = "v2:"
+"""How every value begins that `foramen.identity.sealing` sealed; no secret does by itself."""
+SEALED = frozenset({"signing.jwks.json", "audit-seal", "audit-checkpoint.jwk.json", "audit-checkpoint-sm2.pem"})
+"""Files that lie sealed where a KMS is set: keys by which others trust what this installation says (ADR 0031, 0047)."""
+
+_LOCKS = {"signing.jwks.json": ".signing.lock"}
+"""What whoever replaces a file holds meanwhile; the others are written once."""
+
+
+class SealedFileError(InteropError):
+    """A file lies sealed, and nobody here can open it."""
+
+
+class FileSealer(Protocol):
+    """Seals the content of secret files; `name` is bound to it, so that files cannot be exchanged."""
+
+    def seal_file(self, name: str, content: str) -> str:
+        """Return the sealed form."""
+
+    def open_file(self, name: str, sealed: str) -> str:
+        """Return the content; raises `InteropError` where it was changed or its key is not ours."""
+
+
+_sealers: dict[Path, FileSealer] = {}
+
+
+def seal_files(home: Path, sealer: FileSealer | None) -> None:
+    """Set who seals the `SEALED` files of a home in this process; None: they lie plain."""
+    if sealer is None:
+        _sealers.pop(home / "secrets", None)
+    else:
+        _sealers[home / "secrets"] = sealer
+
+
+def files_sealed_by(home: Path, key_id: str) -> int:
+    """Return how many files a key seals."""
+    found = (home / "secrets" / name for name in SEALED)
+    return sum(_read(path).split(":", 3)[2:3] == [key_id] for path in found if path.exists())
+
+
+def take_over(home: Path) -> list[str]:
+    """Seal what lies plain, and anew what lies sealed, with the key of now; returns the names of the files."""
+    done = []
+    for name in sorted(SEALED):
+        path = home / "secrets" / name
+        if path.exists():
+            with file_lock(path.with_name(_LOCKS.get(name, f".{name}.lock"))):
+                text = _read(path)
+                replace_private(path, _opened(path, text) if text.startswith(_SEALED_FORM) else text)
+            done.append(name)
+    return done
+
+
+def _sealed(path: Path, content: str) -> str:
+    sealer = _sealers.get(path.parent) if path.name in SEALED else None
+    return sealer.seal_file(path.name, content) if sealer is not None else content
+
+
+def _opened(path: Path, text: str) -> str:
+    """Return the content; there is no fallback in either direction."""
+    if path.name not in SEALED:
+        return text
+    sealer, sealed = _sealers.get(path.parent), text.startswith(_SEALED_FORM)
+    if sealer is None and sealed:
+        raise SealedFileError(f"The secret file {path.name} is sealed by keys of a KMS, and no KMS command is set")
+    if sealer is None:
+        return text
+    if not sealed:
+        raise InteropError(f"The secret file {path.name} lies unsealed although a KMS command is set: "
+                           "run `foramen keys wrap-data`")  # fmt: skip
+    return sealer.open_file(path.name, text)
 
 
 def _stage(path: Path, content: str) -> Path:
@@ -27,7 +98,7 @@ def _stage(path: Path, content: str) -> Path:
     staged = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(content)
+        file.write(_sealed(path, content))
         file.flush()
         os.fsync(file.fileno())
     return staged
@@ -60,8 +131,12 @@ def read_private(path: Path) -> str:
     Raises
     ------
     InteropError
-        It is.
+        It is; or it lies sealed where no KMS is set, or plain where one is.
     """
+    return _opened(path, _read(path))
+
+
+def _read(path: Path) -> str:
     with path.open(encoding="utf-8") as file:
         if os.fstat(file.fileno()).st_mode & _OTHERS:
             raise InteropError(f"The secret file {path.name} is open to every account of this machine: chmod 600 it")

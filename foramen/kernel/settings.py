@@ -75,8 +75,35 @@ class Settings(BaseSettings):
     default_patient_id_issuer: str | None = Field(
         default=None, description="Issuer assumed when (0010,0021) is absent; without it such studies wait on hold."
     )
+    reconcile_every_s: float = Field(
+        default=20.0, gt=0, description="Pause between two looks for changed patients and images behind our back."
+    )
     worker_poll_s: float = Field(default=0.5, gt=0, description="Pause between two looks for new AI tasks.")
     worker_threads: int = Field(default=2, ge=1, description="Threads of one ONNX Runtime session.")
+    worker_processes: int = Field(default=1, ge=1, le=32, description="AI workers that `foramen up` starts.")
+    worker_device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="Where models run; auto: CUDA where the installed ONNX Runtime offers it."
+    )
+    worker_queue: Literal["all", "live", "batch"] = Field(
+        default="all", description="Which Tasks a worker takes: all, all but batches, or batches alone."
+    )
+    worker_runs: int = Field(
+        default=2, ge=1, le=6, description="Analyses that a worker has in hand; one more where it is an emergency."
+    )
+    worker_spool_bytes: int = Field(
+        default=4 * 1024**3, ge=1024, description="Space of series in work; beyond it a worker takes nothing more."
+    )
+    worker_lease_s: float = Field(
+        default=30.0, ge=1, description="Seconds without a sign of life after which a worker's Tasks go to others."
+    )
+    worker_warm_up: bool = Field(
+        default=False, description="Load the models at the start of a worker, and not with its first study."
+    )
+    tracking_uri: str | None = Field(
+        default=None,
+        description="MLflow store of trainings (sqlite:///FILE, postgresql://…, https://…) or none; default: SQLite "
+        "under FORAMEN_HOME.",
+    )
     access_token_s: int = Field(default=3600, ge=60, description="Lifetime of access tokens in seconds.")
     client_registration: bool = Field(
         default=True, description="Whether apps may apply for registration at /auth/register (RFC 7591)."
@@ -194,6 +221,41 @@ class Settings(BaseSettings):
     )
     nearline_after_days: int = Field(
         default=365, ge=1, description="Days after its date at which a study's images move to the second folder."
+    )
+    nearline_unused_days: int = Field(
+        default=90, ge=0, description="Days for which nobody read a study before its images move or are compressed."
+    )
+    nearline_states: str = Field(
+        default="registered", description="States of studies whose images may move to the second folder, by commas."
+    )
+    nearline_compress_after_days: int | None = Field(
+        default=None,
+        ge=1,
+        description="Days after its date at which moved images are compressed without loss; none: never.",
+    )
+    nearline_codec_timeout_s: float = Field(
+        default=600.0, gt=0, description="Seconds that one file may take to be compressed or restored."
+    )
+    nearline_s3_bucket: str | None = Field(
+        default=None, description="Bucket (S3) that files of the second folder move on to; none: they stay there."
+    )
+    nearline_s3_endpoint: str | None = Field(
+        default=None, description="Address of the S3 server, https://… (http:// at a loopback address alone)."
+    )
+    nearline_s3_region: str = Field(default="us-east-1", description="Region of the bucket, as its server names it.")
+    nearline_s3_prefix: str = Field(default="", max_length=200, description="Before the name of every object.")
+    nearline_s3_key_id_file: Path | None = Field(default=None, description="File that holds the access key's id.")
+    nearline_s3_key_file: Path | None = Field(default=None, description="File that holds the secret access key.")
+    nearline_s3_ca_file: Path | None = Field(
+        default=None, description="Certificates (PEM) to trust beside the system's, for a private server."
+    )
+    nearline_s3_after_days: int | None = Field(
+        default=None, ge=1, description="Days after its date at which moved images go to the bucket; none: never."
+    )
+    nearline_s3_timeout_s: float = Field(
+        default=300.0,
+        gt=0,
+        description="Seconds that one request to the bucket may take (16 MiB at most go up in one).",
     )
     retention_inpatient_years: int = Field(
         default=30, ge=1, description="Years that images of inpatients are kept (UNVERIFIED as law)."

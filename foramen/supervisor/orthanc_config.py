@@ -78,7 +78,7 @@ def _private_part(settings: Settings, folder: Path) -> dict[str, Any]:
         "StableAge": settings.stable_study_s,
         "RegisteredUsers": {settings.orthanc_username: read_or_create_secret(settings.home, "orthanc")},
         "Plugins": [str(_plugin(name)) for name in PLUGINS],
-        "PythonScript": str(TEMPLATE_FOLDER / "plugins" / "notify_stable_study.py"),
+        "PythonScript": str(TEMPLATE_FOLDER / "plugins" / "foramen.py"),
     }
 
 

@@ -140,7 +140,8 @@ class Supervisor:
         self._launch(web)
         for number in range(2, self.settings.web_processes + 1):
             self._launch(self._web_part(number))
-        self._launch(self._worker_part())
+        for number in range(1, self.settings.worker_processes + 1):
+            self._launch(self._worker_part(number))
         self._await(web, migrations.exists)
         self._launch(self._dimse_part())  # its tables and its client exist only now
         self._status("migrations", f"done       {time.monotonic() - began:5.1f} s")
@@ -214,13 +215,14 @@ class Supervisor:
             lambda: _answers(f"{self.settings.internal_origin}/readyz"),
         )
 
-    def _worker_part(self) -> Part:
+    def _worker_part(self, number: int) -> Part:
+        name = "worker" if number == 1 else f"worker-{number}"
         beat = heartbeat_file(self.home, "worker")
         return Part(
-            "worker",
+            name,
             [sys.executable, "-m", "foramen", "worker"],
             self._environment(),
-            self.home / "logs" / "worker.log",
+            self.home / "logs" / f"{name}.log",
             lambda: beat.exists() and time.time() - beat.stat().st_mtime < _BEAT_S,
         )
 

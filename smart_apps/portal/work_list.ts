@@ -12,14 +12,22 @@ export const FILTERS = {
   running: ["in-progress"],
   done: ["completed"],
   attention: ["on-hold", "rejected", "failed"],
+  expedited: [],
 } as const;
+/** Priorities that go before routine, the most urgent first. https://hl7.org/fhir/R4/valueset-request-priority.html */
+export const EXPEDITED = ["stat", "asap", "urgent"] as const;
+export type Expedited = (typeof EXPEDITED)[number];
 export type Filter = keyof typeof FILTERS;
 
 export interface WorkRow {
   taskId: string;
   status: string;
+  /** Undefined: routine, as the standard says of a Task that names none. */
+  priority: Expedited | undefined;
   /** Progress word while running, reason in words when held, declined or failed. */
   note: string | undefined;
+  /** The same in English; undefined where the Task says it in Chinese only. */
+  noteEn: string | undefined;
   description: string;
   authoredOn: string | undefined;
   lastModified: string | undefined;
@@ -38,6 +46,7 @@ export function taskQuery(filter: Filter): Parameters {
     ["_sort", "-authored-on"],
     ["_count", String(PAGE_SIZE)],
   ];
+  if (filter === "expedited") query.push(["priority", EXPEDITED.join(",")]);
   if (FILTERS[filter].length) query.push(["status", FILTERS[filter].join(",")]);
   return query;
 }
@@ -46,6 +55,12 @@ function noteOf(task: fhir4.Task): string | undefined {
   if (task.status === "in-progress") return task.businessStatus?.text;
   if (FILTERS.attention.some((status) => status === task.status)) return task.statusReason?.text;
   return undefined;
+}
+
+/** A reason is written with Chinese text and a coding whose display is English (terminology/analysis_reasons.py). */
+function englishOf(task: fhir4.Task): string | undefined {
+  if (!FILTERS.attention.some((status) => status === task.status)) return undefined;
+  return task.statusReason?.coding?.find((coding) => coding.system === SYSTEM.TASK_REASON)?.display;
 }
 
 function studyOf(task: fhir4.Task, studies: Map<string, fhir4.ImagingStudy>): fhir4.ImagingStudy | undefined {
@@ -61,7 +76,9 @@ function rowOf(task: fhir4.Task, patients: Map<string, fhir4.Patient>, studies: 
   return {
     taskId: task.id ?? "",
     status: task.status,
+    priority: EXPEDITED.find((priority) => priority === task.priority),
     note: noteOf(task),
+    noteEn: englishOf(task),
     description: task.description ?? study?.description ?? "",
     authoredOn: task.authoredOn,
     lastModified: task.lastModified ?? task.meta?.lastUpdated,

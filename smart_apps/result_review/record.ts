@@ -20,6 +20,7 @@ export interface ReportRecord {
   studyInstanceUid: string | undefined;
   sourceSeriesUid: string | undefined;
   segmentationSeriesUid: string | undefined;
+  keyImageSeriesUid: string | undefined;
 }
 
 /** Reports of the patient, newest examination first. */
@@ -76,6 +77,7 @@ export async function loadRecord(session: Session, patientId: string, reportId: 
     studyInstanceUid: studyInstanceUid(study?.identifier),
     sourceSeriesUid: seriesUid(report, SYSTEM.EXTENSION_SOURCE_SERIES),
     segmentationSeriesUid: seriesUid(report, SYSTEM.EXTENSION_SEGMENTATION),
+    keyImageSeriesUid: seriesUid(report, SYSTEM.EXTENSION_KEY_IMAGES),
   };
 }
 

@@ -12,6 +12,7 @@ export const SYSTEM = {
   OPTION: `${BASE}/CodeSystem/option`,
   TAG: `${BASE}/CodeSystem/tag`,
   TASK_CODE: `${BASE}/CodeSystem/task-code`,
+  TASK_REASON: `${BASE}/CodeSystem/task-reason`,
   COMPONENT: `${BASE}/CodeSystem/component`,
   DECISION: `${BASE}/CodeSystem/decision`,
   IDENTIFIER_PATIENT: `${BASE}/identifier/patient`,
@@ -19,6 +20,7 @@ export const SYSTEM = {
   EXTENSION_VERDICT: `${BASE}/StructureDefinition/option-verdict`,
   EXTENSION_SEGMENTATION: `${BASE}/StructureDefinition/segmentation-series`,
   EXTENSION_SOURCE_SERIES: `${BASE}/StructureDefinition/source-series`,
+  EXTENSION_KEY_IMAGES: `${BASE}/StructureDefinition/key-image-series`,
   EXTENSION_MISSING_INPUT: `${BASE}/StructureDefinition/missing-input`,
   EXTENSION_HOLD: `${BASE}/StructureDefinition/hold`,
   EXTENSION_FIGURE: `${BASE}/StructureDefinition/published-figure`,
@@ -31,6 +33,7 @@ export const SYSTEM = {
 
 export const SYNTHETIC = "SYNTHETIC";
 export const AI_GENERATED = "AI-GENERATED";
+export const MODEL_RECALLED = "MODEL-RECALLED";
 export const ANALYSE_STUDY = "analyse-study";
 export const RECOMMEND_OPTIONS = "recommend-options";
 
@@ -100,4 +103,17 @@ export const FINDINGS: Record<string, Display> = {
   "canal-ap": { display: "Spinal canal anteroposterior diameter", zh: "椎管前后径" },
   "disc-narrowing": { display: "Disc narrowing", zh: "椎间隙狭窄" },
   numbering: { display: "Vertebral numbering", zh: "椎体计数" },
+  "facet-angle-right": { display: "Facet joint angle, right", zh: "右侧关节突关节角" },
+  "facet-angle-left": { display: "Facet joint angle, left", zh: "左侧关节突关节角" },
+  "foramen-height-right": { display: "Foramen height, right", zh: "右侧椎间孔高度" },
+  "foramen-height-left": { display: "Foramen height, left", zh: "左侧椎间孔高度" },
+  "foramen-width-right": { display: "Foramen width, right", zh: "右侧椎间孔宽度" },
+  "foramen-width-left": { display: "Foramen width, left", zh: "左侧椎间孔宽度" },
+  "foramen-area-right": { display: "Foramen area, right", zh: "右侧椎间孔面积" },
+  "foramen-area-left": { display: "Foramen area, left", zh: "左侧椎间孔面积" },
+  "pedicle-width-right": { display: "Pedicle width, right", zh: "右侧椎弓根宽度" },
+  "pedicle-width-left": { display: "Pedicle width, left", zh: "左侧椎弓根宽度" },
+  "facet-tropism": { display: "Facet tropism", zh: "关节突关节不对称" },
+  "canal-ap-bone": { display: "Bony canal anteroposterior diameter", zh: "骨性椎管前后径" },
+  "canal-width-bone": { display: "Bony canal width between the pedicles", zh: "骨性椎管横径" },
 };

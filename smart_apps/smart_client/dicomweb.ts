@@ -43,6 +43,12 @@ export class DicomWebClient {
     return boundary ? splitMultipart(body, boundary) : [body];
   }
 
+  /** Picture of an instance, of a presentation state: of the image that it shows; fitted into a square. */
+  async rendered(studyInstanceUid: string, seriesInstanceUid: string, sopInstanceUid: string, side: number): Promise<Blob> {
+    const path = `studies/${studyInstanceUid}/series/${seriesInstanceUid}/instances/${sopInstanceUid}/rendered`;
+    return (await this.request(`${path}?viewport=${side},${side}`, "image/png")).blob();
+  }
+
   /** Asks the gateway to look again for the patient of a study whose Task is on hold. */
   async registerStudy(studyInstanceUid: string): Promise<void> {
     await this.request(`studies/${studyInstanceUid}/register`, "application/json", "POST");

@@ -1,5 +1,5 @@
 /** Small readings of FHIR resources that every app needs. */
-import { AI_GENERATED, SYNTHETIC, SYSTEM } from "./codes";
+import { AI_GENERATED, MODEL_RECALLED, SYNTHETIC, SYSTEM } from "./codes";
 import { nameText } from "./session";
 
 export function hasTag(resource: { meta?: fhir4.Meta } | undefined, code: string): boolean {
@@ -12,6 +12,11 @@ export function isSynthetic(resource: { meta?: fhir4.Meta } | undefined): boolea
 
 export function isAiGenerated(resource: { meta?: fhir4.Meta } | undefined): boolean {
   return hasTag(resource, AI_GENERATED);
+}
+
+/** Written by a model version that was recalled: nobody may rely on it before looking again. */
+export function isRecalled(resource: { meta?: fhir4.Meta } | undefined): boolean {
+  return hasTag(resource, MODEL_RECALLED);
 }
 
 /** Synthetic is not only a tag: PatientIDs of generated patients start with `SYN-`. */

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from terminology import codes, systems
+from terminology.analysis_reasons import ANALYSIS_REASONS
 from terminology.own.maps import concept_maps
 
 VERSION = "1.0.0"
@@ -87,8 +88,8 @@ def own_resources() -> list[dict[str, Any]]:
 
     `content` is ``fragment`` where programs may still write codes that are not listed here.
     """
-    tasks = (codes.ANALYSE_STUDY, codes.RECOMMEND_OPTIONS)
-    tags = (codes.SYNTHETIC, codes.AI_GENERATED)
+    tasks = (codes.ANALYSE_STUDY, codes.RECOMMEND_OPTIONS, codes.ANNOTATE)
+    tags = (codes.SYNTHETIC, codes.AI_GENERATED, codes.MODEL_RECALLED)
     found = [
         _code_system(systems.FINDING, "Imaging finding", "影像所见", _rows(codes.FINDINGS.values()), "complete"),
         _code_system(systems.MORPHOLOGY, "Disc morphology", "椎间盘形态", _rows(codes.MORPHOLOGY.values()), "complete"),
@@ -103,8 +104,11 @@ def own_resources() -> list[dict[str, Any]]:
             systems.TASK_REASON,
             "Why a task waits",
             "任务等待原因",
-            _rows(codes.REGISTRATION_REASONS.values()),
+            _rows((*codes.REGISTRATION_REASONS.values(), *ANALYSIS_REASONS.values())),
             "fragment",
+        ),
+        _code_system(
+            systems.TASK_PERFORMER, "Kind of performer", "执行者类型", _rows([codes.BATCH_PERFORMER]), "fragment"
         ),
         _code_system(systems.NUMBERING, "Method of numbering", "椎体计数方法", NUMBERING, "complete"),
         _code_system(systems.COMPONENT, "Component of a finding", "影像所见的组成部分", COMPONENTS, "fragment"),

@@ -11,6 +11,8 @@ from playwright.sync_api import Page as SyncPage
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+WITH_WEBGL = [*ARGUMENTS, "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+"""Arguments for pages that draw by WebGL, on a machine without a graphics card."""
 # A loaded machine makes Chromium answer "Unable to capture screenshot" although the page is well: it is asked again.
 _TRIES = 5
 

@@ -25,6 +25,7 @@ from foramen.supervisor.ports import free_port
 from terminology import systems
 from terminology.codes import RECOMMEND_OPTIONS
 from tests.builders.dicom import MULTIPART, Orthanc, multipart, private_orthanc
+from tests.builders.patience import patience
 from tests.builders.prediction import source_datasets
 
 ISSUER = "DEMO"
@@ -34,7 +35,7 @@ _numbers = itertools.count(1)
 
 def wait_for(look: Callable[[], Found | None], timeout_s: float = 30.0, what: str = "") -> Found:
     """Look until something is found; fail in words when it is not."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + patience(timeout_s)
     while time.monotonic() < deadline:
         found = look()
         if found:
@@ -155,7 +156,7 @@ class Installation:
             f"/dicom-web/studies/{study}/series", headers={"Accept": "application/dicom+json"}
         ).json()
         modalities = [item["00080060"]["Value"][0] for item in objects]
-        return {**counts, "SEG": modalities.count("SEG"), "SR": modalities.count("SR")}
+        return {**counts, **{kind: modalities.count(kind) for kind in ("SEG", "PR", "SR", "KO")}}
 
     def ask_for_options(self, report: dict[str, Any]) -> str:
         """Make a `recommend-options` Task, as the care-plan app does; returns its id."""

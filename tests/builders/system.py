@@ -18,13 +18,15 @@ import httpx
 import psutil
 
 from foramen.supervisor.ports import free_port
+from tests.builders.patience import patience
 
 Found = TypeVar("Found")
+_TOKEN_KEPT_S = 120.0
 
 
 def wait_for(look: Callable[[], Found | None], timeout_s: float = 60.0, every_s: float = 0.1) -> Found:
     """Look until something is found; fail in words when it is not."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + patience(timeout_s)
     while time.monotonic() < deadline:
         found = look()
         if found:
@@ -41,9 +43,11 @@ class System:
     port: int = field(default_factory=free_port)
     dicom_port: int = field(default_factory=free_port)
     orthanc_port: int = field(default_factory=free_port)
+    dimse_port: int = field(default_factory=free_port)
     extra: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[str] | None = None
     lines: list[str] = field(default_factory=list)
+    _tokens: dict[tuple[str, ...], tuple[float, str]] = field(default_factory=dict)
 
     @property
     def origin(self) -> str:
@@ -60,6 +64,7 @@ class System:
             "FORAMEN_PORT": str(self.port),
             "FORAMEN_DICOM_PORT": str(self.dicom_port),
             "FORAMEN_ORTHANC_HTTP_PORT": str(self.orthanc_port),
+            "FORAMEN_DIMSE_PORT": str(self.dimse_port),
             "FORAMEN_STABLE_STUDY_S": "1",
             "FORAMEN_DEFAULT_PATIENT_ID_ISSUER": "DEMO",
             **self.extra,
@@ -114,7 +119,7 @@ class System:
     def pid_of(self, part: str) -> int:
         """Process id of a supervised part, taken from the process table."""
         assert self.process is not None
-        words = {"web": "serve", "worker": "worker", "orthanc": "Orthanc"}[part]
+        words = {"web": "--migrate", "worker": "worker", "orthanc": "Orthanc", "dimse": "dimse"}[part]
         for child in psutil.Process(self.process.pid).children():
             if any(words in word for word in child.cmdline()):
                 return child.pid
@@ -129,8 +134,12 @@ class System:
         return "".join(texts)
 
     def token(self, scope: str = "system/*.cruds", *options: str) -> str:
-        """Issue an operator token."""
-        return self.command("token", "--scopes", scope, *options)
+        """Issue an operator token, or give the one issued for the same a moment ago: a command takes seconds."""
+        issued_at, token = self._tokens.get((scope, *options), (0.0, ""))
+        if time.monotonic() - issued_at > _TOKEN_KEPT_S:
+            token = self.command("token", "--scopes", scope, *options)
+            self._tokens[(scope, *options)] = (time.monotonic(), token)
+        return token
 
     def client(self, scope: str = "system/*.cruds", *options: str) -> httpx.Client:
         """HTTP client with an operator token."""

@@ -15,7 +15,7 @@ ORIGIN = "http://127.0.0.1:8000"
 KEY = ECKey.generate_key("P-256", parameters={"kid": "test"}, private=True)
 
 
-def token(scope: str, *, expires_in: float = 300, key: ECKey = KEY, **claims: Any) -> str:
+def token(scope: str, *, expires_in: float = 3600, key: ECKey = KEY, **claims: Any) -> str:
     """Return a bearer token with this scope; `patient`, `fhirUser`, `sub`… override or add claims."""
     now = time.time()
     body = {

@@ -42,7 +42,7 @@ def results(client: httpx.Client, patient: str) -> tuple[int, int, int]:
 
 def test_a_killed_worker_finishes_its_study_once(own_system: System) -> None:
     own_system.start()
-    study = phantom_study("DEMO", 11)
+    study = phantom_study("DEMO", 13)
     with own_system.client() as client:
         patient = prepare(client, study)
         send(own_system, study)

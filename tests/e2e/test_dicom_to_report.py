@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 
+import httpx
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 
 from foramen.demo.cohort import PRACTITIONER, cohort_bundle, demo_patients
@@ -17,6 +22,8 @@ from tests.conftest import TEST_DATA
 
 pytestmark = [pytest.mark.system, pytest.mark.browser]
 
+PATIENT = "patient-of-the-journey"
+RESULTS = ("SEG", "PR", "SR", "KO")
 PASSWORD = "correct horse battery staple"
 CHROMIUM_OPTIONS = [
     "--no-sandbox",
@@ -39,6 +46,8 @@ def analysed(system: System) -> str:
         *("user", "add", "surgeon", "--role", "physician", "--practitioner", PRACTITIONER, "--password-stdin"),
         stdin=PASSWORD + "\n",
     )
+    account = ("--role", "patient", "--patient", people[0].logical_id, "--password-stdin")
+    system.command("user", "add", PATIENT, *account, stdin=PASSWORD + "\n")
     with system.client() as client:
         answer = client.post("/fhir", json=cohort_bundle(people, datetime.now(UTC).isoformat(timespec="seconds")))
         assert answer.status_code == 200, answer.text
@@ -47,6 +56,62 @@ def analysed(system: System) -> str:
         patient = people[0].logical_id
         wait_for(lambda: search(client, f"Task?patient=Patient/{patient}&status=completed"), 90)
     return patient
+
+
+def result_series(client: httpx.Client, study: str) -> dict[str, list[str]]:
+    """Series Instance UIDs of a study by modality, as far as the client's token sees them."""
+    found = client.get(f"/dicom-web/studies/{study}/series", headers={"Accept": "application/dicom+json"}).json()
+    series: dict[str, list[str]] = {}
+    for item in found:
+        series.setdefault(item["00080060"]["Value"][0], []).append(item["0020000E"]["Value"][0])
+    return series
+
+
+def study_of(client: httpx.Client, patient: str) -> str:
+    study = search(client, f"ImagingStudy?subject=Patient/{patient}")[0]
+    return str(study["identifier"][0]["value"]).removeprefix("urn:oid:")
+
+
+def test_key_images_stand_beside_the_segmentation_and_are_hidden_from_the_patient(
+    system: System, analysed: str, artifacts: Path
+) -> None:
+    with system.client() as client:
+        study = study_of(client, analysed)
+        series = result_series(client, study)
+        assert {kind: len(found) for kind, found in series.items() if kind != "MR"} == dict.fromkeys(RESULTS, 1)
+        rendered = {}
+        for kind in ("PR", "KO"):
+            path = f"/dicom-web/studies/{study}/series/{series[kind][0]}/instances"
+            (instance,) = client.get(path, headers={"Accept": "application/dicom+json"}).json()
+            uid = instance["00080018"]["Value"][0]
+            rendered[kind] = client.get(f"{path}/{uid}/rendered", headers={"Accept": "image/png, text/html"})
+        picture = Image.open(BytesIO(rendered["PR"].content))
+        picture.save(artifacts / "key-image.png")
+        # Letters and outlines of the AI are the only colour in a picture of grey values.
+        channels = np.asarray(picture.convert("RGB")).astype(int)
+        assert 0.002 < (np.ptp(channels, axis=2) > 40).mean() < 0.2
+        assert "AI - UNVERIFIED" in rendered["KO"].text
+        (report,) = search(client, f"DiagnosticReport?subject=Patient/{analysed}")
+        (provenance,) = search(client, f"Provenance?target=DiagnosticReport/{report['id']}")
+        assert [item["display"] for item in provenance["target"] if "identifier" in item] == [
+            f"DICOM {kind}" for kind in RESULTS
+        ]
+    with system.client("patient/*.rs", "--user", PATIENT, "--patient", analysed) as own:
+        assert set(result_series(own, study)) == {"MR"}
+
+
+def test_the_run_is_reproduced_from_its_provenance(system: System, analysed: str, tmp_path: Path) -> None:
+    with system.client() as client:
+        (report,) = search(client, f"DiagnosticReport?subject=Patient/{analysed}")
+        (provenance,) = search(client, f"Provenance?target=DiagnosticReport/{report['id']}")
+    told = system.command("model", "reproduce", provenance["id"], "--json", str(tmp_path / "told.json"))
+    assert told.startswith("same: "), told
+    document = json.loads((tmp_path / "told.json").read_text(encoding="utf-8"))
+    assert document["mask_identical"]
+    assert document["images"] == len([item for item in provenance["entity"] if "extension" in item]) > 0
+    assert {item["dice"] for item in document["segments"]} == {1.0}
+    assert document["findings"] == len(report["result"])
+    assert document["differences"] == document["notes"] == []
 
 
 @pytest.fixture(scope="module")
@@ -103,10 +168,19 @@ def test_a_surgeon_reviews_signs_and_decides(
     faults += watch(review) if review is not portal else []
     expect(review.get_by_test_id("finding-row").first).to_be_visible()
     expect(review.get_by_test_id("viewport").locator("canvas").first).to_be_visible()
+    expect(review.get_by_test_id("key-images").locator("img").first).to_be_visible()
     assert review.locator("input[name=password]").count() == 0, "a second sign-in was asked for"
     review.get_by_test_id("finding-row").nth(1).click()
     review.wait_for_timeout(2500)
     picture_sync(review, artifacts / "3-review.png")
+    review.get_by_test_id("key-images").scroll_into_view_if_needed()
+    picture_sync(review, artifacts / "3-review-key-images.png")
+    review.get_by_test_id("key-images").locator("img").first.click()
+    expect(review.locator(".ant-image-preview img").first).to_be_visible()
+    review.wait_for_timeout(800)
+    picture_sync(review, artifacts / "3-key-image-large.png")
+    review.keyboard.press("Escape")
+    expect(review.locator(".ant-image-preview img").first).to_be_hidden()
     review.get_by_test_id("verify").click()
     expect(review.get_by_test_id("confirm-decision")).to_be_disabled()
     review.get_by_test_id("decision-check").click()
@@ -123,6 +197,11 @@ def test_a_surgeon_reviews_signs_and_decides(
         absent = [item for item in findings if "dataAbsentReason" in item]
         assert absent, "what one plane cannot show must be said"
         assert not [item for item in absent if "valueCodeableConcept" in item]
+
+        study = study_of(client, analysed)
+        with system.client("patient/*.rs", "--user", PATIENT, "--patient", analysed) as person:
+            # What the signed report names is now the patient's to see, the key images too.
+            assert result_series(person, study) == result_series(client, study)
 
     if review is portal:
         portal.goto(system.origin)

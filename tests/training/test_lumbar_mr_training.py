@@ -137,3 +137,40 @@ def test_an_export_that_differs_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(export, "PARITY_TOLERANCE", -1.0)
     with pytest.raises(export.ParityError):
         export.export_grading(GradingEnsemble([GradingNetwork()]), tmp_path / "grading.onnx")
+
+
+def test_tuning_labels_t1_by_both_sequences_and_leaves_out_what_cannot_be_believed():
+    import torch
+
+    from ai_services.evaluation.placing import PlacedImage
+    from ai_services.pipelines.lumbar_mr.postprocess import find_spine
+    from ai_services.training.lumbar_mr.dataset import DiscGrading
+    from ai_services.training.lumbar_mr.pseudo_label import keep_one_spine
+    from ai_services.training.lumbar_mr.segmentation import SegmentationTrainer, build_network
+    from ai_services.training.lumbar_mr.segmentation_tuning import pseudo_slices, with_other
+
+    phantom = lumbar_phantom(1, slices=1, rows=240, columns=200, spacing_mm=(4, 0.94, 0.94))
+    truth = phantom.mask[0]
+
+    def image(patient: int, sequence: str, shift: int = 0, *, unsure: bool = False) -> PlacedImage:
+        mask = np.roll(truth, shift, axis=1)
+        probability = np.stack([mask == number for number in range(4)]).astype(np.float32)
+        if unsure:  # of every disc; the outline alone would have none
+            probability[:, mask == 2] = np.array([0.55, 0, 0.45, 0], np.float32)[:, None]
+        return PlacedImage(patient, sequence, np.zeros((1, 1), np.float32), (0.94, 0.94), mask * 0.2, probability)
+
+    found = len(find_spine(image(1, "t2").probability[None], 4.0).discs)
+    graded = [DiscGrading(index, 1, False, False, False) for index in range(found)]
+    images = [image(1, "t2"), image(1, "t1", 6, unsure=True), image(2, "t2"), image(3, "t2"), image(3, "t1", 40)]
+    kept = pseudo_slices(images, {1: graded, 2: graded[:-2], 3: graded})
+    # Patient 2 was graded with two discs fewer; the T1 of 3 lies 38 mm beside its T2.
+    masks = [keep_one_spine(np.roll(truth, shift, axis=1)) for shift in (0, 6, 0)]
+    assert len(kept) == 3
+    assert all(np.array_equal(item.mask, mask) for item, mask in zip(kept, masks, strict=True))
+    assert with_other(images[4].probability, images[3].probability) is None
+
+    state = build_network().state_dict()
+    trainer = SegmentationTrainer(steps=1, seed=1)
+    trainer.begin_with(state)
+    averaged = trainer.averaged().state_dict()
+    assert all(torch.equal(averaged[name], value) for name, value in state.items())

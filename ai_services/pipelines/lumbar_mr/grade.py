@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MORPHOLOGY_CODES = ("normal", "bulge", "herniation-unspecified")
-BULGING, HERNIATION, NARROWING = 4, 5, 6
+BULGING, HERNIATION, NARROWING, MODIC, SPONDYLOLISTHESIS = 4, 5, 6, 7, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Calibration:
     temperature : divides the cumulative Pfirrmann scores
     bulging, herniation, narrowing : slope and intercept of a logistic calibration
     bulging_threshold, herniation_threshold : probabilities from which morphology is called so
+    modic, spondylolisthesis : as for bulging; None where the grader gives no such score
     """
 
     temperature: float
@@ -34,6 +35,8 @@ class Calibration:
     narrowing: tuple[float, float]
     bulging_threshold: float
     herniation_threshold: float
+    modic: tuple[float, float] | None = None
+    spondylolisthesis: tuple[float, float] | None = None
 
     @staticmethod
     def from_mapping(values: Mapping[str, Any]) -> Calibration:
@@ -45,6 +48,8 @@ class Calibration:
             narrowing=_pair(values["narrowing"]),
             bulging_threshold=float(values["bulging_threshold"]),
             herniation_threshold=float(values["herniation_threshold"]),
+            modic=_pair(values["modic"]) if "modic" in values else None,
+            spondylolisthesis=_pair(values["spondylolisthesis"]) if "spondylolisthesis" in values else None,
         )
 
 
@@ -58,7 +63,8 @@ class DiscGrade:
     pfirrmann_deviation: float
     morphology: str
     morphology_probability: float
-    narrowing_probability: float
+    pfirrmann_probabilities: tuple[float, float, float, float, float]
+    probabilities: Mapping[str, float]
 
 
 def pfirrmann_probabilities(cumulative: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
@@ -91,13 +97,18 @@ def grade_discs(scores: NDArray[np.floating], calibration: Calibration) -> list[
 
     Parameters
     ----------
-    scores : shape (disc, 7), see `infer.Networks.grade`
+    scores : shape (disc, 7 or 9), see `infer.Networks.grade`
     calibration : the manifest's constants
     """
     grades = pfirrmann_probabilities(scores[:, :4], calibration.temperature)
     bulging = calibrated(scores[:, BULGING], calibration.bulging)
     herniation = calibrated(scores[:, HERNIATION], calibration.herniation)
-    narrowing = calibrated(scores[:, NARROWING], calibration.narrowing)
+    said = {"bulging": bulging, "herniation": herniation}
+    said["narrowing"] = calibrated(scores[:, NARROWING], calibration.narrowing)
+    if calibration.modic is not None:
+        said["modic"] = calibrated(scores[:, MODIC], calibration.modic)
+    if calibration.spondylolisthesis is not None:
+        said["spondylolisthesis"] = calibrated(scores[:, SPONDYLOLISTHESIS], calibration.spondylolisthesis)
     chosen, probability = morphology(bulging, herniation, calibration)
     numbers = np.arange(1, 6)
     result = []
@@ -111,7 +122,8 @@ def grade_discs(scores: NDArray[np.floating], calibration: Calibration) -> list[
                 pfirrmann_deviation=float(np.sqrt(row @ (numbers - expected) ** 2)),
                 morphology=MORPHOLOGY_CODES[int(chosen[index])],
                 morphology_probability=float(probability[index]),
-                narrowing_probability=float(narrowing[index]),
+                pfirrmann_probabilities=(float(row[0]), float(row[1]), float(row[2]), float(row[3]), float(row[4])),
+                probabilities={name: float(values[index]) for name, values in said.items()},
             )
         )
     return result

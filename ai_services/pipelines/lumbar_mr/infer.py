@@ -5,6 +5,7 @@ Inputs and outputs are described in MODEL_CARD.md; the weights are checked again
 
 from __future__ import annotations
 
+import threading
 from functools import lru_cache
 from itertools import pairwise
 
@@ -16,6 +17,7 @@ from ai_services.models.registry import Manifest, load_manifest
 from ai_services.models.runtime import open_session
 
 STRIDE = 16
+LOADED_VERSIONS = 3
 COARSE_STEP_MM = 4.5
 FINE_STEP_MM = 2.2
 ALL_SLICES = 64
@@ -30,6 +32,12 @@ class Networks:
         self.manifest = manifest
         self._segmentation = _open(manifest, "segmentation")
         self._grading = _open(manifest, "grading")
+
+    @property
+    def providers(self) -> dict[str, str]:
+        """Role to the execution provider that its session really got: the first of those that could be used."""
+        sessions = {"segmentation": self._segmentation, "grading": self._grading}
+        return {role: session.get_providers()[0] for role, session in sessions.items()}
 
     def segment(self, working: NDArray[np.float32], slice_mm: float) -> NDArray[np.float32]:
         """Class probabilities of each slice.
@@ -76,18 +84,51 @@ class Networks:
         (scores,) = self._grading.run(None, {"crop": crops, "scalars": scalars})
         return np.asarray(scores, dtype=np.float32)
 
+    @property
+    def grades_features(self) -> bool:
+        """Whether this version grades discs from their features (0.2 and later) and not from crops alone."""
+        return any(node.name == "features" for node in self._grading.get_inputs())
+
+    def grade_features(
+        self, features: NDArray[np.float32], patches: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Raw scores of each disc, shape (disc, 9): those of `grade`, then Modic and spondylolisthesis.
+
+        Parameters
+        ----------
+        features : shape (disc, feature), see `features.spine_features`
+        patches : shape (disc, 5, row, column), see `patch.disc_patch`; what versions from 0.3 on look at as well
+
+        Raises
+        ------
+        ValueError
+            Where this version looks at patches and none are given.
+        """
+        given = {"features": features}
+        if any(node.name == "patches" for node in self._grading.get_inputs()):
+            if patches is None:
+                raise ValueError("this version of the grader looks at patches too")
+            given["patches"] = patches
+        (scores,) = self._grading.run(None, given)
+        return np.asarray(scores, dtype=np.float32)
+
     def _segment_slice(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        rows, columns = image.shape
-        padded = np.pad(image, ((0, -rows % STRIDE), (0, -columns % STRIDE)))
-        (scores,) = self._segmentation.run(None, {"image": padded[None, None]})
-        scores = scores[0, :, :rows, :columns]
-        weights = np.exp(scores - scores.max(axis=0, keepdims=True))
-        return np.asarray(weights / weights.sum(axis=0, keepdims=True), dtype=np.float32)
+        return class_probabilities(self._segmentation, image)
+
+
+def class_probabilities(session: onnxruntime.InferenceSession, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Class probabilities, shape (4, row, column), of one normalised slice on the working grid."""
+    rows, columns = image.shape
+    padded = np.pad(image, ((0, -rows % STRIDE), (0, -columns % STRIDE)))
+    (scores,) = session.run(None, {"image": padded[None, None]})
+    scores = scores[0, :, :rows, :columns]
+    weights = np.exp(scores - scores.max(axis=0, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=0, keepdims=True), dtype=np.float32)
 
 
 @lru_cache(maxsize=1)
 def load_networks() -> Networks:
-    """The released networks of this installation.
+    """The networks that the pipeline comes with.
 
     Raises
     ------
@@ -95,6 +136,26 @@ def load_networks() -> Networks:
         If a weights file is not the released one.
     """
     return Networks(load_manifest("lumbar_mr"))
+
+
+def networks_of(manifest: Manifest) -> Networks:
+    """The networks of one version, kept loaded with those of the few versions that were asked for last.
+
+    Raises
+    ------
+    ModelIntegrityError
+        If a weights file is not the one that the manifest names.
+    """
+    with _loading:  # a new release is warmed up while a study runs
+        if manifest.digest not in _loaded:
+            while len(_loaded) >= LOADED_VERSIONS:
+                _loaded.pop(next(iter(_loaded)))
+            _loaded[manifest.digest] = Networks(manifest)
+        return _loaded[manifest.digest]
+
+
+_loaded: dict[str, Networks] = {}
+_loading = threading.Lock()
 
 
 def _fill_between(probability: NDArray[np.float32], done: list[int], first: int, last: int) -> None:

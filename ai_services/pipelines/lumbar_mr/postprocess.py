@@ -13,10 +13,19 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ai_services.imaging.resample import resampling_matrix
+from ai_services.pipelines.lumbar_mr.column import (
+    component_statistics,
+    join_split_discs,
+    without_cut_top,
+    without_remnant,
+)
 from ai_services.pipelines.lumbar_mr.preprocess import WORKING_SPACING_MM
+from ai_services.pipelines.lumbar_mr.structures import BACKGROUND as BACKGROUND
+from ai_services.pipelines.lumbar_mr.structures import CANAL as CANAL
+from ai_services.pipelines.lumbar_mr.structures import DISC as DISC
+from ai_services.pipelines.lumbar_mr.structures import VERTEBRA as VERTEBRA
 from ai_services.prediction import LUMBAR_DISC_LEVELS, Numbering
 
-BACKGROUND, VERTEBRA, DISC, CANAL = 0, 1, 2, 3
 MINIMUM_DISC_MM3 = 400.0
 MINIMUM_LOWEST_DISC_MM3 = 120.0
 MINIMUM_DISC_AREA_MM2 = 60.0
@@ -26,7 +35,7 @@ SPLINTER_MM = 17.0
 FRAGMENT_DISTANCE_MM = 9.0
 FRAGMENT_DEPTH_MM = 28.0
 PITCH_RANGE_MM = (24.0, 47.0)
-COUNT_RANGE = (5, 7)
+COUNT_RANGE = (5, 8)  # a tall field of view often shows eight; more are rare enough to doubt a count
 BORDER_MM = 8.0
 LOWEST_GAP_MM = (15.0, 55.0)
 LARGEST_GAP_MM = 85.0  # one missed disc leaves a gap of about 72 mm
@@ -53,11 +62,13 @@ class Spine:
     classes : uint8, shape (slice, row, column): class numbers, one connected spine
     instances : uint8, same shape: 0, or the `label` of a disc, counted from 1 for the lowest
     discs : from the lowest up
+    doubts : what was left out and makes the numbering uncertain, in words
     """
 
     classes: NDArray[np.uint8]
     instances: NDArray[np.uint8]
     discs: tuple[DiscInstance, ...]
+    doubts: tuple[str, ...] = ()
 
 
 def find_spine(probability: NDArray[np.float32], slice_mm: float) -> Spine:
@@ -77,14 +88,18 @@ def find_spine(probability: NDArray[np.float32], slice_mm: float) -> Spine:
     inner = classes[box]
     voxel_mm3 = slice_mm * WORKING_SPACING_MM**2
     components = _merge_fragments(_disc_components(inner), voxel_mm3)
+    components = join_split_discs(components, inner, voxel_mm3)
+    found = _plausible_discs(components, inner, slice_mm)
+    found, doubts = without_remnant(found, inner)
+    found = without_cut_top(found, box[1].start)
     discs = []
-    for number, (label, centre, volume_mm3) in enumerate(_plausible_discs(components, inner, slice_mm), start=1):
+    for number, (label, centre, volume_mm3) in enumerate(found, start=1):
         instances[box][components == label] = number
         level = LUMBAR_DISC_LEVELS[number - 1] if number <= len(LUMBAR_DISC_LEVELS) else None
         row = centre + [part.start for part in box]
         discs.append(DiscInstance(number, level, (float(row[0]), float(row[1]), float(row[2])), volume_mm3))
     classes = np.where((classes == DISC) & (instances == 0), BACKGROUND, classes).astype(np.uint8)
-    return Spine(classes, instances, tuple(discs))
+    return Spine(classes, instances, tuple(discs), doubts)
 
 
 def keep_one_spine(classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -120,7 +135,7 @@ def number_levels(spine: Spine) -> Numbering:
     ----------
     spine : structures on the working grid, at least one disc
     """
-    reasons = []
+    reasons = list(spine.doubts)
     rows = spine.classes.shape[1]
     count = len(spine.discs)
     if not COUNT_RANGE[0] <= count <= COUNT_RANGE[1]:
@@ -256,7 +271,7 @@ def _disc_components(classes: NDArray[np.uint8]) -> NDArray[np.int32]:
 
 def _merge_fragments(components: NDArray[np.int32], voxel_mm3: float) -> NDArray[np.int32]:
     """Join a small piece to a large disc at the same height (a torn or partly seen disc)."""
-    labels, volume, centre = _statistics(components, voxel_mm3)
+    labels, volume, centre = component_statistics(components, voxel_mm3)
     large = np.flatnonzero(volume >= MINIMUM_DISC_MM3)
     lookup = np.arange(int(components.max()) + 1, dtype=np.int32)
     for index in range(len(labels)):
@@ -278,7 +293,7 @@ def _plausible_discs(
 
     The lowest disc may be short or partly seen, so it passes with a much smaller volume and section.
     """
-    labels, volume, centre = _statistics(components, slice_mm * WORKING_SPACING_MM**2)
+    labels, volume, centre = component_statistics(components, slice_mm * WORKING_SPACING_MM**2)
     area = _central_area_mm2(components, labels, centre, classes, slice_mm)
     in_front = [index for index in range(len(labels)) if _in_front_of_canal(centre[index], classes)]
     # A series of one to three slices sees only a part of each disc's volume: its area alone decides.
@@ -332,20 +347,6 @@ def _central_area_mm2(
         near = np.abs(np.arange(len(sections)) - middle) * slice_mm <= CENTRAL_SLAB_MM
         result[number] = sections[near, number].max(initial=0.0)
     return result
-
-
-def _statistics(
-    components: NDArray[np.int32], voxel_mm3: float
-) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
-    """Labels, volumes (mm³) and centres (slice, row, column) of all components."""
-    points = np.nonzero(components)
-    owner = components[points]
-    count = np.bincount(owner)
-    labels: NDArray[np.intp] = np.flatnonzero(count)
-    volume: NDArray[np.float64] = count[labels].astype(np.float64) * voxel_mm3
-    sums = [np.bincount(owner, weights=axis.astype(np.float64))[labels] for axis in points]
-    centre = np.stack(sums, axis=1) / count[labels][:, None]
-    return labels, volume, centre
 
 
 def _in_front_of_canal(centre: NDArray[np.float64], classes: NDArray[np.uint8]) -> bool:

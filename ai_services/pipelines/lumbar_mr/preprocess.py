@@ -11,10 +11,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ai_services.imaging.refusal import refusal
 from ai_services.imaging.resample import resample_in_plane
 from ai_services.imaging.volume import Volume
 from ai_services.pipelines.lumbar_mr.intensity import normalise_slices
-from ai_services.prediction import PipelineError
 
 WORKING_SPACING_MM = 0.94
 MINIMUM_SAGITTAL_COSINE = 0.75  # the normal may lean about 40° from left-right, as in scoliosis
@@ -71,12 +71,12 @@ def sagittal_orientation(affine_lps: NDArray[np.float64]) -> Orientation:
     Raises
     ------
     PipelineError
-        ``no-sagittal-t2-series`` where the plane is not sagittal.
+        ``not-sagittal`` where the plane is not sagittal.
     """
     row_step = affine_lps[:3, 1] / np.linalg.norm(affine_lps[:3, 1])
     column_step = affine_lps[:3, 2] / np.linalg.norm(affine_lps[:3, 2])
     if abs(np.cross(row_step, column_step)[0]) < MINIMUM_SAGITTAL_COSINE:
-        raise PipelineError("no-sagittal-t2-series", "the images are not sagittal", "图像不是矢状位")
+        raise refusal("not-sagittal")
     transpose = abs(row_step[2]) < abs(column_step[2])
     down, back = (column_step, row_step) if transpose else (row_step, column_step)
     return Orientation(transpose, flip_rows=bool(down[2] > 0), flip_columns=bool(back[1] < 0))
@@ -88,10 +88,8 @@ def prepare(volume: Volume) -> Prepared:
     Raises
     ------
     PipelineError
-        ``no-sagittal-t2-series`` or ``blank-image``.
+        ``not-sagittal``
     """
-    if float(np.ptp(volume.array)) == 0.0:
-        raise PipelineError("blank-image", "all pixels have the same value", "图像所有像素值相同")
     orientation = sagittal_orientation(volume.affine_lps)
     _, row_mm, column_mm = volume.spacing_mm
     if orientation.transpose:

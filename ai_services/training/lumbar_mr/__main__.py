@@ -17,7 +17,13 @@ import torch
 from torch import nn
 
 from ai_services.training.lumbar_mr.calibration import fit_calibration
-from ai_services.training.lumbar_mr.dataset import load_gradings, load_midsagittal, load_space, validation_patients
+from ai_services.training.lumbar_mr.dataset import (
+    LabelledSlice,
+    load_gradings,
+    load_midsagittal,
+    load_space,
+    validation_patients,
+)
 from ai_services.training.lumbar_mr.disc_samples import collect_samples
 from ai_services.training.lumbar_mr.evaluate import bootstrap_mean, grading_figures
 from ai_services.training.lumbar_mr.export import export_grading, export_segmentation
@@ -39,14 +45,31 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--phantoms", type=int, default=16, help="SYNTHETIC phantoms among the training slices")
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--stage", choices=("all", "segmentation", "grading"), default="all")
+    parser.add_argument(
+        "--stage",
+        choices=("all", "segmentation", "tuning", "discs", "grading", "crops"),
+        default="all",
+        help="all: the next four in turn; tuning: train the segmentation on, on images with mended spacing; discs: "
+        "find the graded discs; grading: train on them, going on where it was stopped; crops: the grading networks of "
+        "version 0.1",
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
     if options.stage in ("all", "segmentation"):
         run_segmentation(options.data, options.out, options.steps, options.phantoms, options.seed)
-    if options.stage in ("all", "grading"):
+    if options.stage in ("all", "tuning"):
+        run_tuning(options.data, options.out, options.seed)
+    if options.stage in ("all", "discs", "grading"):
+        from ai_services.training.lumbar_mr import grading_stage  # needs LightGBM
+
+        if options.stage != "grading":
+            found = grading_stage.collect_discs(options.data, options.out / "segmentation.onnx", options.out)
+            _update_metrics(options.out, **found)
+        if options.stage != "discs":
+            _update_metrics(options.out, **grading_stage.train_graders(options.out, seed=options.seed))
+    if options.stage == "crops":
         run_grading(options.data, options.out, options.epochs, options.seed)
 
 
@@ -56,20 +79,46 @@ def run_segmentation(data: Path, out: Path, steps: int, phantoms: int, seed: int
     held_out = validation_patients([item.patient for item in slices], seed)
     network = train_segmentation(slices, midsagittal, held_out, steps=steps, seed=seed, phantoms=phantoms)
     torch.save(network.state_dict(), out / "segmentation.pt")
+    figures = _segmentation_figures(network, slices, held_out, out, seed)
+    _update_metrics(out, seed=seed, segmentation_steps=steps, **figures)
+
+
+def _segmentation_figures(
+    network: nn.Module, slices: list[LabelledSlice], held_out: tuple[int, ...], out: Path, seed: int
+) -> dict[str, Any]:
+    """Dice of the patients kept aside; writes segmentation.onnx."""
     measured = dice_by_patient(network, [item for item in slices if item.patient in held_out])
     summary = {
         name: bootstrap_mean([measured[patient][index] for patient in sorted(measured)], seed)
         for index, name in enumerate(("vertebra", "disc", "canal"))
     }
-    _update_metrics(
-        out,
-        seed=seed,
-        segmentation_steps=steps,
-        validation_patients=list(held_out),
-        dice=summary,
-        dice_by_patient={str(patient): [round(v, 3) for v in values] for patient, values in measured.items()},
-        segmentation_sha256=export_segmentation(network, out / "segmentation.onnx"),
-    )
+    return {
+        "validation_patients": list(held_out),
+        "dice": summary,
+        "dice_by_patient": {str(patient): [round(v, 3) for v in values] for patient, values in measured.items()},
+        "segmentation_sha256": export_segmentation(network, out / "segmentation.onnx"),
+    }
+
+
+def run_tuning(data: Path, out: Path, seed: int) -> None:
+    """Train the segmentation in `out` on, measure it again and export it; the weights before are kept beside it."""
+    from ai_services.evaluation.placing import place_images
+    from ai_services.training.lumbar_mr.segmentation import predict
+    from ai_services.training.lumbar_mr.segmentation_tuning import STEPS, tuned
+
+    slices = load_space(data)
+    held_out = validation_patients([item.patient for item in slices], seed)
+    before = out / "segmentation.before.pt"
+    if not before.exists():
+        (out / "segmentation.pt").rename(before)
+    state = torch.load(before, weights_only=True)
+    first = build_network()
+    first.load_state_dict(state)
+    first.eval()
+    placed = place_images(load_midsagittal(data, ("t1", "t2")), lambda image: predict(first, image))
+    network = tuned(state, slices, placed, load_gradings(data), held_out)
+    torch.save(network.state_dict(), out / "segmentation.pt")
+    _update_metrics(out, tuning_steps=STEPS, **_segmentation_figures(network, slices, held_out, out, seed))
 
 
 def run_grading(data: Path, out: Path, epochs: int, seed: int) -> None:

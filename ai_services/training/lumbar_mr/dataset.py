@@ -53,6 +53,8 @@ class DiscGrading:
     bulging: bool
     herniation: bool
     narrowing: bool
+    modic: bool = False
+    spondylolisthesis: bool = False
 
 
 def to_working(image: NDArray[np.float32], spacing_mm: float) -> NDArray[np.float32]:
@@ -126,6 +128,8 @@ def load_gradings(data: Path) -> dict[int, list[DiscGrading]]:
                     bulging=row["Disc bulging"] == "1",
                     herniation=row["Disc herniation"] == "1",
                     narrowing=row["Disc narrowing"] == "1",
+                    modic=row.get("Modic", "0") not in ("", "0"),
+                    spondylolisthesis=row.get("Spondylolisthesis") == "1",
                 )
             )
     return {patient: sorted(discs, key=lambda disc: disc.index) for patient, discs in gradings.items()}

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from ai_services.pipelines.lumbar_mr.crop import CROP_SHAPE, SCALARS
 from ai_services.training.lumbar_mr.disc_samples import DiscSample
+from ai_services.training.lumbar_mr.residual_block import ResidualBlock
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class GradingNetwork(nn.Module):  # type: ignore[misc]
     def __init__(self, widths: tuple[int, ...] = (16, 32, 64, 96)) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, widths[0], 3, padding=1, bias=False), nn.BatchNorm2d(widths[0]))
-        self.blocks = nn.ModuleList(_Block(a, b) for a, b in zip((widths[0], *widths[:-1]), widths, strict=True))
+        self.blocks = nn.ModuleList(ResidualBlock(a, b) for a, b in zip((widths[0], *widths[:-1]), widths, strict=True))
         self.head = nn.Sequential(
             nn.Dropout(0.3), nn.Linear(2 * widths[-1] + len(SCALARS), 64), nn.ReLU(), nn.Linear(64, OUTPUTS)
         )
@@ -43,21 +44,6 @@ class GradingNetwork(nn.Module):  # type: ignore[misc]
         pooled = torch.cat([value.mean(dim=(2, 3)), value.amax(dim=(2, 3)), scalars], dim=1)
         result: Tensor = self.head(pooled)
         return result
-
-
-class _Block(nn.Module):  # type: ignore[misc]
-    """Residual block that halves the resolution."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.first = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
-        )
-        self.second = nn.Sequential(nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs))
-        self.skip = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(inputs, outputs, 1, bias=False))
-
-    def forward(self, value: Tensor) -> Tensor:
-        return functional.relu(self.second(self.first(value)) + self.skip(value))
 
 
 class GradingEnsemble(nn.Module):  # type: ignore[misc]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 FEATURES = (16, 32, 64, 128, 128, 16)
 CANVAS = (352, 320)
 CROP = (272, 208)
+LONG_AVERAGED = 100
+"""Steps after which an average needs no correction for its start."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,12 @@ class SegmentationTrainer:
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimiser, max_lr=rate, total_steps=steps + 1, pct_start=min(0.3, 30 / steps), anneal_strategy="cos"
         )
+
+    def begin_with(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from trained weights; the average begins with them too."""
+        self.network.load_state_dict(state)
+        self.ema.state = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self.ema.count = LONG_AVERAGED
 
     def train(self, slices: list[TrainingSlice], steps: int) -> None:
         """Take `steps` optimiser steps on slices drawn by their weight."""

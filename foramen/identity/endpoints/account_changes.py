@@ -182,10 +182,10 @@ async def change_password(env: Environment, request: Request) -> Response:
         new_hash = await asyncio.to_thread(hash_password, form.get("new_password", "")) if not problem else ""
 
         def settle(connection: Connection) -> str:
-            if not matches:
-                failed(env, connection, request, PASSWORD_CHANGE, session.account.name)
+            name = session.account.name
+            if not matches or sign_in_succeeded(connection, name, attempt.device, attempt.password_hash) is None:
+                failed(env, connection, request, PASSWORD_CHANGE, name)
                 return ""
-            sign_in_succeeded(connection, session.account.name, attempt.device)
             return "" if problem else _replace(env, connection, request, session, new_hash)
 
         cookie = await env.database.run(settle)

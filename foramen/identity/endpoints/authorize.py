@@ -18,7 +18,8 @@ from foramen.identity.endpoints.par import begin_pushed
 from foramen.identity.environment import MOUNT, Environment
 from foramen.identity.oauth.authorization_flow import Progress, Step, proceed
 from foramen.identity.oauth.authorization_requests import find_request, save_request
-from foramen.identity.oauth.first_reading import read_opening
+from foramen.identity.oauth.checked_issuing import AUTHORIZE
+from foramen.identity.oauth.first_reading import opening_asked, read_opening
 from foramen.identity.pages import SECURITY_HEADERS, error_page
 from foramen.identity.parameters import client_address, form_parameters, query_parameters
 from foramen.identity.people.second_factor import second_factor_roles
@@ -28,9 +29,9 @@ async def authorize(env: Environment, request: Request) -> Response:
     """Start an authorization."""
     parameters = await form_parameters(request) if request.method == "POST" else query_parameters(request)
     address, cookie = client_address(request), read_cookie(env, request, SESSION)
+    now, idle_s, client_id = utc_now(), env.settings.session_idle_s, parameters.get("client_id", "")
 
     def work(connection: Connection) -> Progress:
-        now, idle_s, client_id = utc_now(), env.settings.session_idle_s, parameters.get("client_id", "")
         opening = read_opening(connection, client_id, cookie, now, idle_s, second_factor_roles(env.settings))
         env.server(connection).know_client(client_id, opening.client)
         begun = begin_pushed(env, connection, parameters, address)
@@ -44,7 +45,8 @@ async def authorize(env: Environment, request: Request) -> Response:
             save_request(connection, pending)
         return progress
 
-    return to_response(env, request, await env.database.run(work))
+    asked = opening_asked(client_id, cookie, now, idle_s)
+    return to_response(env, request, await env.database.run_checked(work, AUTHORIZE, asked))
 
 
 async def continue_(env: Environment, request: Request) -> Response:

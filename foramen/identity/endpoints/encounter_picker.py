@@ -8,18 +8,18 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from foramen.identity.endpoints.authorize import advance, to_response
-from foramen.identity.endpoints.current_session import current_session, form_is_ours
+from foramen.identity.endpoints.authorize import to_response
+from foramen.identity.endpoints.context_picking import state_of, take_choice
+from foramen.identity.endpoints.current_session import form_is_ours
 from foramen.identity.endpoints.record_reading import fhir_of, is_synthetic, named_patient
 from foramen.identity.environment import Environment
-from foramen.identity.oauth.authorization_flow import Progress, Step, proceed
-from foramen.identity.oauth.authorization_requests import PendingRequest, find_request, settle_encounter
+from foramen.identity.oauth.authorization_flow import Step
+from foramen.identity.oauth.authorization_requests import settle_encounter
 from foramen.identity.pages import app_name, error_page, page_language, render
-from foramen.identity.parameters import client_address, form_parameters, query_parameters
+from foramen.identity.parameters import form_parameters, query_parameters
 from foramen.identity.people.sessions import Session
 from foramen.kernel.errors import NotFoundError, UpstreamError
 
@@ -39,7 +39,7 @@ async def encounter(env: Environment, request: Request) -> Response:
         return error_page(env, request, 403, "csrf")
     request_id = form.get("request", "")
     chosen = "" if form.get("none") else form.get("encounter", "")
-    progress, _, session = await _state(env, request, request_id)
+    progress, _, session = await state_of(env, request, request_id)
     if progress.step is not Step.ENCOUNTER or session is None:
         return to_response(env, request, progress)
     try:
@@ -48,20 +48,7 @@ async def encounter(env: Environment, request: Request) -> Response:
     except UpstreamError:
         return error_page(env, request, 503, "patients_unavailable")
 
-    def work(connection: Connection) -> Progress:
-        pending, now_signed_in = (
-            find_request(connection, request_id),
-            current_session(env, connection, request, lock=True),
-        )
-        if pending is None or now_signed_in is None or now_signed_in.session_digest != session.session_digest:
-            return Progress(Step.ERROR)
-        settle_encounter(connection, pending, chosen)
-        settled = find_request(connection, request_id)
-        if settled is None:
-            return Progress(Step.ERROR)
-        return proceed(env, connection, request_id, settled, now_signed_in, client_address(request))
-
-    return to_response(env, request, await env.database.run(work))
+    return await take_choice(env, request, request_id, session, settle_encounter, chosen)
 
 
 async def _is_of_patient(env: Environment, session: Session, chosen: str, patient: str | None) -> bool:
@@ -76,18 +63,8 @@ async def _is_of_patient(env: Environment, session: Session, chosen: str, patien
     return reference == f"Patient/{patient}" or reference.endswith(f"/Patient/{patient}")
 
 
-async def _state(
-    env: Environment, request: Request, request_id: str
-) -> tuple[Progress, PendingRequest | None, Session | None]:
-    def work(connection: Connection) -> tuple[Progress, PendingRequest | None, Session | None]:
-        progress = advance(env, connection, request, request_id)
-        return progress, find_request(connection, request_id), current_session(env, connection, request)
-
-    return await env.database.run(work)
-
-
 async def _page(env: Environment, request: Request, request_id: str) -> Response:
-    progress, pending, session = await _state(env, request, request_id)
+    progress, pending, session = await state_of(env, request, request_id)
     if progress.step is not Step.ENCOUNTER or pending is None or session is None:
         return to_response(env, request, progress)
     encounters = []

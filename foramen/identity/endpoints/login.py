@@ -105,7 +105,9 @@ def _settle(
     if wait:
         return _Settled(wait_s=wait)
     outside_only = signs_in_outside_only(connection, name)
-    account = sign_in_succeeded(connection, name, attempt.device) if matches and not outside_only else None
+    account = None
+    if matches and not outside_only:
+        account = sign_in_succeeded(connection, name, attempt.device, attempt.password_hash)
     if account is None:
         failed(env, connection, request, SIGN_IN, name if attempt.known else None)
         return _Settled()

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import re
 
-from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from foramen.identity.endpoints.authorize import advance, to_response
-from foramen.identity.endpoints.current_session import current_session, form_is_ours
+from foramen.identity.endpoints.authorize import to_response
+from foramen.identity.endpoints.context_picking import state_of, take_choice
+from foramen.identity.endpoints.current_session import form_is_ours
 from foramen.identity.endpoints.record_reading import fhir_of, patient_line
 from foramen.identity.environment import Environment
-from foramen.identity.oauth.authorization_flow import Progress, Step, proceed
-from foramen.identity.oauth.authorization_requests import PendingRequest, find_request, settle_patient
+from foramen.identity.oauth.authorization_flow import Step
+from foramen.identity.oauth.authorization_requests import settle_patient
 from foramen.identity.pages import app_name, error_page, page_language, render
-from foramen.identity.parameters import client_address, form_parameters, query_parameters
-from foramen.identity.people.sessions import Session
+from foramen.identity.parameters import form_parameters, query_parameters
 from foramen.kernel.errors import NotFoundError, UpstreamError
 
 _PAGE = 50
@@ -39,7 +38,7 @@ async def patient(env: Environment, request: Request) -> Response:
     request_id, chosen = form.get("request", ""), form.get("patient", "")
     if not chosen:
         return await _page(env, request, request_id, form.get("name", "")[:100])
-    progress, _, session = await _state(env, request, request_id)
+    progress, _, session = await state_of(env, request, request_id)
     if progress.step is not Step.PATIENT or session is None:
         return to_response(env, request, progress)
     try:
@@ -52,34 +51,11 @@ async def patient(env: Environment, request: Request) -> Response:
     except UpstreamError:
         return error_page(env, request, 503, "patients_unavailable")
 
-    def work(connection: Connection) -> Progress:
-        pending, now_signed_in = (
-            find_request(connection, request_id),
-            current_session(env, connection, request, lock=True),
-        )
-        if pending is None or now_signed_in is None or now_signed_in.session_digest != session.session_digest:
-            return Progress(Step.ERROR)
-        settle_patient(connection, pending, chosen)
-        settled = find_request(connection, request_id)
-        if settled is None:
-            return Progress(Step.ERROR)
-        return proceed(env, connection, request_id, settled, now_signed_in, client_address(request))
-
-    return to_response(env, request, await env.database.run(work))
-
-
-async def _state(
-    env: Environment, request: Request, request_id: str
-) -> tuple[Progress, PendingRequest | None, Session | None]:
-    def work(connection: Connection) -> tuple[Progress, PendingRequest | None, Session | None]:
-        progress = advance(env, connection, request, request_id)
-        return progress, find_request(connection, request_id), current_session(env, connection, request)
-
-    return await env.database.run(work)
+    return await take_choice(env, request, request_id, session, settle_patient, chosen)
 
 
 async def _page(env: Environment, request: Request, request_id: str, name: str) -> Response:
-    progress, pending, session = await _state(env, request, request_id)
+    progress, pending, session = await state_of(env, request, request_id)
     if progress.step is not Step.PATIENT or pending is None or session is None:
         return to_response(env, request, progress)
     parameters = [("_count", str(_PAGE)), *([("name", name)] if name else [])]

@@ -5,15 +5,19 @@ RFC 6749 §3.2 and §5, RFC 7009, RFC 7662, RFC 7517
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+import orjson
 from authlib.oauth2.rfc6749 import InvalidClientError, InvalidRequestError
 from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from foramen.identity.database import utc_now
 from foramen.identity.environment import Environment
 from foramen.identity.oauth.authorization_server import Answer, FormRequest, SmartAuthorizationServer
+from foramen.identity.oauth.checked_issuing import TAKE_CODE
+from foramen.identity.oauth.first_reading import code_asked
 from foramen.identity.oauth.remote_keys import KeysNeeded
 from foramen.identity.parameters import client_address, form_parameters
 
@@ -26,9 +30,13 @@ async def token(env: Environment, request: Request) -> Response:
     return await answer(env, request, _issue)
 
 
+def _brings_code(data: Mapping[str, str]) -> bool:
+    return data.get("grant_type") == "authorization_code" and "code" in data and "client_id" in data
+
+
 def _issue(server: SmartAuthorizationServer, form: FormRequest) -> Answer:
     data = form.payload.data
-    if data.get("grant_type") == "authorization_code" and data.get("code") and data.get("client_id"):
+    if _brings_code(data):
         server.code_reading(data["code"], data["client_id"])  # reads the client, too, which is asked for next
     answered: Answer = server.create_token_response(form)
     return answered
@@ -59,10 +67,10 @@ async def answer(
 
     Keys that a client publishes at a URL are fetched between two transactions, never inside one.
     """
-    form = FormRequest(await form_parameters(request), request.headers, "POST", client_address(request), endpoint)
+    data, address = await form_parameters(request), client_address(request)
 
     def work(connection: Connection) -> Answer:
-        server = env.server(connection)
+        server, form = env.server(connection), FormRequest(data, request.headers, "POST", address, endpoint)
         refusal = _more_than_one_authentication(form)
         if refusal is not None:
             return server.handle_error_response(form, refusal)
@@ -72,13 +80,17 @@ async def answer(
             return server.handle_error_response(form, InvalidClientError(status_code=401))
 
     try:
-        done = await env.database.run(work)
+        if act is _issue and _brings_code(data):
+            asked = code_asked(data["code"], data["client_id"], utc_now(), env.settings.session_idle_s)
+            done = await env.database.run_checked(work, TAKE_CODE, asked)
+        else:
+            done = await env.database.run(work)
     except KeysNeeded as needed:
         await env.remote_keys.refresh(needed.uri)
         done = await env.database.run(work)
     env.audit.wake()
     kept = {key: value for key, value in done.headers.items() if key.lower() == "www-authenticate"}
-    return JSONResponse(done.body, status_code=done.status, headers={**NO_STORE, **kept})
+    return Response(orjson.dumps(done.body), done.status, {**NO_STORE, **kept}, "application/json")
 
 
 def _more_than_one_authentication(form: FormRequest) -> InvalidRequestError | None:

@@ -263,7 +263,7 @@ def _issue_code(
             raise InvalidRequestError("The launch was used already")
     form.authorization = Authorization(agreed.session, agreed.scope, told(launch, pending, patient, agreed.scope))
     server = env.server(connection)
-    server_grant = server.get_consent_grant(form, end_user=agreed.account)
+    server_grant = server.get_authorization_grant(form)
     answer = server.create_authorization_response(form, grant_user=agreed.account, grant=server_grant)
     finish_request(connection, pending)
     return Progress(Step.REDIRECT, location=answer.location or "")

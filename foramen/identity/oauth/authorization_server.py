@@ -12,7 +12,6 @@ from urllib.parse import urlencode
 
 from authlib.oauth2.rfc6749 import AuthorizationServer, OAuth2Error, OAuth2Request, UnauthorizedClientError
 from authlib.oauth2.rfc6749.requests import BasicOAuth2Payload
-from authlib.oauth2.rfc9207 import IssuerParameter
 from sqlalchemy import Connection
 
 from foramen.identity.bounded_audit import record_refusal
@@ -101,18 +100,6 @@ class Answer:
         """Where a redirect goes."""
         return self.headers.get("Location")
 
-    @location.setter
-    def location(self, value: str) -> None:
-        self.headers["Location"] = value
-
-
-class _Issuer(IssuerParameter):  # type: ignore[misc]
-    def __init__(self, issuer: str) -> None:
-        self._issuer = issuer
-
-    def get_issuer(self) -> str:
-        return self._issuer
-
 
 class SmartAuthorizationServer(AuthorizationServer):  # type: ignore[misc]
     """One request's server: everything it stores, audit included, is one transaction."""
@@ -129,9 +116,14 @@ class SmartAuthorizationServer(AuthorizationServer):  # type: ignore[misc]
         )
         for grant, extensions in GRANTS:
             self.register_grant(grant, extensions)
-        self.register_endpoint(RevocationEndpoint)
-        self.register_endpoint(IntrospectionEndpoint)
-        _Issuer(settings.issuer)(self)
+
+    def create_endpoint_response(self, name: str, request: FormRequest) -> Answer:
+        """Answer at one of the other endpoints, made when it is asked: most requests are for tokens."""
+        for endpoint in (RevocationEndpoint, IntrospectionEndpoint):
+            if name == endpoint.ENDPOINT_NAME and name not in self._endpoints:
+                self.register_endpoint(endpoint)
+        answered: Answer = super().create_endpoint_response(name, request)
+        return answered
 
     def query_client(self, client_id: str) -> Client | None:
         """Find a client that may act (Authlib hook); asked once a transaction.

@@ -4,6 +4,8 @@ Code, account and session are held (in this order) until the transaction ends: n
 falls between what is read here and what is issued by it. Rights are read by a statement of their own, afterwards: one
 that had to wait for a lock still sees the rights of before it waited
 (https://www.postgresql.org/docs/18/transaction-iso.html#XACT-READ-COMMITTED).
+
+`checked_issuing` reads the same without a hold, and checks what was read when it writes.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, literal, select, true
 
@@ -21,14 +24,14 @@ from foramen.identity.opaque_tokens import digest
 from foramen.identity.people.accounts import ACCOUNT_COLUMNS, Account
 from foramen.identity.people.sessions import SESSION_COLUMNS, Session, live_sessions, locked, note_seen, session_from
 
-_ONE = select(literal(1).label("one")).subquery()
-_CLIENT = and_(tables.client.c.client_id == bindparam("client"), tables.client.c.disabled.is_(False))
+ONE = select(literal(1).label("one")).subquery()
+CLIENT = and_(tables.client.c.client_id == bindparam("client"), tables.client.c.disabled.is_(False))
 _C, _S, _A = len(CLIENT_COLUMNS), len(SESSION_COLUMNS), len(ACCOUNT_COLUMNS)
 _K, _F = len(CODE_COLUMNS), len(FAMILY_COLUMNS)
 
 _WHO = locked(live_sessions()).cte("who")
-_AUTHORIZATION = select(*CLIENT_COLUMNS, *_WHO.c).select_from(
-    _ONE.outerjoin(tables.client, _CLIENT).outerjoin(_WHO, true())
+AUTHORIZATION = select(*CLIENT_COLUMNS, *_WHO.c).select_from(
+    ONE.outerjoin(tables.client, CLIENT).outerjoin(_WHO, true())
 )
 
 _CODE, _FAMILY, _PERSON, _SESSION = tables.authorization_code, tables.token_family, tables.account, tables.session
@@ -57,11 +60,8 @@ _ALIVE = (
     .with_for_update(read=True, key_share=True, of=_SESSION)
     .cte("alive")
 )
-_EXCHANGE = select(*CLIENT_COLUMNS, *_FOUND.c, *_BEHIND.c, *_ALIVE.c).select_from(
-    _ONE.outerjoin(tables.client, _CLIENT)
-    .outerjoin(_FOUND, true())
-    .outerjoin(_BEHIND, true())
-    .outerjoin(_ALIVE, true())
+EXCHANGE = select(*CLIENT_COLUMNS, *_FOUND.c, *_BEHIND.c, *_ALIVE.c).select_from(
+    ONE.outerjoin(tables.client, CLIENT).outerjoin(_FOUND, true()).outerjoin(_BEHIND, true()).outerjoin(_ALIVE, true())
 )
 
 
@@ -79,6 +79,17 @@ class Opening:
             note_seen(connection, self.session.session_digest, self.last_seen_at, now, idle_s)
 
 
+def opening_asked(client_id: str, session_cookie: str | None, now: datetime, idle_s: int) -> dict[str, Any]:
+    """Return the parameters of `AUTHORIZATION`."""
+    session = digest(session_cookie) if session_cookie else ""
+    return {"client": client_id, "session": session, "now": now, "idle_since": now - timedelta(seconds=idle_s)}
+
+
+def code_asked(code: str, client_id: str, now: datetime, idle_s: int) -> dict[str, Any]:
+    """Return the parameters of `EXCHANGE`."""
+    return {"client": client_id, "code": digest(code), "now": now, "idle_since": now - timedelta(seconds=idle_s)}
+
+
 def read_opening(
     connection: Connection,
     client_id: str,
@@ -93,13 +104,8 @@ def read_opening(
     ----------
     client_id : as the request names it, whatever that is
     """
-    asked = {
-        "client": client_id,
-        "session": digest(session_cookie) if session_cookie else "",
-        "now": now,
-        "idle_since": now - timedelta(seconds=idle_s),
-    }
-    row = connection.execute(_AUTHORIZATION, asked).one()
+    asked = opening_asked(client_id, session_cookie, now, idle_s)
+    row = connection.execute(AUTHORIZATION, asked).one()
     client, who = row[:_C], row[_C:]
     session = session_from(who, two_factor_roles) if who[0] is not None else None
     return Opening(client_from(client) if client[0] is not None else None, session, who[4])
@@ -127,8 +133,8 @@ def read_code(
 
     Nothing is decided here: whose code it is, whether it was used and whether it is over, the grant looks at.
     """
-    asked = {"client": client_id, "code": digest(code), "now": now, "idle_since": now - timedelta(seconds=idle_s)}
-    row = connection.execute(_EXCHANGE, asked).one()
+    asked = code_asked(code, client_id, now, idle_s)
+    row = connection.execute(EXCHANGE, asked).one()
     ends = (_C, _C + _K, _C + _K + _F, _C + _K + _F + _A)
     client = client_from(row[: ends[0]]) if row[0] is not None else None
     if row[ends[0]] is None:

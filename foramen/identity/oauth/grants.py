@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
-from authlib.oauth2.rfc6749 import InvalidGrantError, InvalidRequestError, InvalidScopeError, grants
+from authlib.oauth2.rfc6749 import AccessDeniedError, InvalidGrantError, InvalidRequestError, InvalidScopeError, grants
 from authlib.oauth2.rfc7636 import CodeChallenge
 
 from foramen.identity.database import utc_now
@@ -174,6 +175,19 @@ class AuthorizationCodeGrant(_Issuing, grants.AuthorizationCodeGrant):  # type: 
     def generate_authorization_code(self) -> str:
         """Return a new code."""
         return new_opaque_token()
+
+    def create_authorization_response(self, redirect_uri: str, grant_user: Account | None) -> tuple[int, str, Any]:
+        """Answer with a code at the registered redirect URI, to which parameters are only added (RFC 6749 §4.1.2).
+
+        With `iss` (RFC 9207 §2). Authlib takes the URI apart and joins it again for each of the two.
+        """
+        if grant_user is None:
+            raise AccessDeniedError(redirect_uri=redirect_uri)
+        code = self.generate_authorization_code()
+        self.save_authorization_code(code, self.request)
+        state = self.request.payload.state
+        added = {"code": code, **({"state": state} if state else {}), "iss": self.server.settings.issuer}
+        return 302, "", [("Location", f"{redirect_uri}{'&' if '?' in redirect_uri else '?'}{urlencode(added)}")]
 
     def save_authorization_code(self, code: str, request: Any) -> None:
         """Start the token family of this authorization and store its code."""

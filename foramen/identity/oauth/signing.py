@@ -12,10 +12,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from authlib.oidc.core.util import create_half_hash
-from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from foramen.identity.oauth.signing_keys import RSA_ALGORITHM, SigningKeys
+from foramen.identity.sealing import DataKeys, protect_files
 from foramen.kernel.settings import Settings
 from foramen.kernel.tokens import ALGORITHM, TOKEN_TYPE
 
@@ -39,8 +39,9 @@ class AccessToken:
 class TokenSigner:
     """Signs with the active key of FORAMEN_HOME/secrets."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, data_keys: DataKeys | None = None) -> None:
         self._settings = settings
+        protect_files(settings, data_keys)
         self.keys = SigningKeys(settings.home, max(settings.access_token_s, _LONGEST_ORDINARY_S))
 
     def public_keys(self) -> dict[str, Any]:
@@ -158,6 +159,4 @@ class TokenSigner:
         return self._sign("logout+jwt", claims, alg)
 
     def _sign(self, kind: str, claims: dict[str, Any], alg: str = ALGORITHM) -> str:
-        key = self.keys.active(alg)
-        header = {"alg": alg, "typ": kind, "kid": key.kid}
-        return jwt.encode(header, claims, key.key, algorithms=[alg])
+        return self.keys.active(alg).sign_token(kind, claims)

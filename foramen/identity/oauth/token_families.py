@@ -94,7 +94,7 @@ def _started() -> Any:
     return tables.authorization_code.insert().add_cte(family.cte("started"))
 
 
-_START = _started()  # built once: making a statement again costs more than asking it
+START = _started()  # built once: making a statement again costs more than asking it
 
 
 def save_authorization(connection: Connection, family: Family, lifetime: timedelta, code: str) -> None:
@@ -109,7 +109,7 @@ def save_authorization(connection: Connection, family: Family, lifetime: timedel
         "of_expires_at": now + lifetime,
         **{f"of_{name}": getattr(family, name) for name in _FIELDS},
     }
-    connection.execute(_START, values)
+    connection.execute(START, values)
 
 
 _CODE_USED = (
@@ -135,7 +135,7 @@ def _issued() -> Any:
     following, family = bindparam("following", type_=Text), tables.token_family
     refresh = tables.refresh_token.insert().from_select(
         ["token_digest", "family", "expires_at"],
-        select(following, bindparam("of_family", type_=UUID), bindparam("until", type_=_TIME)).where(
+        select(following, bindparam("of_family", type_=UUID), bindparam("until", type_=MOMENT)).where(
             following.is_not(None)
         ),
     )
@@ -157,8 +157,8 @@ def _issued() -> Any:
     return token.add_cte(*at_once)
 
 
-_TIME = tables.access_token.c.expires_at.type
-_ISSUED = _issued()
+MOMENT = tables.access_token.c.expires_at.type
+ISSUED = _issued()
 
 
 def save_issued(
@@ -192,7 +192,7 @@ def save_issued(
         "token_until": expires_at,
         "said": event.resource(now),
     }
-    connection.execute(_ISSUED, values)
+    connection.execute(ISSUED, values)
     return token
 
 

@@ -346,18 +346,29 @@ def begin_sign_in(connection: Connection, name: str, device: str | None, now: da
     )
 
 
-def sign_in_succeeded(connection: Connection, name: str, device: str | None = None) -> Account | None:
-    """Forget the failed attempts and return the account, unless it was disabled meanwhile.
+def sign_in_succeeded(
+    connection: Connection, name: str, device: str | None = None, password_hash: str | None = None
+) -> Account | None:
+    """Forget the failed attempts and return the account, unless it was disabled meanwhile, or its password changed.
+
+    The account's row is held: a change of the password is waited for, or waits and ends the session that comes of this.
 
     Parameters
     ----------
     device : `SignInAttempt.device`; a success in a known browser leaves a lock that strangers have put on the account
+    password_hash : `SignInAttempt.password_hash`, which the password was found to be right by; None: it was not asked
     """
+    column = tables.account.c
+    row = connection.execute(
+        select(*ACCOUNT_COLUMNS, column.password_hash).where(column.name == name).with_for_update(key_share=True)
+    ).one_or_none()
+    if row is None or row.disabled or (password_hash is not None and row.password_hash != password_hash):
+        return None
     if device is None:
         _count(connection, name, Lock())
     else:
         count_here(connection, device, name, Lock())
-    return find_account(connection, name)
+    return Account(*row[:-1])
 
 
 def _count(connection: Connection, name: str, lock: Lock) -> None:

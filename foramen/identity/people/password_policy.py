@@ -12,8 +12,6 @@ import threading
 import unicodedata
 from collections.abc import Iterable
 
-from zxcvbn import zxcvbn  # type: ignore[import-untyped]
-
 from foramen.kernel.errors import InvalidRequestError
 
 MIN_PASSWORD_LENGTH = 12
@@ -58,6 +56,8 @@ def password_fault(password: str, about: Iterable[str | None] = ()) -> str | Non
     personal = [part for word in about if word for part in (word, *re.split(r"[^\w]+", word)) if len(part) > 2]
     if _without(password, [*personal, *_CONTEXT]) < _MIN_OTHERS:
         return COMMON
+    from zxcvbn import zxcvbn  # type: ignore[import-untyped]  # Its words are 12 MB: only where passwords are set.
+
     with _estimating:
         estimate = zxcvbn(password[:_ESTIMATED_LENGTH].translate(_SAME_LETTER), user_inputs=[*personal, *_CONTEXT])
     return COMMON if float(estimate["guesses"]) < _MIN_GUESSES else None

@@ -43,8 +43,8 @@ permissions := {
 		"identified": true,
 	},
 	"manage-images": {
-		"zh": "存入影像并维护标签",
-		"en": "store images and keep their labels",
+		"zh": "存入、移除与恢复影像，维护标签",
+		"en": "store, reject and restore images, and keep their labels",
 		"scopes": ["user/ImagingStudy.cu"],
 		"identified": true,
 	},

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +20,7 @@ from foramen.identity import tables
 from foramen.identity.database import IdentityDatabase, utc_now
 from foramen.kernel.errors import InvalidRequestError, UpstreamError
 from foramen.kernel.log import get_log
+from foramen.kernel.wake import woken_within
 
 _BATCH = 2
 _LEASE = timedelta(seconds=30)  # longer than a batch takes at worst
@@ -109,8 +109,7 @@ class BreakGlassAlerts:
                     pass
             except UpstreamError:
                 get_log().warning("break-glass alerts not readable", part="identity")
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause_s)
+            await woken_within(self._wake, pause_s)
         await asyncio.Event().wait()
 
     async def deliver_once(self) -> int:

@@ -9,8 +9,20 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, DateTime, and_, bindparam, literal_column, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    DateTime,
+    and_,
+    bindparam,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
 from foramen.identity import tables
 from foramen.identity.audit_outbox import record
@@ -102,20 +114,26 @@ _HOLD = (
     .with_for_update(read=True, key_share=True)
 )
 _NOW = bindparam("now", type_=DateTime(timezone=True))
-_RIGHTS = (
-    select(_CHANGE.permission, _CHANGE.effect, _CHANGE.until, literal_column("NULL::text").label("lender"))
-    .where(
-        _CHANGE.account == bindparam("wanted"),
-        _CHANGE.ended_at.is_(None),
-        or_(_CHANGE.until.is_(None), _CHANGE.until > _NOW),
-    )
-    .union_all(
-        select(_LENT.permission, literal_column("NULL::text"), _LENT.until, _LENT.lender).where(
-            _LENT.borrower == bindparam("wanted"), _LENT.ended_at.is_(None), _LENT.until > _NOW
+
+
+def single_rights(wanted: ColumnElement[str]) -> CompoundSelect[Any]:
+    """Return the query of single permissions and loans to an account; a loan has a lender. Parameter `now`."""
+    return (
+        select(_CHANGE.permission, _CHANGE.effect, _CHANGE.until, literal_column("NULL::text").label("lender"))
+        .where(
+            _CHANGE.account == wanted,
+            _CHANGE.ended_at.is_(None),
+            or_(_CHANGE.until.is_(None), _CHANGE.until > _NOW),
+        )
+        .union_all(
+            select(_LENT.permission, literal_column("NULL::text"), _LENT.until, _LENT.lender).where(
+                _LENT.borrower == wanted, _LENT.ended_at.is_(None), _LENT.until > _NOW
+            )
         )
     )
-)
-"""Single permissions and loans to an account, by one statement; a loan has a lender."""
+
+
+RIGHTS = single_rights(bindparam("wanted"))
 
 
 def rights_of(connection: Connection, account: Account, *, held: bool = False) -> Rights:
@@ -130,7 +148,7 @@ def rights_of(connection: Connection, account: Account, *, held: bool = False) -
     """
     if not held:
         connection.execute(_HOLD, {"wanted": account.name})
-    rows = connection.execute(_RIGHTS, {"wanted": account.name, "now": utc_now()}).all()
+    rows = connection.execute(RIGHTS, {"wanted": account.name, "now": utc_now()}).all()
     offered = [Loan(row.lender, row.permission, row.until) for row in rows if row.lender is not None]
     loans = [loan for loan in offered if _still_lends(connection, loan, account)]
     return _rights(account, [(row.permission, row.effect, row.until) for row in rows if row.lender is None], loans)
@@ -283,9 +301,11 @@ def lock_account(connection: Connection, name: str) -> None:
     NotFoundError
         There is no such account.
     """
-    column = tables.account.c.name
-    if connection.execute(select(column).where(column == name).with_for_update()).one_or_none() is None:
+    column = tables.account.c
+    if connection.execute(select(column.name).where(column.name == name).with_for_update()).one_or_none() is None:
         raise NotFoundError("There is no such account")
+    # Another version of the row: what read it before, and held nothing, issues nothing by it any more (ADR 0046).
+    connection.execute(update(tables.account).where(column.name == name).values(disabled=column.disabled))
 
 
 def end_exceeding(connection: Connection, name: str) -> int:

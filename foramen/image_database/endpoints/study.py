@@ -33,11 +33,12 @@ _LONGEST_UID = 64
 
 async def study_page(call: Call) -> Response:
     """Show a study."""
-    return await _shown(call)
+    return await shown(call)
 
 
-async def _shown(call: Call, *, status: int = 200, problem: str = "") -> Response:
-    study = _uid(call, "study")
+async def shown(call: Call, *, status: int = 200, problem: str = "") -> Response:
+    """Show a study, above it what went wrong."""
+    study = uid_of(call, "study")
     async with record_of(call) as record:
         found, series = await asyncio.gather(
             record.found("/studies", [("StudyInstanceUID", study)]), record.found(f"/studies/{study}/series", [])
@@ -75,7 +76,7 @@ def _series(attributes: dict[str, Any]) -> dict[str, Any]:
 
 async def series_page(call: Call) -> Response:
     """Show the header of the first instance of a series."""
-    study, series = _uid(call, "study"), _uid(call, "series")
+    study, series = uid_of(call, "study"), uid_of(call, "series")
     path = f"/studies/{study}/series/{series}"
     async with record_of(call) as record:
         instances = await record.found(f"{path}/instances", [("limit", "1")])
@@ -98,7 +99,7 @@ async def remove_label(call: Call) -> Response:
 
 
 async def _change_label(call: Call, operation: str, word: str) -> Response:
-    study = _uid(call, "study")
+    study = uid_of(call, "study")
     try:
         label = label_of(call.form.get("label", ""))
         async with record_of(call) as record:
@@ -107,7 +108,7 @@ async def _change_label(call: Call, operation: str, word: str) -> Response:
                 raise InvalidRequestError(f"A study has at most {MOST} labels")
             await record.operation(f"ImagingStudy/{resource['id']}/{operation}", meta_parameters(label))
     except InvalidRequestError as error:
-        return await _shown(call, status=400, problem=error.message)
+        return await shown(call, status=400, problem=error.message)
     return done(call, f"/studies/{study}", word)
 
 
@@ -120,7 +121,7 @@ async def open_review(call: Call) -> Response:
     if account.practitioner is None:
         raise ForbiddenError("Only a practitioner may launch apps for a patient")
     async with record_of(call) as record:
-        patient = await _patient(record, _uid(call, "study"))
+        patient = await _patient(record, uid_of(call, "study"))
 
     def work(connection: Connection) -> str:
         app = find_client(connection, REVIEW_APP)
@@ -150,8 +151,14 @@ async def _patient(record: Record, study: str) -> str:
     return patient
 
 
-def _uid(call: Call, name: str) -> str:
-    """Return a UID of the path; what is none is not there."""
+def uid_of(call: Call, name: str) -> str:
+    """Return a UID of the path.
+
+    Raises
+    ------
+    NotFoundError
+        It is none, and so not there.
+    """
     uid = call.part(name)
     if len(uid) > _LONGEST_UID or not _UID.fullmatch(uid):
         raise NotFoundError("There is no such study")

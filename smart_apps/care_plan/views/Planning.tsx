@@ -4,7 +4,7 @@ import { AppFrame } from "@client/components/AppFrame";
 import { OpenAppButton } from "@client/components/OpenAppButton";
 import { PatientBanner } from "@client/components/PatientBanner";
 import { Problem } from "@client/components/Problem";
-import { isSynthetic, isSyntheticPatient } from "@client/resource";
+import { isRecalled, isSynthetic, isSyntheticPatient } from "@client/resource";
 import type { Session } from "@client/session";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Button, Skeleton } from "antd";
@@ -60,6 +60,7 @@ function PatientPlanning({ session, patientId }: { session: Session; patientId: 
     <AppFrame
       title={t("plan.title")}
       synthetic={synthetic}
+      recalled={isRecalled(recommendation.data?.group) || isRecalled(recommendation.data?.report)}
       patient={<PatientBanner patient={patient.data} />}
       userName={session.user.name}
       actions={

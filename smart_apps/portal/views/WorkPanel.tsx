@@ -1,10 +1,11 @@
 /** The worklist of AI Tasks; it refreshes by itself. */
-import { ReloadOutlined } from "@ant-design/icons";
+import { ReloadOutlined, ThunderboltFilled } from "@ant-design/icons";
 import { Nothing, Problem } from "@client/components/Problem";
 import { StatusTag } from "@client/components/StatusTag";
 import { linkOf } from "@client/fhir";
 import { messageOf } from "@client/fhir_error";
 import { ago, dateTime } from "@client/format";
+import { isChinese } from "@client/i18n";
 import type { Session } from "@client/session";
 import { keepPreviousData, useMutation, useQuery } from "@tanstack/react-query";
 import { App, Button, Card, Segmented, Table, Tag, Tooltip } from "antd";
@@ -88,10 +89,19 @@ function Age({ value }: { value: string | undefined }) {
 }
 
 function TaskState({ row }: { row: WorkRow }) {
+  const { t } = useTranslation(); // drawn again when the language changes
+  const words = isChinese() ? row.note : (row.noteEn ?? row.note);
+  // While it runs the Task names a step by a word of ours; a word that is not known is shown as it is.
+  const note = row.status === "in-progress" && words ? t(`portal.progress.${words}` as "portal.progress.analysing", { defaultValue: words }) : words;
   return (
     <div className="task-state">
+      {row.priority ? (
+        <Tag color={row.priority === "stat" ? "error" : "warning"} icon={<ThunderboltFilled aria-hidden />} data-testid="priority" data-priority={row.priority}>
+          {t(`portal.priority.${row.priority}`)}
+        </Tag>
+      ) : null}
       <StatusTag status={row.status} />
-      {row.note ? <span className="task-note">{row.note}</span> : null}
+      {note ? <span className="task-note">{note}</span> : null}
     </div>
   );
 }

@@ -2,6 +2,7 @@
 import { CheckOutlined, CloseOutlined, EditOutlined } from "@ant-design/icons";
 import type { Session } from "@client/session";
 import { FhirError, messageOf } from "@client/fhir_error";
+import { isRecalled } from "@client/resource";
 import { useMutation } from "@tanstack/react-query";
 import { Alert, App, Button, Space } from "antd";
 import { useState } from "react";
@@ -62,7 +63,11 @@ export function DecisionBar({ session, patient, record, onDecided }: DecisionBar
   if (status === "cancelled") {
     return (
       <div className="decision-bar">
-        <Alert type="info" showIcon title={t("review.supersededNote")} data-testid="superseded" />
+        {isRecalled(record.report) ? (
+          <Alert type="error" showIcon title={t("review.recalledNote")} data-testid="recalled" />
+        ) : (
+          <Alert type="info" showIcon title={t("review.supersededNote")} data-testid="superseded" />
+        )}
       </div>
     );
   }

@@ -4,7 +4,7 @@ import { AppFrame } from "@client/components/AppFrame";
 import { PatientBanner } from "@client/components/PatientBanner";
 import { Nothing, Problem } from "@client/components/Problem";
 import { newestOpen } from "@client/reports";
-import { isSynthetic, isSyntheticPatient } from "@client/resource";
+import { isRecalled, isSynthetic, isSyntheticPatient } from "@client/resource";
 import type { Session } from "@client/session";
 import { useQuery } from "@tanstack/react-query";
 import { Button, Skeleton } from "antd";
@@ -41,6 +41,7 @@ export function Review({ session }: { session: Session }) {
     <AppFrame
       title={t("review.title")}
       synthetic={synthetic}
+      recalled={isRecalled(record.data?.report)}
       patient={<PatientBanner patient={patient.data} />}
       userName={session.user.name}
       actions={

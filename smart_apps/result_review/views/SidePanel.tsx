@@ -14,6 +14,7 @@ import { modelOf, modelText, type ReportRecord, sourceText, type Verification, v
 import { conclusionText } from "../wording";
 import { DecisionBar } from "./DecisionBar";
 import { FindingsTable } from "./FindingsTable";
+import { KeyImages } from "./KeyImages";
 import type { Focus } from "./ReviewWorkspace";
 
 interface SidePanelProps {
@@ -74,6 +75,9 @@ export function SidePanel(props: SidePanelProps) {
             />
           )}
         </section>
+        {record.studyInstanceUid && record.keyImageSeriesUid ? (
+          <KeyImages session={session} study={record.studyInstanceUid} series={record.keyImageSeriesUid} />
+        ) : null}
         <section>
           <h2>{t(report.status === "amended" || report.status === "corrected" ? "review.reportAmended" : "review.report")}</h2>
           <p className="conclusion" data-testid="conclusion">

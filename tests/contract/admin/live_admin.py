@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 from argon2 import PasswordHasher
@@ -30,16 +31,17 @@ from foramen.identity.rights.delegations import delegate
 from foramen.identity.rights.institutions import ensure_institution
 from foramen.identity.rights.permissions import GRANT, WITHDRAW, change_permission
 from foramen.kernel.settings import Settings
+from tests.builders.watches import watch_reports
 from tests.contract.admin.conftest import ACCOUNTS
 from tests.contract.smart.live_server import free_port
 from tests.contract.smart.people import PASSWORD
 
 
 @asynccontextmanager
-async def live_admin(database_url: str, home: Path) -> AsyncIterator[Settings]:
-    """Serve all three; yields the settings."""
+async def live_admin(database_url: str, home: Path, **values: Any) -> AsyncIterator[Settings]:
+    """Serve all three; yields the settings, of which `values` differ from the defaults."""
     hasher, passwords._PASSWORDS = passwords._PASSWORDS, PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1)
-    settings = Settings(home=home, port=free_port())
+    settings = Settings(home=home, port=free_port(), **values)
     migrate_fhir(database_url)
     migrate(database_url)
     bootstrap(settings, database_url)
@@ -55,7 +57,7 @@ async def live_admin(database_url: str, home: Path) -> AsyncIterator[Settings]:
     await fhir.start()
     task = asyncio.create_task(server.serve())
     await _answers(settings.port)
-    await _practitioner(settings, database_url)
+    await _record(settings, database_url)
     try:
         yield settings
     finally:
@@ -114,10 +116,23 @@ def _decisions(connection: Connection) -> None:
         start_session(connection, name, None, now, address="192.0.2.7", device=agent)
 
 
-async def _practitioner(settings: Settings, database_url: str) -> None:
-    token = operator_token(settings, database_url, "system/Practitioner.cruds")
+async def _record(settings: Settings, database_url: str) -> None:
+    token = operator_token(settings, database_url, "system/*.cruds")
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/fhir+json"}
+    person = {"resourceType": "Practitioner", "id": "dr-new", "name": [{"text": "SYNTHETIC 新医生"}]}
+    hospital = {"resourceType": "Organization", "id": "north", "name": "SYNTHETIC First Hospital"}
+    ill = {"resourceType": "Patient", "id": "p1", "managingOrganization": {"reference": "Organization/north"}}
+    # A report of somebody else's measure about one patient: no page of ours may show or find it.
+    other = {
+        "resourceType": "MeasureReport",
+        "id": "about-one-patient",
+        "status": "complete",
+        "type": "individual",
+        "measure": "https://elsewhere.example/Measure/1",
+        "subject": {"reference": "Patient/p1"},
+        "period": {"start": "2026-01-01", "end": "2026-02-01"},
+    }
     async with httpx.AsyncClient(base_url=settings.fhir_base, headers=headers) as http:
-        resource = {"resourceType": "Practitioner", "id": "dr-new", "name": [{"text": "SYNTHETIC 新医生"}]}
-        response = await http.put("/Practitioner/dr-new", json=resource)
-        assert response.status_code in (200, 201), response.text
+        for resource in (person, hospital, ill, other, *watch_reports()):
+            response = await http.put(f"/{resource['resourceType']}/{resource['id']}", json=resource)
+            assert response.status_code in (200, 201), response.text

@@ -46,6 +46,9 @@ PICTURES = {
     "audit": "/audit?account=boss",
     "break-glass": "/break-glass",
     "break-glass-all": "/break-glass?all=1",
+    "model-watches": "/model-watch",
+    "model-watch": "/model-watch/watch-2",
+    "model-watch-few": "/model-watch/watch-north",
     "health": "/health",
     "absent": "/accounts/nobody",
 }

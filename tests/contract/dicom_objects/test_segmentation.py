@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -60,6 +61,20 @@ def test_segments_are_coded_and_name_their_algorithm() -> None:
         assert item.SegmentAlgorithmType == "AUTOMATIC"
         assert item.SegmentationAlgorithmIdentificationSequence[0].AlgorithmVersion == "0.1.0"
         assert item.TrackingUID.startswith("2.25.")
+
+
+def test_vertebrae_that_a_pipeline_tells_apart_have_a_code_and_a_tracking_uid_each() -> None:
+    """The pipeline of today has one segment for all vertebrae; what tells them apart needs no change here."""
+    made = prediction()
+    mask = made.mask.copy()
+    mask[1:4, 14:22, 10:22] = 5
+    segments = (Segment(1, "vertebra", "L4 vertebra", "L4"), *made.segments[1:], Segment(5, "vertebra", "T12", "T12"))
+    dataset = build_segmentation(replace(made, mask=mask, segments=segments), source_datasets(), run_context())
+    first, last = dataset.SegmentSequence[0], dataset.SegmentSequence[4]
+    codes = [item.SegmentedPropertyTypeCodeSequence[0].CodeValue for item in (first, last)]
+    assert codes == ["11994002", "23215003"]
+    assert [item.AnatomicRegionSequence[0].CodeValue for item in (first, last)] == ["122496007", "1217256009"]
+    assert len({item.TrackingUID for item in dataset.SegmentSequence}) == 5
 
 
 def test_frames_without_content_are_left_out() -> None:

@@ -32,15 +32,15 @@ def groups() -> list[highdicom.sr.VolumetricROIMeasurementsAndQualitativeEvaluat
 
 def test_one_group_a_disc_that_refers_to_its_segment() -> None:
     found = {group.tracking_identifier: group for group in groups()}
-    assert list(found) == ["L5-S1", "L4-L5"]
-    reference = found["L4-L5"].referenced_segment[0].ReferencedSOPSequence[0]
+    assert list(found) == ["L5-S1 disc", "L4-L5 disc"]
+    reference = found["L4-L5 disc"].referenced_segment[0].ReferencedSOPSequence[0]
     assert reference.ReferencedSegmentNumber == 4
     assert reference.ReferencedSOPInstanceUID == run_context().uid("seg")
-    assert found["L4-L5"].finding_sites[0].value.value == "84020006"
+    assert found["L4-L5 disc"].finding_sites[0].value.value == "84020006"
 
 
 def test_measurements_carry_value_unit_and_uncertainty() -> None:
-    group = next(group for group in groups() if group.tracking_identifier == "L4-L5")
+    group = next(group for group in groups() if group.tracking_identifier == "L4-L5 disc")
     by_name = {item.name.value: item for item in group.get_measurements()}
     assert by_name["canal-ap"].value == 11.2
     assert by_name["canal-ap"].unit.value == "mm"
@@ -48,11 +48,15 @@ def test_measurements_carry_value_unit_and_uncertainty() -> None:
 
 
 def test_grades_and_what_could_not_be_computed() -> None:
-    group = next(group for group in groups() if group.tracking_identifier == "L4-L5")
+    group = next(group for group in groups() if group.tracking_identifier == "L4-L5 disc")
     values = {item.name.value: item.value for item in group.get_qualitative_evaluations()}
     assert values["F01"].value == "F01-herniation-unspecified"
     assert values["F08"].value == "absent-not-performed"
     assert values["F08"].meaning.startswith("Not computed")
+    graded = next(item for item in group[0].ContentSequence if item.ConceptNameCodeSequence[0].CodeValue == "F06")
+    certainty = graded.ContentSequence[0]
+    assert certainty.ConceptNameCodeSequence[0].CodeValue == "111012"
+    assert float(certainty.MeasuredValueSequence[0].NumericValue) == 66.0
 
 
 def test_it_is_unverified_and_says_who_observed() -> None:

@@ -32,6 +32,7 @@ from foramen.kernel.tokens import TokenVerifier
 from foramen.supervisor.ports import free_port
 from terminology import systems
 from tests.builders.dicom import MULTIPART, Orthanc, encoded, multipart, private_orthanc
+from tests.builders.patience import patience
 from tests.builders.tokens import ORIGIN, bearer, verifier
 
 READ = "user/ImagingStudy.rs"
@@ -107,7 +108,7 @@ class Gateway:
         await self.service.intake.register_study(study, "0" * 32)
 
     async def until(self, condition: Callable[[], Awaitable[Any]], timeout_s: float = 20.0) -> Any:
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + patience(timeout_s)
         while not (found := await condition()):
             assert time.monotonic() < deadline, "it did not happen in time"
             await asyncio.sleep(0.1)

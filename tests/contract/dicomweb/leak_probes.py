@@ -25,6 +25,7 @@ class Probe:
     ----------
     accept : media types; empty: none is named
     stores : the body is the instance of another patient's study, to be stored
+    of_all : it tells of the whole archive: nobody who sees a part of it may ask
     open_to_patients : whether a token of one patient's record gets something else for its own study
     """
 
@@ -32,6 +33,7 @@ class Probe:
     path: str
     accept: str = ""
     stores: bool = False
+    of_all: bool = False
     open_to_patients: bool = True
 
     @property
@@ -95,6 +97,22 @@ PROBES: dict[str, tuple[Probe, ...]] = {
         for path in _PARENTS
         for kind in ("bulkdata", "pixeldata")
     },
+    # In this order: what is rejected is listed, and restored before the next one asks for it.
+    f"POST {_STUDY}/reject/{{code}}": (Probe("POST", f"{_STUDY}/reject/113037^DCM", open_to_patients=False),),
+    "GET /rejections": (
+        Probe("GET", "/rejections", open_to_patients=False),
+        Probe("GET", "/rejections?StudyInstanceUID={study}", open_to_patients=False),
+    ),
+    "GET /drift": tuple(
+        Probe("GET", f"/drift{query}", open_to_patients=False, of_all=True) for query in ("", "?lang=en")
+    ),
+    f"POST {_STUDY}/restore": (Probe("POST", f"{_STUDY}/restore", open_to_patients=False),),
+    **{
+        f"POST {path}/{route}": (Probe("POST", f"{path}/{call}", open_to_patients=False),)
+        for path in (_SERIES, _INSTANCE)
+        for route, call in (("reject/{code}", "reject/113037^DCM"), ("restore", "restore"))
+    },
+    **{f"DELETE {path}": (Probe("DELETE", path, open_to_patients=False),) for path in _PARENTS},
     "GET /wado": tuple(
         Probe("GET", _WADO + query)
         for query in (

@@ -9,14 +9,17 @@ import re
 
 import pytest
 from lxml import etree
+from pydicom import Dataset
 
 from dicomweb.conformance.capabilities import WADL, as_wadl, described
 from dicomweb.instance_check import SUPPORTED
 from dicomweb.routes import ROUTES, DicomWebRoute
+from tests.builders.dicom import series
 from tests.builders.tokens import bearer
 from tests.contract.dicomweb.conftest import Gateway
 
 NS = "{http://wadl.dev.java.net/2009/02}"
+_OF_OTHERS = ("video/", "text/", "application/pdf", "model/")
 pytestmark = pytest.mark.requirement("PS3.18 8.9: the capabilities are retrieved as WADL and as JSON")
 
 
@@ -65,6 +68,39 @@ def test_a_new_call_is_described_without_being_told() -> None:
         "methods": [{"name": "PUT", "id": "new", "transaction": "Something new"}],
     }
     assert calls(etree.fromstring(as_wadl("http://test", [new]))) == {("PUT", "/new/{thing}")}
+
+
+@pytest.fixture(scope="module")
+async def stored(gateway: Gateway) -> list[Dataset]:
+    datasets = series(1, seed=90, patient_id="SYN-90")
+    assert (await gateway.store(*datasets)).status_code == 200
+    return datasets
+
+
+async def test_every_media_type_that_is_named_is_given(gateway: Gateway, stored: list[Dataset]) -> None:
+    """Of a plain image: what stands for videos, reports, documents and JPX as stored is 406, and only that."""
+    one = stored[0]
+    uids = {"study": one.StudyInstanceUID, "series": one.SeriesInstanceUID, "instance": one.SOPInstanceUID}
+    wado = f"/wado?requestType=WADO&studyUID={uids['study']}&seriesUID={uids['series']}&objectUID={uids['instance']}"
+    given: dict[str, set[str]] = {}
+    for resource in described():
+        for method in resource["methods"]:
+            if method["name"] != "GET" or "{workitem}" in resource["path"] or method["transaction"] == "Search":
+                continue
+            path = wado if resource["path"] == "/wado" else resource["path"].format(**uids, frames="1", path="7FE00010")
+            for said in method.get("response", ()):
+                answer = await gateway.get(path, accept=said)
+                if answer.status_code == 406:
+                    by_name = "rendered" not in path and "image/jpeg" in said  # Lossy: asked for by its UID only.
+                    assert by_name or said.startswith(_OF_OTHERS) or "image/jpx" in said, (resource["path"], said)
+                    continue
+                assert answer.status_code == 200, (resource["path"], said)
+                kinds = (said, "application/dicom+json") if said == "application/json" else (said,)
+                assert answer.headers["content-type"].startswith(kinds), (resource["path"], said)
+                given.setdefault(resource["path"], set()).add(said)
+    assert given["/studies/{study}/series/{series}/rendered"] >= {"image/gif", 'multipart/related; type="image/png"'}
+    assert given["/studies/{study}"] >= {"application/zip", 'multipart/related; type="application/dicom"'}
+    assert len(given) > 20
 
 
 async def test_what_is_said_to_be_offered_is_offered(gateway: Gateway) -> None:

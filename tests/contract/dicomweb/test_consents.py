@@ -10,7 +10,9 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from pydicom import Dataset
@@ -19,11 +21,14 @@ from dicomweb.consents.closed_records import MAX_AGE_S, ClosedRecords
 from dicomweb.consents.released_output import SIGNED, ReleasedOutput
 from dicomweb.instance_header import OWN_MANUFACTURER
 from dicomweb.routes import ROUTES
+from dicomweb.study_index import StudyIndex
 from fhir_server.rules.ai_signoff import SIGNED_OFF
+from foramen.identity.oauth.revocation_list import RevocationAwareVerifier
+from foramen.identity.oauth.signing_keys import SigningKeys
 from foramen.kernel.errors import ConflictError, UpstreamError
 from terminology import systems
 from tests.builders.dicom import series
-from tests.builders.tokens import bearer
+from tests.builders.tokens import KEY, ORIGIN, bearer
 from tests.contract.dicomweb.conftest import Gateway
 from tests.contract.dicomweb.leak_probes import Probe
 from tests.contract.dicomweb.test_leaks import CASES, Worlds, ask
@@ -96,6 +101,9 @@ def forget(gateway: Gateway) -> None:
 async def test_a_closed_study_is_as_absent(gateway: Gateway, worlds: Worlds, probe: Probe) -> None:
     nothing = await ask(gateway, probe, worlds.absent, physician())
     assert await ask(gateway, probe, worlds.foreign, physician()) == nothing, f"{probe} tells that there is something"
+    if probe.of_all:
+        assert nothing[0] == 403, "of the whole archive: not for anybody who sees a part of it"
+        return
     if not (probe.lists and "limit=1" in probe.path):  # Whether the closed one is on that page, nobody says.
         assert await ask(gateway, probe, worlds.foreign, physician("e")) != nothing, f"{probe} shows nothing to anybody"
     own = bearer("patient/ImagingStudy.rs", fhirUser="Patient/refuses", patient="refuses", sub="p")
@@ -147,6 +155,87 @@ async def test_a_change_counts_within_a_second(gateway: Gateway) -> None:
                 answer = await gateway.http.get(path + suffix, headers=physician(name))
                 assert answer.status_code == (404 if closed else 200), suffix
             assert (dataset.StudyInstanceUID in await studies(gateway, physician(name))) != closed
+
+
+@dataclass
+class Viewer:
+    """One token that pages through a series, and how often the index was asked for it."""
+
+    gateway: Gateway
+    path: str
+    token: dict[str, str]
+    looked_up: int = 0
+
+    async def pages(self) -> set[int]:
+        """Statuses of a burst of frames; most of them were answered without a look at the index."""
+        before = self.looked_up
+        found = [(await self.gateway.http.get(self.path, headers=self.token)).status_code for _ in range(40)]
+        assert set(found) != {200} or self.looked_up - before < 20, "every frame was looked up"
+        return set(found)
+
+
+@pytest.fixture
+async def viewer(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Viewer]:
+    """A patient and a physician may page through the patient's study: here the patient does."""
+    dataset = await add(gateway, "paged", 7)
+    own = bearer("patient/ImagingStudy.rs", fhirUser="Patient/paged", patient="paged", sub="p", jti="paging")
+    instance = f"/series/{dataset.SeriesInstanceUID}/instances/{dataset.SOPInstanceUID}"
+    found = Viewer(gateway, f"/studies/{dataset.StudyInstanceUID}{instance}/frames/1", own)
+    read = StudyIndex._retrieve
+
+    async def counted(*arguments: Any) -> Any:
+        found.looked_up += 1
+        return await read(*arguments)
+
+    monkeypatch.setattr(StudyIndex, "_retrieve", counted)
+    yield found
+    await gateway.register(dataset.StudyInstanceUID)
+
+
+async def test_a_consent_ends_the_paging_through_a_series(viewer: Viewer) -> None:
+    viewer.token = physician()
+    said = consent("paged", "paged", actor=[actor("Practitioner/d")])
+    for status, shown in (("inactive", 200), ("active", 404), ("inactive", 200)):
+        await viewer.gateway.record.update({**said, "status": status})
+        await asyncio.sleep(MAX_AGE_S)
+        assert await viewer.pages() == {shown}
+
+
+async def test_a_correction_of_the_patient_ends_the_paging_through_a_series(viewer: Viewer) -> None:
+    assert await viewer.pages() == {200}
+    index, study = viewer.gateway.service._index, viewer.path.split("/")[2]
+
+    async def settled() -> bool:
+        """No registration is under way that would write the patient again."""
+        async with viewer.gateway.service._database.connection() as connection:
+            return not await connection.fetchval("SELECT count(*) FROM dicomweb.arrival")
+
+    await viewer.gateway.until(settled)
+    await index.mark(study, patient_ref="Patient/another", institution=None, state="registered", input_hash="")
+    await asyncio.sleep(MAX_AGE_S)
+    assert await viewer.pages() == {404}
+
+
+async def test_a_revoked_token_ends_the_paging_through_a_series(
+    viewer: Viewer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aware = RevocationAwareVerifier(cast(SigningKeys, SimpleNamespace(key_set=lambda: KEY)), ORIGIN, ORIGIN)
+    monkeypatch.setattr(viewer.gateway.service, "_verifier", aware)
+    assert await viewer.pages() == {200}
+    aware.set_revoked({"paging"})
+    assert await viewer.pages() == {401}
+
+
+async def test_what_another_process_kept_in_between_is_read_again(gateway: Gateway, worlds: Worlds) -> None:
+    """The record answers that nothing changed since the tag this process has; the tables are of another one."""
+    blind, uid = physician(), worlds.foreign.StudyInstanceUID
+    forget(gateway)
+    assert uid not in await studies(gateway, blind)
+    async with gateway.service._database.connection() as connection:
+        await connection.execute("DELETE FROM dicomweb.closed_record")
+        await connection.execute("UPDATE dicomweb.closed_records_read SET tag = 'of another'")
+    forget(gateway)
+    assert uid not in await studies(gateway, blind)
 
 
 async def test_emergency_access_opens_what_it_opens_in_the_record(gateway: Gateway, worlds: Worlds) -> None:

@@ -65,6 +65,35 @@ async def test_a_study_sent_by_c_store_becomes_imaging_study_and_task(gateway: G
     assert "SYNTHETIC^ONE" not in str(task)
 
 
+async def test_a_study_of_a_stat_order_begins_as_an_emergency(gateway: Gateway):
+    """Of two patients with the same accession number, one has the order; a third study says it in its images."""
+    for number in (162, 163, 164):
+        await gateway.add_patient(f"SYN-{number}", f"p{number}")
+    accession = {"coding": [{"system": systems.IDENTIFIER_TYPE, "code": "ACSN"}]}
+    await gateway.record.update(
+        {
+            "resourceType": "ServiceRequest",
+            "id": "stat-order",
+            "identifier": [{"type": accession, "system": f"{systems.BASE}/identifier/accession", "value": "A|162,x"}],
+            "status": "active",
+            "intent": "order",
+            "priority": "stat",
+            "subject": {"reference": "Patient/p162"},
+        }
+    )
+    expected = {162: ("stat", "ServiceRequest/stat-order"), 163: (None, None), 164: ("urgent", None)}
+    for number, told in expected.items():
+        datasets = series(2, seed=number, patient_id=f"SYN-{number}")
+        for dataset in datasets:
+            dataset.AccessionNumber = "A|162,x"
+            if number == 164:
+                dataset.RequestedProcedurePriority = "HIGH"
+        await asyncio.to_thread(send, gateway, datasets)
+        (task,) = await with_tasks(gateway, datasets[0].StudyInstanceUID, 1)
+        based_on = task.get("basedOn", [{}])[0].get("reference")
+        assert (task.get("priority"), based_on) == told, number
+
+
 async def test_a_replay_writes_nothing(gateway: Gateway):
     await gateway.add_patient("SYN-62", "p62")
     (dataset,) = series(1, seed=62, patient_id="SYN-62")
@@ -208,7 +237,7 @@ async def test_while_the_record_is_down_the_arrival_waits_and_then_is_registered
         tried.set()
         raise UpstreamError("The FHIR server does not answer")
 
-    monkeypatch.setattr(gateway.service.intake._fhir, "_request", refuse)
+    monkeypatch.setattr(gateway.service._fhir, "_request", refuse)
     await gateway.store(dataset)
     await asyncio.wait_for(tried.wait(), 15)
     assert await gateway.tasks(dataset.StudyInstanceUID) == []

@@ -20,7 +20,7 @@ from tests.contract.dicomweb.conftest import Gateway
 from tests.contract.dicomweb.leak_probes import PROBES, Probe
 
 SCOPE = "patient/ImagingStudy.cruds patient/Task.cruds"
-EVERYTHING = "system/*.cruds"
+EVERYTHING = "system/*.cruds foramen/admin"
 CASES = {f"{key} {number}": probe for key, probes in PROBES.items() for number, probe in enumerate(probes)}
 VARYING = ("date", "traceparent")
 

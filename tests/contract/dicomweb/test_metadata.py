@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+from importlib.resources import files
 from io import BytesIO
 from typing import Any
 from xml.etree import ElementTree
@@ -166,5 +167,17 @@ async def test_rows_of_an_older_index_are_made_anew(gateway: Gateway, study: lis
     assert await rebuild(gateway.service._database) == 1
     assert await rebuild(gateway.service._database) == 0
     assert (await gateway.get(query)).json() == before
-    found = await gateway.get(f"/studies?StudyInstanceUID={uid}&PatientName=*THETIC*")
-    assert len(found.json()) == 1
+    for part in ("*THETIC*", "*TH*"):
+        found = await gateway.get(f"/studies?StudyInstanceUID={uid}&PatientName={part}")
+        assert len(found.json()) == 1
+    async with gateway.service._database.connection() as connection:
+        pieces = "SELECT grams FROM dicomweb.study WHERE study_instance_uid = $1"
+        now = await connection.fetchval(pieces, uid)
+        await connection.execute(
+            """UPDATE dicomweb.study SET grams = ARRAY(SELECT g FROM unnest(grams) g WHERE char_length(g) <> 3)
+               WHERE study_instance_uid = $1""",
+            uid,
+        )
+        assert len(await connection.fetchval(pieces, uid)) < len(now)
+        await connection.execute(files("dicomweb.migrations").joinpath("0065_short_pieces.sql").read_text())
+        assert set(await connection.fetchval(pieces, uid)) == set(now)

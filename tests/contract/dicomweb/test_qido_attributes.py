@@ -11,7 +11,9 @@ from xml.etree import ElementTree
 import pytest
 from pydicom import Dataset
 
+from terminology import systems
 from tests.builders.dicom import series
+from tests.builders.tokens import bearer
 from tests.contract.dicomweb.conftest import Gateway
 
 XML = 'multipart/related; type="application/dicom+xml"'
@@ -93,6 +95,23 @@ async def which(gateway: Gateway, pair: list[str], level: str, query: str) -> li
 )
 async def test_every_attribute_of_the_level(gateway: Gateway, pair: list[str], level: str, query: str, expected: Any):
     assert await which(gateway, pair, level, query) == expected
+
+
+@pytest.mark.requirement("PS3.18 10.6.3.3.1: attributes of a study; F.2: tags in order")
+async def test_studies_as_the_database_writes_them_are_those_of_the_model(gateway: Gateway, pair: list[str]):
+    (odd,) = series(1, seed=43, patient_id='SYN-"43"', patient_name='QUOTE^"O\'Neil"=引', study_date="20240303")
+    odd.StudyDescription, odd.StudyID = 'a "b" {c} %d', None
+    assert (await gateway.store(odd)).status_code == 200
+    query = "/studies?StudyDate=20240301-20240303&StudyDescription=&ModalitiesInStudy=&SOPClassesInStudy="
+    written = (await ask(gateway, query)).json()
+    modelled = (await ask(gateway, f"{query}&includefield=all")).json()
+    assert [item["0020000D"]["Value"][0] for item in written] == [odd.StudyInstanceUID, *reversed(pair)]
+    assert [item["0020000D"] for item in modelled] == [item["0020000D"] for item in written]
+    for one, whole in zip(written, modelled, strict=True):
+        assert list(one) == sorted(one)
+        assert one == {tag: whole[tag] for tag in one}
+        assert {"00080020", "00080061", "00080062", "00081190", "00100010", "00201208"} <= set(one)
+    assert written[0]["00081030"]["Value"] == ['a "b" {c} %d']
 
 
 @pytest.mark.requirement("PS3.4 C.2.2.2.1.1: person names without regard to case and accents; PS3.18 8.3.4.2 fuzzy")
@@ -196,6 +215,56 @@ async def test_private_attributes_follow_their_creator(gateway: Gateway, pair: l
     assert "00990010" not in found
     await ask(gateway, "/instances?includefield=00991001", 400)
     await ask(gateway, "/instances?00991001=PUMP-7", 400)
+
+
+@pytest.fixture(scope="module")
+async def labelled(gateway: Gateway) -> list[str]:
+    """Three studies of two patients; the first two carry labels in the record."""
+    uids = []
+    for seed, labels in ((46, ("随访", "A,B|C")), (47, ("随访",)), (48, ())):
+        patient = "SYN-46" if seed != 47 else "SYN-47"
+        await gateway.add_patient(patient, patient.lower())
+        (dataset,) = series(1, seed=seed, patient_id=patient, study_date=f"202405{seed - 40:02}")
+        assert (await gateway.store(dataset)).status_code == 200
+        await gateway.register(dataset.StudyInstanceUID)
+        (resource,) = await gateway.imaging_studies(dataset.StudyInstanceUID)
+        for label in labels:
+            coding = {"system": systems.IMAGE_LABEL, "code": label, "display": label}
+            await gateway.record.add_tag(f"ImagingStudy/{resource['id']}", coding)
+        uids.append(dataset.StudyInstanceUID)
+    return uids
+
+
+@pytest.mark.requirement("PS3.18 8.3.4.3: labels of the record as a private attribute, matched on and returned")
+async def test_labels(gateway: Gateway, labelled: list[str]):
+    creator = "00210010=FORAMEN"
+
+    async def found(query: str, level: str = "studies", **headers: str) -> dict[str, list[str] | None]:
+        answer = (await ask(gateway, f"/{level}?{creator}&{query}", **headers)).json()
+        return {
+            item["0020000D"]["Value"][0]: item.get("00211001", {}).get("Value")
+            for item in answer
+            if item.get("00210010", {"Value": ["FORAMEN"]})["Value"] == ["FORAMEN"]
+        }
+
+    one, two, three = labelled
+    assert await found("00211001=随访") == {one: ["A,B|C", "随访"], two: ["随访"]}
+    assert await found("00211001=A,B|C", "series") == {one: ["A,B|C", "随访"]}
+    assert await found("00211001=随访&PatientID=SYN-46") == {one: ["A,B|C", "随访"]}
+    assert await found("00211001=nobody's") == {}
+    either = await found("00211001=nobody's%5CA,B|C&multiplevaluematching=true")
+    assert list(either) == [one]
+    listed = f"StudyInstanceUID={','.join(labelled)}"
+    assert await found(f"includefield=00211001&{listed}") == {one: ["A,B|C", "随访"], two: ["随访"], three: None}
+    assert await found(listed) == {one: None, two: None, three: None}
+    # Access is decided by the search, whatever the record says.
+    of_one = bearer("patient/ImagingStudy.rs", patient="syn-47")
+    assert await found("00211001=随访", **of_one) == {two: ["随访"]}
+    assert await found("00211001=A,B|C", **of_one) == {}
+    xml = await ask(gateway, f"/studies?{creator}&00211001=随访", Accept=XML)
+    assert "随访" in xml.text
+    for wrong in ("00211001=随*", "00211002=x", f"includefield=00211002&{listed}"):
+        await ask(gateway, f"/studies?{creator}&{wrong}", 400)
 
 
 @pytest.mark.requirement("PS3.18 10.6.3.3: required attributes and those asked for, and no others")

@@ -11,11 +11,16 @@ from io import BytesIO
 import httpx
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 from pydicom import Dataset, dcmread
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import (
+    EncapsulatedPDFStorage,
+    ExplicitVRLittleEndian,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+)
 
 from tests.builders.dicom import encoded, series
+from tests.builders.dicom_objects import colour_instance, presentation_state, structured_report, without_pixels
 from tests.builders.tokens import bearer
 from tests.contract.dicomweb.conftest import READ, Gateway
 from tests.contract.dicomweb.test_wado import DICOM, parts_of, url
@@ -42,6 +47,21 @@ async def video(gateway: Gateway) -> Dataset:
     dataset["PixelData"].VR = "OB"
     dataset["PixelData"].is_undefined_length = True
     dataset.NumberOfFrames = 5
+    assert (await gateway.store(dataset)).status_code == 200
+    return dataset
+
+
+@pytest.fixture(scope="module")
+async def loop(gateway: Gateway) -> Dataset:
+    """SYNTHETIC: four frames of 250 ms."""
+    frames = series(4, seed=434, size=(32, 24), patient_id="SYN-434")
+    dataset = frames[0]
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = (
+        MultiFrameGrayscaleWordSecondaryCaptureImageStorage
+    )
+    dataset.NumberOfFrames, dataset.FrameTime = 4, "250"
+    dataset.FrameIncrementPointer = 0x00181063
+    dataset.PixelData = b"".join(bytes(item.PixelData) for item in frames)
     assert (await gateway.store(dataset)).status_code == 200
     return dataset
 
@@ -236,7 +256,108 @@ async def test_a_rendered_series_has_every_image(gateway: Gateway, stored: list[
     assert [Image.open(BytesIO(body)).size for _, body in parts_of(answer)] == [(24, 32)] * 3
 
 
-@pytest.mark.requirement("PS3.18 8.3.5.1.1: annotation, PS3.18 8.3.5.1.5: iccprofile")
+@pytest.mark.requirement("PS3.18 8.7.4: image/gif, a series or a multi-frame instance as one animation")
+async def test_gif_has_every_image_in_order(gateway: Gateway, stored: list[Dataset], loop: Dataset):
+    for path, count, frame_ms in ((f"{url(stored[0], 'series')}/rendered", 3, 100), (f"{url(loop)}/rendered", 4, 250)):
+        answer = await ask(gateway, path, Accept="image/gif")
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "image/gif")
+        gif = Image.open(BytesIO(answer.content))
+        assert (gif.n_frames, gif.info["duration"], gif.size) == (count, frame_ms, (24, 32))
+        one_by_one = await ask(gateway, path, Accept='multipart/related; type="image/png"')
+        for number, (_, body) in enumerate(parts_of(one_by_one)):
+            gif.seek(number)
+            shown, single = (np.asarray(image.convert("L"), np.int16) for image in (gif, Image.open(BytesIO(body))))
+            assert np.abs(shown - single).max() <= 1
+    still = await ask(gateway, f"{url(loop)}/frames/2/rendered", Accept="image/gif")
+    assert Image.open(BytesIO(still.content)).n_frames == 1
+    # A study of several series is no animation, and one too large to hold is told how it can be had.
+    assert (await ask(gateway, f"{url(stored[0], 'study')}/rendered", Accept="image/gif")).status_code == 406
+    large = await ask(gateway, f"{url(stored[0], 'series')}/rendered?viewport=8000,8000", Accept="image/gif")
+    assert (large.status_code, "smaller viewport" in large.text) == (406, True)
+
+
+@pytest.mark.requirement("PS3.18 8.3.5.1.5: iccprofile no, yes and srgb")
+async def test_icc_profile(gateway: Gateway):
+    """A stored profile under which red means blue: kept by `yes`, its meaning kept by `srgb`, left out by `no`."""
+    standard = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    own = standard.replace(b"rXYZ", b"----").replace(b"bXYZ", b"rXYZ").replace(b"----", b"bXYZ")
+    camera, plain = colour_instance(451, ICCProfile=own), colour_instance(452)
+    assert (await gateway.store(camera)).status_code == (await gateway.store(plain)).status_code == 200
+    found: dict[tuple[str, str], Image.Image] = {}
+    for name, dataset in (("camera", camera), ("plain", plain)):
+        for word in ("no", "yes", "srgb"):
+            for media_type in ("image/jpeg", "image/png"):
+                answer = await ask(gateway, f"{url(dataset)}/rendered?iccprofile={word}", Accept=media_type)
+                picture = found[name, word] = Image.open(BytesIO(answer.content))
+                told = picture.info.get("icc_profile")
+                assert (told is None) == (word == "no"), (name, word, media_type)
+                assert (told == own) == ((name, word) == ("camera", "yes")), (name, word, media_type)
+    stored = camera.pixel_array.astype(np.int16)
+    assert np.array_equal(np.asarray(found["camera", "yes"]), stored)
+    assert np.abs(np.asarray(found["camera", "srgb"], np.int16) - stored[:, :, ::-1]).mean() < 2
+    assert (await ask(gateway, f"{url(plain)}/rendered?iccprofile=adobergb")).status_code == 400
+
+
+@pytest.mark.requirement("PS3.18 8.7.4: text/html of a structured report; nothing of it runs")
+async def test_a_report_is_readable_and_harmless(gateway: Gateway):
+    report = structured_report(461, "<script>alert(1)</script> L4-L5 & 腰椎")
+    assert (await gateway.store(report)).status_code == 200
+    answer = await ask(gateway, f"{url(report)}/rendered", Accept="text/html")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "<h1>Imaging Report</h1>" in answer.text
+    assert "PARTIAL · UNVERIFIED" in answer.text
+    assert "<b>Finding</b>: &lt;script&gt;alert(1)&lt;/script&gt; L4-L5 &amp; 腰椎" in answer.text
+    assert "<b>Length</b>: 11.2 mm" in answer.text
+    assert "<script" not in answer.text
+    assert "sandbox" in answer.headers["content-security-policy"]
+    assert (await ask(gateway, f"{url(report)}/rendered", Accept="image/jpeg")).status_code == 406
+    assert (await ask(gateway, f"{url(report)}/rendered")).text == answer.text
+    assert (await ask(gateway, f"{url(report)}/thumbnail")).status_code == 406
+
+
+@pytest.mark.requirement("PS3.18 8.7.4: application/pdf of an encapsulated document")
+async def test_an_encapsulated_pdf_comes_out_as_it_went_in(gateway: Gateway):
+    content = b"%PDF-1.4 SYNTHETIC odd length"
+    document = without_pixels(462, EncapsulatedPDFStorage)
+    document.MIMETypeOfEncapsulatedDocument, document.Modality = "application/pdf", "DOC"
+    document.EncapsulatedDocument, document.EncapsulatedDocumentLength = content + b"\0", len(content)
+    assert (await gateway.store(document)).status_code == 200
+    answer = await ask(gateway, f"{url(document)}/rendered", Accept="application/pdf")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/pdf")
+    assert answer.content == content
+    assert (await ask(gateway, f"{url(document)}/rendered", Accept="text/html")).status_code == 406
+
+
+@pytest.mark.requirement("PS3.18 9.4.2: presentationUID; PS3.3 C.10.6, C.11.6, C.11.8 applied to the picture")
+async def test_a_presentation_state_is_applied(gateway: Gateway, stored: list[Dataset]):
+    """Window, inversion, rotation by 90° and mirroring, over WADO-URI on the image and over WADO-RS on the state."""
+    item = stored[1]
+    state = presentation_state(463, stored[:2], window=(2000.0, 1000.0))
+    assert (await gateway.store(state)).status_code == 200
+    values = item.pixel_array.astype(np.float64)
+    windowed = 1 - np.clip((values - 1999.5) / 999 + 0.5, 0, 1)
+    expected = np.rint(np.fliplr(np.rot90(windowed, -1)) * 255)
+    uri = (
+        f"/wado?requestType=WADO&studyUID={item.StudyInstanceUID}&seriesUID={item.SeriesInstanceUID}"
+        f"&objectUID={item.SOPInstanceUID}&contentType=image/png"
+        f"&presentationSeriesUID={state.SeriesInstanceUID}&presentationUID={state.SOPInstanceUID}"
+    )
+    by_uri = await ask(gateway, uri)
+    assert by_uri.status_code == 200
+    by_rs = parts_of(await ask(gateway, f"{url(state)}/rendered", Accept='multipart/related; type="image/png"'))
+    assert len(by_rs) == 2
+    for content in (by_uri.content, by_rs[1][1]):
+        shown = np.asarray(Image.open(BytesIO(content)), np.float64)
+        assert shown.shape == (24, 32)
+        assert np.abs(shown - expected).max() <= 1
+    assert (await ask(gateway, uri.partition("&presentationUID")[0])).status_code == 400
+    # The state of another study, or one that the caller may not see, is none.
+    assert (await ask(gateway, uri + "9")).status_code == 404
+    foreign = bearer("patient/ImagingStudy.rs", patient="x")
+    assert (await gateway.http.get(f"{url(state)}/rendered", headers=foreign)).status_code == 404
+
+
+@pytest.mark.requirement("PS3.18 8.3.5.1.1: annotation")
 async def test_annotation_changes_the_picture_and_wrong_words_are_400(gateway: Gateway, stored: list[Dataset]):
     path = f"{url(stored[0])}/rendered?accept=image/png&viewport=300,400"
     plain, named = (

@@ -65,7 +65,7 @@ class Dimse:
         with (self.folder / "dimse.log").open("ab") as log:
             command = [sys.executable, "-m", "foramen", "serve", "--only", "dimse"]
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while not beat.exists():
             assert self.process.poll() is None, (self.folder / "dimse.log").read_text()[-3000:]
             assert time.monotonic() < deadline, "the DIMSE process did not start"
@@ -181,6 +181,8 @@ async def dimse(
     settings = gateway.orthanc.settings
     running.settings = settings.model_copy(update={"institutions": gateway.service._settings.institutions})
     running.account("PEER")
-    await asyncio.to_thread(running.start)
-    yield running
-    await asyncio.to_thread(running.stop)
+    try:
+        await asyncio.to_thread(running.start)
+        yield running
+    finally:  # also of a process that did not start in time
+        await asyncio.to_thread(running.stop)

@@ -9,6 +9,7 @@ import pytest
 from pydicom import Dataset, dcmread
 
 from dicomweb.consents.closed_records import MAX_AGE_S
+from terminology import systems
 from tests.builders.dicom import series
 from tests.contract.dicomweb.conftest import Gateway
 from tests.contract.dicomweb.test_consents import actor, consent
@@ -70,3 +71,24 @@ async def test_a_closed_study_is_neither_found_nor_sent(gateway: Gateway, dimse:
             assert await found(dimse, study, title) == ([] if hidden else [study.StudyInstanceUID])
             for way in (got, moved):
                 assert await way(dimse, study, title) == ([] if hidden else [study.SOPInstanceUID]), way.__name__
+
+
+async def test_the_worklist_leaves_out_whose_record_is_closed_to_the_caller(
+    gateway: Gateway, dimse: Dimse, study: Dataset
+) -> None:
+    """An order tells of a person, and of a study that is to be (ADR 0040)."""
+    order = {
+        "resourceType": "ServiceRequest", "id": "closed-order", "status": "active", "intent": "order",
+        "subject": {"reference": "Patient/refuses"}, "occurrenceDateTime": "2026-12-01T08:00:00+08:00",
+        "code": {"text": "SYNTHETIC"}, "orderDetail": [{"coding": [{"system": systems.DCM, "code": "MR"}]}],
+    }  # fmt: skip
+    await gateway.record.update(order)
+    said = consent("refuses", "co-order", actor=[actor("Organization/b")])
+    keys = ("PatientID=SYN-881", "ScheduledProcedureStepSequence[0].Modality")
+    for status, closed in (("active", True), ("inactive", False)):
+        await gateway.record.update({**said, "status": status})
+        await asyncio.sleep(MAX_AGE_S)
+        for title in ("INSIDE", "OUTSIDE"):
+            answers, told = await dimse.find(*keys, title=title, model="-W")
+            assert "Success" in told, told
+            assert len(answers) == (0 if closed and title == "OUTSIDE" else 1), (status, title)

@@ -29,6 +29,14 @@ async def module_api(module_database_url: str) -> AsyncIterator[Api]:
         yield Api(client)
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def found(request: pytest.FixtureRequest, module_api: Api) -> Api:
+    """The module's server, holding what the module lists as RESOURCES."""
+    for resource in request.module.RESOURCES:
+        await module_api.put_ok(resource)
+    return module_api
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def api(database_url: str) -> AsyncIterator[Api]:
     """A server with an empty record."""

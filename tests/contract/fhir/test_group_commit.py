@@ -9,7 +9,7 @@ import psycopg
 
 from fhir_server.audit.record import audit_record, encode
 from fhir_server.store import audit_log
-from tests.contract.fhir.api import Api, observation, running
+from tests.contract.fhir.api import Api, entry, observation, running
 
 
 async def test_who_meets_a_locked_row_holds_up_nobody_else(database_url: str) -> None:
@@ -47,6 +47,20 @@ async def test_refusals_and_successes_of_one_moment_keep_apart(api: Api) -> None
     active = set(await api.ids("Patient?active=true"))
     assert active == {f"p{number}" for number in range(1, 10, 2)}
     assert (await api.get("/fhir/AuditEvent?subtype=update&outcome=4&_summary=count")).json()["total"] == 5
+
+
+async def test_creates_of_a_batch_share_transactions_and_are_answered_each(api: Api, database_url: str) -> None:
+    entries = [entry("POST", "Observation", observation("Patient/x", valueInteger=number)) for number in range(40)]
+    entries[7]["resource"]["status"] = "no such status"
+    answer = (await api.transaction(*entries, kind="batch")).json()["entry"]
+    assert [one["response"]["status"][:3] for one in answer] == ["201"] * 7 + ["422"] + ["201"] * 32
+    for number, one in enumerate(answer):
+        if number != 7:
+            stored = (await api.get("/fhir/" + one["response"]["location"])).json()
+            assert stored["valueInteger"] == number
+    with psycopg.connect(database_url) as connection:
+        row = connection.execute("SELECT count(DISTINCT xmin::text) FROM fhir.resource WHERE type = 'Observation'")
+        assert row.fetchone()[0] < 10  # type: ignore[index]
 
 
 async def test_a_condition_is_the_same_however_it_is_spelled(api: Api) -> None:

@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from tests.contract.fhir.api import Api, observation, refused, running
 
@@ -37,15 +35,6 @@ RESOURCES: list[dict[str, Any]] = [
     {"resourceType": "PlanDefinition", "id": "pd2", "status": "active", "url": "http://e.org/pd2", "library": ["http://e.org/a"],
      "action": [{"definitionCanonical": "http://e.org/ad|6"}]},
 ]  # fmt: skip
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def found(module_database_url: str) -> AsyncIterator[Api]:
-    async with running(module_database_url) as (_, client):
-        api = Api(client)
-        for resource in RESOURCES:
-            await api.put_ok(resource)
-        yield api
 
 
 async def included(api: Api, query: str) -> list[dict[str, Any]]:

@@ -84,8 +84,8 @@ async def _until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.02)
 
 
-async def test_newer_steps_are_applied_while_requests_are_served(database_url: str, folder: Path) -> None:
-    async with running(database_url) as (_, client):
+async def test_newer_steps_are_applied_while_requests_are_served(empty_database_url: str, folder: Path) -> None:
+    async with running(empty_database_url) as (_, client):
         api = Api(client)
         await api.put_ok({**patient_resource(), "id": "p"})
         await api.put_ok({**observation("Patient/p", "F02"), "id": "updated"})
@@ -96,9 +96,9 @@ async def test_newer_steps_are_applied_while_requests_are_served(database_url: s
         for name, text in _STEPS.items():
             (folder / name).write_text(text)
         # Somebody writes for long, or reads for long: a step must not queue behind them, with all others behind it.
-        with psycopg.connect(database_url) as other:
+        with psycopg.connect(empty_database_url) as other:
             other.execute("UPDATE fhir.resource SET version = version WHERE type = 'Patient'")
-            migrating = asyncio.create_task(asyncio.to_thread(schema.migrate, database_url))
+            migrating = asyncio.create_task(asyncio.to_thread(schema.migrate, empty_database_url))
             before = len(load.times)
             await asyncio.sleep(2.5)
             assert len(load.times) > before + 30
@@ -112,7 +112,7 @@ async def test_newer_steps_are_applied_while_requests_are_served(database_url: s
     steps = _numbers(folder)
     assert load.faults == []
     assert max(load.times) < LONGEST_S
-    with psycopg.connect(database_url) as connection:
+    with psycopg.connect(empty_database_url) as connection:
         numbers = {row[0] for row in connection.execute("SELECT number FROM fhir.migration")}
         assert numbers == steps
         valid = connection.execute("SELECT indisvalid FROM pg_index WHERE indexrelid = 'fhir.resource_extra'::regclass")
@@ -123,29 +123,29 @@ def _numbers(folder: Path) -> set[int]:
     return {int(path.name[:4]) for path in folder.glob("*.sql")}
 
 
-def test_processes_that_start_at_once_build_an_index_once(database_url: str, folder: Path) -> None:
+def test_processes_that_start_at_once_build_an_index_once(empty_database_url: str, folder: Path) -> None:
     """Who waits for its turn holds nothing that an index build would have to wait for."""
-    schema.migrate(database_url)
+    schema.migrate(empty_database_url)
     for name, text in _STEPS.items():
         (folder / name).write_text(text)
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(schema.migrate, [database_url] * 4))
-    with psycopg.connect(database_url) as connection:
+        list(pool.map(schema.migrate, [empty_database_url] * 4))
+    with psycopg.connect(empty_database_url) as connection:
         assert connection.execute("SELECT count(*) FROM fhir.migration WHERE number > 9000").fetchone() == (2,)
 
 
-def test_an_index_whose_build_was_killed_is_built_again(database_url: str, folder: Path) -> None:
-    schema.migrate(database_url)
+def test_an_index_whose_build_was_killed_is_built_again(empty_database_url: str, folder: Path) -> None:
+    schema.migrate(empty_database_url)
     (folder / "9001_column.sql").write_text(_STEPS["9001_column.sql"])
-    schema.migrate(database_url)
-    with psycopg.connect(database_url, autocommit=True) as connection:
+    schema.migrate(empty_database_url)
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
         connection.execute("INSERT INTO fhir.setting VALUES ('a', '1'), ('b', '1')")
         # What a killed build leaves behind: an index of that name that is not valid.
         with pytest.raises(psycopg.errors.UniqueViolation):
             connection.execute("CREATE UNIQUE INDEX CONCURRENTLY resource_extra ON fhir.setting (value)")
     (folder / "9002_index.sql").write_text(_STEPS["9002_index.sql"])
-    schema.migrate(database_url)
-    with psycopg.connect(database_url) as connection:
+    schema.migrate(empty_database_url)
+    with psycopg.connect(empty_database_url) as connection:
         found = connection.execute(
             "SELECT indisvalid, indrelid::regclass::text FROM pg_index"
             " WHERE indexrelid = 'fhir.resource_extra'::regclass"
@@ -154,18 +154,18 @@ def test_an_index_whose_build_was_killed_is_built_again(database_url: str, folde
 
 
 def test_a_step_that_never_gets_its_lock_is_told_and_leaves_nothing(
-    database_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+    empty_database_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    schema.migrate(database_url)
+    schema.migrate(empty_database_url)
     (folder / "9001_column.sql").write_text(_STEPS["9001_column.sql"])
     monkeypatch.setattr(schema, "PATIENCE_S", 0.5)
-    with psycopg.connect(database_url) as other:
+    with psycopg.connect(empty_database_url) as other:
         other.execute("LOCK TABLE fhir.history IN ACCESS SHARE MODE")
         with pytest.raises(psycopg.errors.LockNotAvailable):
-            schema.migrate(database_url)
+            schema.migrate(empty_database_url)
         assert other.execute("SELECT count(*) FROM fhir.migration WHERE number > 9000").fetchone() == (0,)
         found = other.execute(
             "SELECT count(*) FROM information_schema.columns WHERE table_schema = 'fhir' AND column_name = 'extra'"
         )
         assert found.fetchone() == (0,)
-    schema.migrate(database_url)
+    schema.migrate(empty_database_url)

@@ -160,7 +160,7 @@ async def test_strict_searches_are_refused_meanwhile(
         await fill(Api(client), 8)
     with psycopg.connect(database_url) as connection:
         connection.execute("UPDATE fhir.setting SET value = '{}' WHERE name = 'index'")
-    monkeypatch.setenv("FORAMEN_FHIR_REINDEX_PAUSE", "5000")
+    monkeypatch.setenv("FORAMEN_FHIR_REINDEX_PAUSE", "100000")
     async with running(database_url) as (_, client):
         api = Api(client, ADMIN)
         response = await api.get("/fhir/Observation?code=F01", prefer="handling=strict")

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
 import pytest
 from typer.testing import CliRunner, Result
 
+from fhir_server.bulk.projects import add_project
 from fhir_server.store import sealing_jobs
 from fhir_server.store.sealed_content import MARKER
 from foramen.commands import audit as audit_command
 from foramen.commands import keys as keys_command
 from foramen.identity import tables
 from foramen.identity.database import transaction
+from foramen.kernel.audit_event import audit_event
 from foramen.kernel.errors import InteropError
 from foramen.kernel.settings import get_settings
-from tests.contract.fhir.api import Api, running
+from tests.contract.fhir.api import Api, entry, running
 from tests.contract.fhir.bulk_exports import exported, lines
 from tests.contract.fhir.test_sealed_identifiers import ADMIN, ID_CARD, NUMBER, copies, everything_stored, person, use
 from tests.contract.fhir.test_sealed_ways_out import numbers
+from tests.contract.fhir.test_subject_rights_crash import ROOT, processes  # noqa: F401  a fixture
+from tests.contract.fhir.test_subject_rights_export import copied, rows
+from tests.contract.fhir.test_subject_rights_export import myself as subject_self
 
 Command = Callable[..., Result]
 
@@ -149,6 +159,51 @@ async def test_what_was_there_before_is_sealed_by_a_job(
         assert twice == []
 
 
+async def test_the_job_that_seals_goes_on_after_kill_9(
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    processes: list[subprocess.Popen[bytes]],  # noqa: F811
+) -> None:
+    monkeypatch.setenv("FORAMEN_FHIR_JOB_LEASE_S", "1.5")
+    monkeypatch.setenv("FORAMEN_FHIR_SEALING_BATCH", "1")
+    with monkeypatch.context() as patch:
+        patch.setenv("FORAMEN_FHIR_NATIONAL_IDENTIFIERS", "")
+        async with running(database_url) as (_, client):
+            put = [entry("PUT", f"Patient/many{number}", person(f"many{number}")) for number in range(300)]
+            assert (await Api(client).transaction(*put)).status_code == 200
+    command = [sys.executable, "-m", "tests.contract.fhir.bulk_process", database_url]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, env=dict(os.environ))  # noqa: ASYNC220
+    processes.append(process)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        for _ in range(4000):
+            row = connection.execute(
+                "SELECT state, status FROM fhir.job WHERE kind = %s", (sealing_jobs.KIND,)
+            ).fetchone()
+            assert row is None or row[1] in ("queued", "running"), "it was too fast to be killed"
+            if row is not None and json.loads(bytes(row[0])).get("sealed", 0) > 0:
+                break
+            await asyncio.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        done = connection.execute("SELECT count(*) FROM fhir.resource WHERE position(%s in content) > 0", (MARKER,))
+        assert 0 < done.fetchone()[0] < 300
+        monkeypatch.setenv("FORAMEN_FHIR_SEALING_BATCH", "100")
+        async with running(database_url) as (_, client):
+            for _ in range(400):
+                (status,) = connection.execute(
+                    "SELECT status FROM fhir.job WHERE kind = %s", (sealing_jobs.KIND,)
+                ).fetchone()
+                if status == "completed":
+                    break
+                await asyncio.sleep(0.1)
+            assert len(await Api(client).ids(f"Patient?identifier={ID_CARD}|{NUMBER}&_count=500")) == 300
+        (jobs,) = connection.execute("SELECT count(*) FROM fhir.job WHERE kind = %s", (sealing_jobs.KIND,)).fetchone()
+    assert (status, jobs) == ("completed", 1)
+    assert set(copies(database_url)) <= {"job"}
+
+
 async def test_a_server_without_the_keys_does_not_start(
     database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -160,7 +215,7 @@ async def test_a_server_without_the_keys_does_not_start(
             pass
 
 
-async def test_exports_open_what_is_sealed(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_exports_open_what_is_sealed(database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     async with running(database_url) as (_, client):
         api = Api(client, ADMIN)
         many = {f"e{n}" for n in range(60)}
@@ -186,3 +241,30 @@ async def test_exports_open_what_is_sealed(database_url: str, monkeypatch: pytes
             api, await exported(api, f"$export?_type=Patient&_typeFilter=Patient%3Fidentifier%3D{NUMBER}")
         )
         assert len(found["Patient"]) == 61
+        await _other_ways_out(api, tmp_path)
+
+
+async def _other_ways_out(api: Api, home: Path) -> None:
+    """The person's own copy has the number, a researcher's has neither that nor what seals it, nor has the log."""
+    copy = await copied(subject_self(api, name="raw"), "raw")
+    mine = [
+        row for row in await rows(subject_self(api, name="raw"), copy["output"]) if row["resourceType"] == "Patient"
+    ]
+    assert [numbers(row) for row in mine] == [{NUMBER}]
+
+    add_project(home, "sealed")
+    manifest = await exported(api, "$export?_pseudonymise=sealed&_type=Patient")
+    theirs = await lines(api, manifest)
+    assert len(theirs["Patient"]) == 61
+    assert not [form for form in (NUMBER, MARKER.decode(), "v2:") if form in json.dumps([theirs, manifest])]
+
+    who = {"reference": "Patient/raw", "identifier": {"system": ID_CARD, "value": NUMBER}}
+    event = audit_event(
+        interaction="read", source="fhir", status=200, recorded=datetime.now(UTC), trace_id="t", context=None
+    )
+    posted = await api.post("/fhir/AuditEvent", {**event, "entity": [{"what": who}]})
+    assert posted.status_code == 201, posted.text
+    told = await subject_self(api, "patient/*.rs", "raw").get("/fhir/Patient/raw/$access-log")
+    assert told.status_code == 200, told.text
+    assert posted.json()["id"] in told.text
+    assert not [form for form in (MARKER.decode(), "v2:") if form in told.text]

@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
-from tests.contract.fhir.api import Api, observation, running
+from tests.contract.fhir.api import Api, observation
 
 UCUM = "http://unitsofmeasure.org"
 
@@ -64,15 +62,6 @@ RESOURCES: list[dict[str, Any]] = [
     {"resourceType": "DocumentReference", "id": "d1", "status": "current", "content": [{"attachment": {"title": "x"}}],
      "relatesTo": [{"code": "replaces", "target": {"reference": "DocumentReference/d0"}}]},
 ]  # fmt: skip
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def found(module_database_url: str) -> AsyncIterator[Api]:
-    async with running(module_database_url) as (_, client):
-        api = Api(client)
-        for resource in RESOURCES:
-            await api.put_ok(resource)
-        yield api
 
 
 CASES = [

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-import pytest_asyncio
 
-from tests.contract.fhir.api import Api, observation, refused, running
+from tests.contract.fhir.api import Api, observation, refused
 
 UCUM = "http://unitsofmeasure.org"
 SYSTEM = "http://e.org/CodeSystem/tree"
@@ -30,15 +28,6 @@ RESOURCES: list[dict[str, Any]] = [
     {"resourceType": "Observation", "id": "x4", "status": "final", "code": {"coding": [{"system": SYSTEM, "code": "top"}]}, "subject": {"reference": "Patient/p3"}},
     {"resourceType": "Library", "id": "l1", "status": "active", "type": {"text": "x"}, "url": "http://e.org/lib/rules"},
 ]  # fmt: skip
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def found(module_database_url: str) -> AsyncIterator[Api]:
-    async with running(module_database_url) as (_, client):
-        api = Api(client)
-        for resource in RESOURCES:
-            await api.put_ok(resource)
-        yield api
 
 
 CASES = [

@@ -74,6 +74,29 @@ async def test_access_is_each_callers_own(api: Api) -> None:
         assert set(ids) == (expected.get(f"p{own} F1", set()) if own == asked else set())
 
 
+async def test_granular_scopes_share_a_statement_once_they_were_counted(api: Api, monkeypatch) -> None:
+    """What a scope asks and what the search asks compete for the source; counts of before decide it at once."""
+    expected = await fill(api)
+    callers = {code: api.as_(f"user/Observation.rs?code={code}") for code in CODES}
+    shared: list[PageQuestion] = []
+    read = GatheredPageReader.read
+
+    async def noted(self, question: PageQuestion, *, primary: bool):
+        shared.append(question)
+        return await read(self, question, primary=primary)
+
+    monkeypatch.setattr(GatheredPageReader, "read", noted)
+    path = "Observation?status=preliminary&_sort=-date&_count=100"
+    before = {code: await caller.ids(path) for code, caller in callers.items()}
+    shared.clear()
+    after = dict(zip(callers, await asyncio.gather(*(c.ids(path) for c in callers.values())), strict=True))
+    assert len({question.statement for question in shared}) == 1
+    assert len(shared) == len(callers)
+    for code, ids in after.items():
+        assert set(ids) == set().union(*(found for key, found in expected.items() if key.endswith(f" {code}")))
+        assert ids == before[code]
+
+
 async def test_elements_and_summaries(api: Api) -> None:
     await fill(api)
     bundle = (await api.get("/fhir/Observation?patient=p3&_elements=code")).json()

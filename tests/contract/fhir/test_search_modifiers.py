@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-import pytest_asyncio
 
-from tests.contract.fhir.api import Api, observation, refused, running
+from tests.contract.fhir.api import Api, observation, refused
 
 UCUM = "http://unitsofmeasure.org"
 TREE = "http://e.org/CodeSystem/discs"
@@ -78,15 +76,6 @@ RESOURCES: list[dict[str, Any]] = [
     {"resourceType": "List", "id": "some", "status": "current", "mode": "working", "entry": [
         {"item": {"reference": "Condition/c1"}}, {"item": {"reference": "Condition/c3"}}, {"item": {"reference": "Patient/p1"}}]},
 ]  # fmt: skip
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def found(module_database_url: str) -> AsyncIterator[Api]:
-    async with running(module_database_url) as (_, client):
-        api = Api(client)
-        for resource in RESOURCES:
-            await api.put_ok(resource)
-        yield api
 
 
 CASES = [

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
-import pytest_asyncio
 
 from fhir_server.store import arranging, walking
-from tests.contract.fhir.api import Api, running
+from tests.contract.fhir.api import Api
 from tests.contract.fhir.test_search import CASES, RESOURCES
 
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def found(module_database_url: str) -> AsyncIterator[Api]:
-    async with running(module_database_url) as (_, client):
-        api = Api(client)
-        for resource in RESOURCES:
-            await api.put_ok(resource)
-        yield api
+__all__ = ["RESOURCES"]  # what fixture `found` stores
 
 
 @pytest.fixture

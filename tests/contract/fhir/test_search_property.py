@@ -3,16 +3,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.contract.fhir.api import Api, entry, running
+from tests.contract.fhir.api import Api, entry
+from tests.contract.fhir.brute_force import agrees
 
 DATES = st.sampled_from(
     ["2019", "2020", "2020-01", "2020-02", "2020-12", "2019-12-31", "2020-01-01", "2020-02-29", "2020-03-01",
@@ -81,30 +78,8 @@ OBSERVATIONS = st.lists(
 QUERIES = st.lists(st.tuples(PREFIXES, DATES, SYSTEMS, CODES, st.booleans(), st.booleans()), min_size=1, max_size=12)
 
 
-@pytest.fixture(scope="module")
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    made = asyncio.new_event_loop()
-    yield made
-    made.close()
-
-
-def test_search_agrees_with_brute_force(module_database_url: str, loop: asyncio.AbstractEventLoop) -> None:
-    context = running(module_database_url)
-    _, client = loop.run_until_complete(context.__aenter__())
-    api = Api(client)
-    round_number = 0
-
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(OBSERVATIONS, QUERIES)
-    def check(drawn: list[Any], queries: list[Any]) -> None:
-        nonlocal round_number
-        round_number += 1
-        loop.run_until_complete(_check(api, round_number, drawn, queries))
-
-    try:
-        check()
-    finally:
-        loop.run_until_complete(context.__aexit__(None, None, None))
+def test_search_agrees_with_brute_force(module_database_url: str) -> None:
+    agrees(module_database_url, OBSERVATIONS, QUERIES, _check)
 
 
 async def _check(api: Api, number: int, drawn: list[Any], queries: list[Any]) -> None:

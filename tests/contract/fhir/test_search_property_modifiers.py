@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import unicodedata
-from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
-import pytest
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.contract.fhir.api import Api, entry, running
+from tests.contract.fhir.api import Api, entry
+from tests.contract.fhir.brute_force import agrees
 
 UCUM = "http://unitsofmeasure.org"
 IN_METRES = {"mm": Fraction(1, 1000), "cm": Fraction(1, 100), "m": Fraction(1), "[in_i]": Fraction(254, 10000)}
@@ -184,30 +181,8 @@ def question(query: tuple[str, ...]) -> tuple[tuple[str, str], Any]:
     return ("_filter", f'value-string {modifier} "{written}"'), lambda row: matches_filter(row, modifier, asked)
 
 
-@pytest.fixture(scope="module")
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    made = asyncio.new_event_loop()
-    yield made
-    made.close()
-
-
-def test_search_agrees_with_brute_force(module_database_url: str, loop: asyncio.AbstractEventLoop) -> None:
-    context = running(module_database_url)
-    _, client = loop.run_until_complete(context.__aenter__())
-    api = Api(client)
-    round_number = 0
-
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(RESOURCES, QUERIES)
-    def check(drawn: list[Row], queries: list[Any]) -> None:
-        nonlocal round_number
-        round_number += 1
-        loop.run_until_complete(_check(api, round_number, drawn, queries))
-
-    try:
-        check()
-    finally:
-        loop.run_until_complete(context.__aexit__(None, None, None))
+def test_search_agrees_with_brute_force(module_database_url: str) -> None:
+    agrees(module_database_url, RESOURCES, QUERIES, _check)
 
 
 async def _check(api: Api, number: int, drawn: list[Row], queries: list[Any]) -> None:

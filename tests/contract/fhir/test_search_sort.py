@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -36,15 +35,6 @@ RESOURCES: list[dict[str, Any]] = [
     {"resourceType": "RiskAssessment", "id": "r2", "status": "final", "subject": {"reference": "Patient/a"}, "prediction": [{"probabilityDecimal": 0.3}]},
     {"resourceType": "RiskAssessment", "id": "r3", "status": "final", "subject": {"reference": "Patient/a"}},
 ]  # fmt: skip
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def found(module_database_url: str) -> AsyncIterator[Api]:
-    async with running(module_database_url) as (_, client):
-        api = Api(client)
-        for resource in RESOURCES:
-            await api.put_ok(resource)
-        yield api
 
 
 ORDERS = [

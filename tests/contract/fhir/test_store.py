@@ -13,10 +13,10 @@ from fhir_server.store.schema import FOLDER as MIGRATIONS
 from tests.contract.fhir.api import Api, observation, running
 
 
-def test_migrations_are_harmless_to_repeat_and_to_race(database_url: str) -> None:
+def test_migrations_are_harmless_to_repeat_and_to_race(empty_database_url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(migrate, [database_url] * 4))
-    with psycopg.connect(database_url) as connection:
+        list(pool.map(migrate, [empty_database_url] * 4))
+    with psycopg.connect(empty_database_url) as connection:
         numbers = [row[0] for row in connection.execute("SELECT number FROM fhir.migration ORDER BY number")]
         assert numbers == sorted(int(path.name[:4]) for path in MIGRATIONS.glob("*.sql"))
 

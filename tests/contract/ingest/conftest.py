@@ -42,10 +42,12 @@ from foramen.supervisor.ports import free_port
 from terminology import systems
 from tests.builders.browser import Browser, forms_of
 from tests.builders.dicom import Orthanc, encoded, private_orthanc
-from tests.contract.smart.people import PASSWORD
+from tests.contract.smart.people import PASSWORD, otp_of
 
 MOUNT = "/apps/images"
 DOCTOR, READER, HELPER = "north-doctor", "south-doctor", "north-helper"
+KEEPER = "keeper"
+"""A system administrator: made by `Site.keeper`, and in no institution."""
 ACCOUNTS = {  # name: (role, institution, Practitioner, Patient)
     DOCTOR: ("physician", "north", "dr-north", None),
     READER: ("physician", "south", "dr-south", None),
@@ -109,6 +111,17 @@ class Site:
             assert str(page.url).endswith("/auth/account"), page.text
             self.browsers[name] = browser
         return self.browsers[name]
+
+    async def keeper(self) -> ImageBrowser:
+        """A browser in which a system administrator is signed in, with a second factor."""
+        if KEEPER not in self.browsers:
+            ensure_user(self.database_url, KEEPER, PASSWORD, "system-administrator", None, None)
+            browser = self.browser()
+            await browser.open("/auth/login?then=account")
+            page = await browser.submit(username=KEEPER, password=PASSWORD)
+            await browser.submit(code=otp_of(page.text).now())
+            self.browsers[KEEPER] = browser
+        return self.browsers[KEEPER]
 
     def execute(self, statement: str, **values: Any) -> list[Any]:
         with transaction(self.database_url) as connection:

@@ -8,7 +8,7 @@ import pytest
 from pydicom import Dataset
 
 from tests.builders.dicom import series
-from tests.contract.ingest.conftest import DOCTOR, MOUNT, READER, Site
+from tests.contract.ingest.conftest import DOCTOR, KEEPER, MOUNT, READER, Site
 
 LABEL = "L4/5 突出, 教学 $1|a"
 
@@ -179,3 +179,58 @@ async def test_pages_of_a_long_list(site: Site, study: str):
     narrowed = await search(site, description="Paging", body_part="LSPINE")
     assert len(of(narrowed)) == PAGE_SIZE
     assert f"{PAGE_SIZE + 2} studies" in narrowed
+
+
+async def test_a_study_is_rejected_with_a_reason_and_restored(site: Site, study: str):
+    mine = await site.stored(*series(2, seed=48, patient_id="SYN-41", patient_name="SYNTHETIC^REJECTED", study_key="r"))
+    browser = await site.signed_in(DOCTOR)
+    path, csrf = f"{MOUNT}/studies/{mine}", await browser.csrf()
+    page = (await browser.http.get(path)).text
+    assert "Reject this study" in page
+    assert (await browser.http.post(f"{path}/reject", data={"csrf": csrf, "code": "113002"})).status_code == 400
+    held = "INSERT INTO dicomweb.legal_hold (study_instance_uid, reason, placed_by) VALUES (:study, 'x', 'y')"
+    site.execute(held, study=mine)
+    form = {"csrf": csrf, "code": "113038", "note": "SYNTHETIC mix-up"}
+    refused = await browser.http.post(f"{path}/reject", data=form, headers={"accept-language": "zh"})
+    assert refused.status_code == 409
+    assert "此检查处于法律保全中，不能移除" in refused.text
+    site.execute("UPDATE dicomweb.legal_hold SET released_at = now(), released_by = 'y'")
+
+    answer = await browser.http.post(f"{path}/reject", data=form)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"{MOUNT}/rejected?done=rejected")
+    assert (await browser.http.get(path)).status_code == 404
+    assert mine not in await search(site)
+    page = (await browser.http.get(f"{MOUNT}/rejected?done=rejected")).text
+    assert "Wrong patient or wrong order chosen" in page
+    assert "SYNTHETIC mix-up" in page
+    assert f"Rejected by {DOCTOR}" in page
+    assert (await (await site.signed_in(READER)).http.get(f"{MOUNT}/rejected")).status_code == 403
+    answer = await browser.http.post(f"{path}/restore", data={"csrf": csrf})
+    assert (answer.status_code, answer.headers["location"]) == (303, f"{path}?done=restored")
+    assert (await browser.http.get(path)).status_code == 200
+    assert "Nothing is rejected" in (await browser.http.get(f"{MOUNT}/rejected")).text
+
+
+async def test_a_system_administrator_with_two_factors_sees_what_is_out_of_line(site: Site):
+    found = "INSERT INTO dicomweb.drift (study_instance_uid, kind, state, instances, detail, trace_id) VALUES "
+    site.execute(found + "('2.25.4711', 'missing-in-archive', 'open', 7, '{}', repeat('0', 32))")
+    browser = await site.keeper()
+    start = await browser.http.get(f"{MOUNT}/")  # Of the images themselves an administrator sees nothing.
+    assert start.status_code == 403
+    assert f'href="{MOUNT}/drift"' in start.text
+    page = await browser.http.get(f"{MOUNT}/drift")
+    assert page.status_code == 200
+    assert "2.25.4711" in page.text
+    assert "Instances went from the archive behind our back" in page.text
+    assert "索引中有、归档中已没有的影像" in (await browser.http.get(f"{MOUNT}/drift", params={"lang": "zh"})).text
+    site.execute("UPDATE identity.session SET factors = '[\"password\"]' WHERE account = :name", name=KEEPER)
+    assert (await browser.http.get(f"{MOUNT}/drift")).status_code == 303  # One factor opens no administrator's page.
+    doctor = await site.signed_in(DOCTOR)
+    assert (await doctor.http.get(f"{MOUNT}/drift")).status_code == 403
+    assert "/drift" not in (await doctor.http.get(f"{MOUNT}/")).text
+
+    async def audited() -> list[str]:
+        events = await site.record.search("AuditEvent", [("altid", KEEPER), ("_count", "1000")])
+        return [event["outcome"] for event in events if event["subtype"][0]["code"] == "read-drift"]
+
+    assert set(await site.until(audited)) == {"0"}

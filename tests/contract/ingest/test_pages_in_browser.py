@@ -81,6 +81,41 @@ async def test_every_page_in_both_languages_and_widths(site: Site, study: str):
 
 
 @pytest.mark.browser
+async def test_the_report_of_what_is_out_of_line_in_both_languages_and_widths(site: Site):
+    rows = "INSERT INTO dicomweb.drift (study_instance_uid, kind, state, instances, detail, ended_at, trace_id) VALUES "
+    for number, (kind, state, ended) in enumerate(
+        (
+            ("missing-in-archive", "open", "NULL"),
+            ("patients-mixed", "open", "NULL"),
+            ("late-instances", "mended", "now()"),
+            ("record-deleted", "confirmed", "now()"),
+        )
+    ):
+        uid = f"2.25.{number}12345678901234567890123456789012345678"
+        site.execute(rows + f"('{uid}', '{kind}', '{state}', {number + 3}, '{{}}', {ended}, repeat('0', 32))")
+    cookies = [
+        {"name": cookie.name, "value": cookie.value or "", "url": site.settings.origin}
+        for cookie in (await site.keeper()).http.cookies.jar
+    ]
+    pictures, faults = os.environ.get("FORAMEN_TEST_ARTEFACTS"), []
+    async with async_playwright() as playwright:
+        chromium = await launched(playwright)
+        context = await chromium.new_context(java_script_enabled=False, locale="zh-CN")
+        await context.add_cookies(cookies)
+        page = await context.new_page()
+        for language, title in (("zh", "归档核对"), ("en", "Reconciliation")):
+            await page.goto(f"{site.settings.origin}{MOUNT}/drift?lang={language}")
+            assert await page.locator("h1").inner_text() == title
+            for width in (1280, 390):
+                await page.set_viewport_size({"width": width, "height": 900})
+                if pictures:
+                    await picture(page, Path(pictures) / f"images-drift-{language}-{width}.png", full_page=True)
+                faults += [f"{language} {width}: {fault}" for fault in await page.evaluate(FAULTS)]
+        await chromium.close()
+    assert not faults
+
+
+@pytest.mark.browser
 async def test_an_upload_with_its_progress_and_one_without_scripts(site: Site, study: str, tmp_path: Path):
     pictures = os.environ.get("FORAMEN_TEST_ARTEFACTS")
     (tmp_path / "good.dcm").write_bytes(encoded(series(1, seed=64, patient_id="SYN-61")[0]))

@@ -24,10 +24,10 @@ from foramen.supervisor.ports import free_port
 from terminology import systems
 from terminology.codes import SYNTHETIC
 from tests.builders.browser import Browser, forms_of
+from tests.builders.databases import new_database
 from tests.builders.dicom import private_orthanc
 from tests.builders.installation import ISSUER, Installation, wait_for
 from tests.builders.prediction import source_datasets
-from tests.conftest import _new_database
 
 PASSWORD = "correct horse battery staple"
 PATIENTS = ("p1", "p2")
@@ -132,7 +132,7 @@ class Pages(Browser):
 def site(postgres_url: str) -> Iterator[Site]:
     """One installation for all tests of the launcher, with two patients and their studies."""
     home = Path(tempfile.mkdtemp(prefix="foramen-launcher-"))
-    database_url = _new_database(postgres_url)
+    database_url = new_database(postgres_url)
     changes: dict[str, Any] = {"launcher": "on", "demo": True, "default_patient_id_issuer": ISSUER}
     with private_orthanc(home, port=free_port(), database_url=database_url, **changes) as orthanc:
         migrate(orthanc.settings)

@@ -171,7 +171,7 @@ async def test_what_is_not_taken_is_tried_again_and_given_up_after_a_day(smart: 
     await deliverer(smart).deliver_once()
     assert smart.execute("SELECT count(*) FROM identity.logout_notice") == [(0,)]
     failed = "SELECT event FROM identity.audit_outbox WHERE event->'subtype'->0->>'code' = 'backchannel-logout'"
-    assert smart.execute(failed)[-1][0]["outcome"] == "8"
+    assert "8" in {event["outcome"] for (event,) in smart.execute(failed)}
 
 
 async def test_an_address_inside_is_not_reached(smart: Smart, told: App, receiver: Receiver):

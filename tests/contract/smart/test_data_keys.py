@@ -33,11 +33,11 @@ from foramen.identity.opaque_tokens import digest
 from foramen.identity.people import totp
 from foramen.identity.resealing import reseal
 from foramen.identity.sealed_columns import SEALED_COLUMNS, totp_purpose
-from foramen.identity.sealing import DataKeys, read_data_keys, ring_file, watch_data_keys
+from foramen.identity.sealing import DataKeys, protect_files, read_data_keys, ring_file, watch_data_keys
 from foramen.kernel.crypto.generations import parse, text_of
 from foramen.kernel.crypto.key_wrapping import KeyWrappingError
 from foramen.kernel.errors import ConflictError, InteropError
-from foramen.kernel.secret_files import file_lock
+from foramen.kernel.secret_files import file_lock, read_or_create_secret
 from foramen.kernel.settings import Settings, get_settings
 from foramen.launcher import trials
 from tests.builders.kms import synthetic_kms
@@ -76,8 +76,8 @@ def command(people: People, monkeypatch: pytest.MonkeyPatch) -> Iterator[Command
     get_settings.cache_clear()
 
 
-def data_generations(command: Command) -> list[dict[str, Any]]:
-    return [key for key in json.loads(command("list").stdout) if key.get("use") == "seal"]
+def data_generations(command: Command, **settings: str) -> list[dict[str, Any]]:
+    return [key for key in json.loads(command("list", **settings).stdout) if key.get("use") == "seal"]
 
 
 def heads(people: People) -> set[str]:
@@ -370,12 +370,18 @@ async def test_a_kms_holds_the_key_that_opens_all_others(people: People, command
     settings = Settings(home=people.settings.home, public_url=ORIGIN, kms_command=kms.command)
     with pytest.raises(KeyWrappingError, match="wrap-data"):
         IdentityService(settings, people.database_url)
-    plain = secrets_of(people)
+    plain, kid = secrets_of(people), people.service.environment.signer.keys.active().kid
+    seal = read_or_create_secret(people.settings.home, "audit-seal")
     wrapped = command("wrap-data", KMS_COMMAND=kms.command)
     assert wrapped.exit_code == 0, wrapped.output
     text = (people.settings.home / "secrets" / "data-keys").read_text(encoding="utf-8")
     assert not [form for form in plain if form in text + wrapped.output]
-    assert data_generations(command)[-1]["wrapped_by"] == "kek-1"
+    assert data_generations(command, KMS_COMMAND=kms.command)[-1]["wrapped_by"] == "kek-1"
+    for name, told in (("signing.jwks.json", '"d"'), ("audit-seal", seal)):
+        lying = (people.settings.home / "secrets" / name).read_text(encoding="utf-8")
+        assert lying.startswith("v2:AES-256-GCM:")
+        assert told not in lying
+    assert people.service.environment.signer.keys.active().kid == kid, "who runs goes on"
 
     service = IdentityService(settings, people.database_url)
     keys = service.environment.data_keys
@@ -384,6 +390,16 @@ async def test_a_kms_holds_the_key_that_opens_all_others(people: People, command
     done = await asyncio.to_thread(command, "rotate-data", KMS_COMMAND=kms.command)
     assert done.exit_code == 0, done.output
     assert keys.current_id == json.loads(done.stdout)["kid"] != before
+    protect_files(settings)
+    for name in ("signing.jwks.json", "audit-seal"):  # Sealed again by the key of now, with the same content.
+        path = people.settings.home / "secrets" / name
+        assert path.read_text(encoding="utf-8").split(":")[2] == keys.current_id
+    assert read_or_create_secret(people.settings.home, "audit-seal") == seal
+    assert service.environment.signer.keys.active().kid == kid
+    rotated = command("rotate", "--now", KMS_COMMAND=kms.command)
+    assert rotated.exit_code == 0, rotated.output
+    service.environment.signer.keys.refresh()
+    assert service.environment.signer.keys.active().kid == json.loads(rotated.stdout)["kid"] != kid
     with transaction(people.database_url) as connection:
         people.execute("UPDATE identity.totp_device SET last_step = 0")
         assert totp.use_code(connection, keys, "kms", otp.now(), utc_now())

@@ -60,9 +60,9 @@ async def test_503_while_down_and_200_after(own_postgres: Path, tmp_path: Path):
     await service.stop()
 
 
-async def test_not_ready_before_migration(database_url: str, tmp_path: Path):
-    service = IdentityService(Settings(home=tmp_path), database_url)
+async def test_not_ready_before_migration(empty_database_url: str, tmp_path: Path):
+    service = IdentityService(Settings(home=tmp_path), empty_database_url)
     assert not await service.ready()
-    migrate(database_url)
+    migrate(empty_database_url)
     assert await service.ready()
     await service.stop()

@@ -19,10 +19,10 @@ from foramen.kernel.settings import Settings
 MIGRATIONS = resources.files("foramen.identity").joinpath("migrations")
 
 
-def test_tables_and_migrations_agree(database_url: str):
-    migrate(database_url)
+def test_tables_and_migrations_agree(empty_database_url: str):
+    migrate(empty_database_url)
     found = MetaData(schema="identity")
-    with transaction(database_url) as connection:
+    with transaction(empty_database_url) as connection:
         found.reflect(connection)
     names = set(found.tables) - {"identity.migration"}
     assert names == set(tables.metadata.tables)
@@ -34,10 +34,10 @@ def test_tables_and_migrations_agree(database_url: str):
         assert {key: value[0] for key, value in real.items()} == {key: value[0] for key, value in written.items()}, name
 
 
-def test_migrating_twice_at_once_is_harmless(database_url: str):
+def test_migrating_twice_at_once_is_harmless(empty_database_url: str):
     with ThreadPoolExecutor(3) as pool:
-        list(pool.map(migrate, [database_url] * 3))
-    with transaction(database_url) as connection:
+        list(pool.map(migrate, [empty_database_url] * 3))
+    with transaction(empty_database_url) as connection:
         applied = connection.execute(text("SELECT name FROM identity.migration ORDER BY name")).scalars().all()
     assert applied == sorted(script.name for script in MIGRATIONS.iterdir() if script.name.endswith(".sql"))
 

@@ -92,6 +92,7 @@ async def test_background_task_delivers_by_itself(smart: Smart, portal: App):
             await asyncio.sleep(0.05)
     finally:
         task.cancel()
+        await asyncio.wait([task])  # Until it let its rows go: the next statement would wait for ever.
     assert smart.fhir.events
 
 

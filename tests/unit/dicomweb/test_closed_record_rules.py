@@ -66,7 +66,8 @@ def test_what_cannot_be_read_is_an_error(found: dict[str, Any]) -> None:
 
 
 def test_series_that_a_report_names() -> None:
-    urls = (systems.EXTENSION_SEGMENTATION, systems.EXTENSION_STRUCTURED_REPORT, systems.EXTENSION_SOURCE_SERIES)
+    made = (systems.EXTENSION_SEGMENTATION, systems.EXTENSION_STRUCTURED_REPORT)
+    urls = (*made, systems.EXTENSION_KEY_IMAGES, systems.EXTENSION_KEY_OBJECTS, systems.EXTENSION_SOURCE_SERIES)
     report = {"extension": [{"url": url, "valueUri": f"urn:oid:1.{n}"} for n, url in enumerate(urls)]}
-    assert series_of(report) == {"1.0", "1.1"}
+    assert series_of(report) == {"1.0", "1.1", "1.2", "1.3"}
     assert series_of({}) == set()

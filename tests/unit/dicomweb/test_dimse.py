@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import time
+from io import BytesIO
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
+from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom.dsutils import decode, encode
+from pynetdicom.sop_class import MRImageStorage
 
 from dicomweb.dimse.admission import is_certified, is_from
 from dicomweb.dimse.application_entity import (
@@ -22,6 +27,7 @@ from dicomweb.dimse.identifier import IdentifierError, asked, charset_for, uniqu
 from dicomweb.dimse.matching import is_like, matches
 from dicomweb.dimse.prefetching import prior_query
 from dicomweb.dimse.procedure import procedure_of
+from dicomweb.dimse.store_request import StoreRequest, answer_to, file_head, fragments_of, request_of
 from dicomweb.dimse.worklist import scheduled_step
 from foramen.kernel.errors import ForbiddenError, InvalidRequestError
 from terminology import systems
@@ -172,3 +178,66 @@ def test_priors_are_asked_for_by_patient_and_years() -> None:
     query = prior_query("SYN-1", "20260105", 5)
     assert query.StudyDate == "20210105-20260105"
     assert query.PatientID == "SYN-1"
+
+
+def _command(**changes: Any) -> bytes:
+    """The PDU body of a C-STORE request, as pynetdicom encodes it, and without what `changes` sets to None."""
+    values: dict[str, Any] = {
+        "AffectedSOPClassUID": str(MRImageStorage),
+        "CommandField": 1,
+        "MessageID": 7,
+        "Priority": 0,
+        "CommandDataSetType": 1,
+        "AffectedSOPInstanceUID": "1.2.3.45",
+    }
+    command = Dataset()
+    for keyword, value in (values | changes).items():
+        if value is not None:
+            setattr(command, keyword, value)
+    encoded = encode(command, is_implicit_vr=True, is_little_endian=True) or b""
+    return (len(encoded) + 2).to_bytes(4, "big") + b"\x05\x03" + encoded
+
+
+def _request(body: bytes) -> StoreRequest | None:
+    first, *_ = fragments_of(memoryview(body))
+    return request_of(first, memoryview(body))
+
+
+def test_a_store_request_and_its_answer_are_those_of_the_standard() -> None:
+    request = _request(_command())
+    assert request == StoreRequest(5, 7, str(MRImageStorage), "1.2.3.45")
+    pdu = answer_to(request, 0xA700)
+    assert pdu[0] == 4
+    assert int.from_bytes(pdu[2:6], "big") == len(pdu) - 6
+    (only,) = fragments_of(memoryview(pdu)[6:])
+    assert (only.context_id, only.control) == (5, 3)
+    answer = decode(BytesIO(pdu[12:]), is_implicit_vr=True, is_little_endian=True)
+    assert (answer.CommandField, answer.MessageIDBeingRespondedTo, answer.Status) == (0x8001, 7, 0xA700)
+    assert (answer.CommandDataSetType, answer.AffectedSOPInstanceUID) == (0x0101, "1.2.3.45")
+    assert answer.CommandGroupLength == len(pdu) - 12 - 12
+    meta = dcmread(BytesIO(file_head(request, str(ExplicitVRLittleEndian)))).file_meta
+    assert (meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID) == ("1.2.3.45", ExplicitVRLittleEndian)
+    assert meta.FileMetaInformationGroupLength == len(file_head(request, str(ExplicitVRLittleEndian))) - 144
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"CommandField": 0x21},
+        {"CommandDataSetType": 0x0101},
+        {"MessageID": None},
+        {"Priority": None},
+        {"AffectedSOPInstanceUID": None},
+    ],
+)
+def test_what_is_no_whole_store_request_is_left_to_the_library(changes: dict[str, Any]) -> None:
+    assert _request(_command(**changes)) is None
+
+
+@given(body=st.binary(max_size=80) | st.binary(max_size=8).map(lambda junk: _command()[:-4] + junk))
+def test_any_bytes_of_a_pdu_are_a_request_or_none(body: bytes) -> None:
+    try:
+        found = [request_of(one, memoryview(body)) for one in fragments_of(memoryview(body))]
+    except ValueError:
+        return
+    assert all(one is None or isinstance(one, StoreRequest) for one in found)

@@ -37,6 +37,9 @@ def test_whatever_matches_a_pattern_holds_its_piece(parts: list[str], between: s
     piece = gram_of_pattern("*" + "*".join(parts) + "*")
     assert piece is None or piece in grams(between + between.join(parts) + between)
     assert gram_of_pattern("*lumbar*") in ("lum", "umb", "mba", "bar")
+    assert gram_of_pattern("*29*") == "29"
+    assert gram_of_pattern("*zq*lum*") == "lum", "a piece of two is held by many"
+    assert gram_of_pattern("*lei*雷*") == "雷"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
+import pytest
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
@@ -18,6 +22,28 @@ def odd() -> Dataset:
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return dataset
+
+
+@pytest.mark.requirement("PS3.5 6.1.2.5: escape sequences of ISO 2022 IR 58, Annex K.2")
+@pytest.mark.parametrize(
+    "module", ["dicomweb.instance_header", "dicomweb.retrieve.decoding", "dicomweb.deidentification.quiet_reading",
+               "ai_services.results.dicom_source"],
+)  # fmt: skip
+def test_chinese_by_escape_sequence_is_read_in_every_process(module: str) -> None:
+    """In a process of its own, where nothing else has mended the library."""
+    code = f"""
+import importlib
+importlib.import_module({module!r})
+from pydicom import Dataset
+from pydicom.charset import convert_encodings, decode_bytes, encode_string
+encodings = convert_encodings(["", "ISO 2022 IR 58"])
+name = bytes.fromhex("5a68616e675e5869616f446f6e673d1b242941d5c55e1b242941d0a1b6ab3d")
+text = decode_bytes(name, encodings, {{0x5e, 0x3d}})
+assert text == "Zhang^XiaoDong=张^小东=", ascii(text)
+assert b"\\x1b$)A" in encode_string("张^小东", encodings)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
 
 
 def test_nul_padding_does_not_reach_the_index() -> None:

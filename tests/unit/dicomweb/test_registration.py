@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from dicomweb.instance_header import is_own_output, read_header
@@ -10,12 +12,15 @@ from dicomweb.registration import (
     description_without_phi,
     imaging_study_resource,
     input_hash,
+    needs_task,
     register,
     started_at,
     token_parameter,
 )
 from dicomweb.study_index import IndexedSeries, IndexedStudy
-from terminology import codes
+from dicomweb.urgency import NOT_SAID, Urgency, of_images, of_orders
+from foramen.kernel.corrected_series import corrected_series_uid
+from terminology import codes, systems
 from tests.builders.dicom import encoded, series
 from tests.unit.dicomweb.record_double import RecordDouble
 
@@ -50,6 +55,17 @@ def test_the_input_hash_ignores_own_output_and_order_and_sees_every_instance():
     assert len(input_hash((one,))) == 16
 
 
+def test_corrected_copies_are_no_new_input_beside_their_original():
+    original = one_series("1.2.3.1", "a", "b")
+    copy = one_series(corrected_series_uid("1.2.3.1", ("denoise", "bias")), "c", "d")
+    of_the_copy = one_series(corrected_series_uid(copy.series_instance_uid, ("resample",)), "e")
+    assert input_hash((original, copy, of_the_copy)) == input_hash((original,))
+    # Where the original is not, the copy is what there is to analyse.
+    assert input_hash((copy,)) != input_hash(())
+    of_another = one_series(corrected_series_uid("1.2.3.9", ("bias",)), "c")
+    assert input_hash((original, of_another)) != input_hash((original,))
+
+
 def test_a_study_of_own_output_alone_asks_for_nothing():
     own = study(one_series(own=True, modality="SEG"))
     result = register(own, PatientMatch("Patient/p"), imaging_study=None, tasks=[], trace_id="t", now=NOW)
@@ -66,6 +82,68 @@ def test_without_a_patient_only_a_waiting_task_is_written():
     assert result.state == "on-hold"
     assert entry["request"]["ifNoneExist"].startswith("identifier=")
     assert "%5C%7C" in entry["request"]["ifNoneExist"]
+
+
+STAT = {"00401003": {"vr": "SH", "Value": ["STAT"]}}
+ORDER = {
+    "resourceType": "ServiceRequest",
+    "id": "o1",
+    "status": "active",
+    "priority": "asap",
+    "identifier": [{"type": {"coding": [{"system": systems.IDENTIFIER_TYPE, "code": "ACSN"}]}, "value": "A1"}],
+}
+
+
+def test_how_urgent_a_study_is_says_its_order_and_else_its_images():
+    plain = study(one_series(), _00080050="A1")
+    requested = one_series()
+    requested.attributes["00400275"] = {"vr": "SQ", "Value": [STAT]}
+    assert of_images(plain) is None
+    assert of_images(study(requested)) == "stat"
+    assert of_images(replace(plain, attributes=plain.attributes | STAT)) == "stat"
+    own = IndexedSeries("1.2.3.9", True, {"00400275": {"vr": "SQ", "Value": [STAT]}}, ("1",))
+    assert of_images(study(own, one_series())) is None, "what we derived says nothing new"
+    assert of_images(study(one_series(), _00401003="HIGH")) == "urgent"
+    assert of_images(study(one_series(), _00401003="LOW")) is None
+    assert of_orders([ORDER], plain) == Urgency("asap", "ServiceRequest/o1")
+    assert of_orders([ORDER | {"priority": "routine"}], plain) == Urgency("routine", "ServiceRequest/o1")
+    assert of_orders([ORDER, ORDER | {"id": "o2", "priority": "stat"}], plain).order == "ServiceRequest/o2"
+    for useless in ({"status": "revoked"}, {"status": "draft"}, {"identifier": [{"value": "A1"}]}):
+        assert of_orders([ORDER | useless], plain) is None
+    assert of_orders([ORDER], study(one_series(), _00080050="A2")) is None
+    by_uid = [{"system": systems.DICOM_UID, "value": "urn:oid:1.2.3"}]
+    assert of_orders([ORDER | {"identifier": by_uid}], study(one_series())).priority == "asap"
+
+
+def made_task(indexed: IndexedStudy, urgency: Urgency, *tasks: dict) -> dict:
+    result = register(
+        indexed, PatientMatch("Patient/p"), imaging_study=None, tasks=[*tasks], trace_id="t", now=NOW, urgency=urgency
+    )
+    return next(
+        entry["resource"]
+        for entry in result.bundle["entry"]
+        if entry["resource"]["resourceType"] == "Task" and entry["resource"]["status"] == "requested"
+    )
+
+
+def test_a_task_begins_with_the_priority_of_its_study():
+    task = made_task(study(one_series()), Urgency("stat", "ServiceRequest/o1"))
+    assert (task["priority"], task["basedOn"]) == ("stat", [{"reference": "ServiceRequest/o1"}])
+    routine = made_task(study(one_series()), Urgency("routine", "ServiceRequest/o1"))
+    assert "priority" not in routine
+    assert "basedOn" not in made_task(study(one_series()), NOT_SAID)
+
+
+def test_an_emergency_stays_one_when_more_images_come_and_when_its_patient_is_found():
+    lifted = made_task(study(one_series()), NOT_SAID) | {"id": "1", "meta": {"versionId": "2"}, "priority": "stat"}
+    grown = study(one_series(), one_series("1.2.3.2"))
+    assert made_task(grown, Urgency("urgent"), lifted)["priority"] == "stat"
+    ended = lifted | {"status": "completed"}
+    assert "priority" not in made_task(grown, NOT_SAID, ended), "what was answered is no emergency any more"
+    held = lifted | {"status": "on-hold"}
+    assert made_task(study(one_series()), NOT_SAID, held)["priority"] == "stat"
+    assert needs_task(study(one_series()), [held])
+    assert not needs_task(study(one_series()), [lifted])
 
 
 @pytest.mark.parametrize("field", ["00100010", "00100020", "00100030"])

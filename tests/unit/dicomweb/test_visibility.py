@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 
 import pytest
@@ -21,6 +22,9 @@ class Consented:
             Clause("NOT (s.patient_ref = ANY({}::text[]))", (["Patient/closed"],)),
             Clause("(NOT e.own_output OR e.series_instance_uid = ANY({}::text[]))", (["1.2"],), of_series=True),
         )
+
+    def as_of(self, context: AccessContext) -> float:
+        return 4.0
 
 
 def decide(visibility: Visibility, scope: str, action: str | None, start: int = 1) -> Visible:
@@ -42,6 +46,11 @@ def test_every_clause_is_in_both_forms_with_the_same_placeholders() -> None:
         assert "$3" not in form
     assert "EXISTS" in found.study_sql
     assert not found.all_series
+
+
+def test_a_decision_is_as_old_as_the_oldest_thing_it_stands_on() -> None:
+    assert decide(Visibility(TokenLimit(), Consented()), "user/ImagingStudy.rs", "r").as_of == 4.0
+    assert decide(Visibility(TokenLimit()), "user/ImagingStudy.rs", "r").as_of == math.inf
 
 
 @pytest.mark.parametrize("tag", ["00080061", "00201206", "00201208", "00080062"])

@@ -9,11 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from joserfc import jwt
+from joserfc.jwk import JWKRegistry
 
 from foramen.identity.oauth import signing_keys
 from foramen.identity.oauth.signing_keys import PUBLISH_AHEAD_S, SigningKeys, active_key, kept_keys
-from foramen.kernel.errors import UpstreamError
-from foramen.kernel.secret_files import read_or_create_key
+from foramen.identity.sealing import DataKeys
+from foramen.kernel import secret_files
+from foramen.kernel.errors import InteropError, UpstreamError
+from foramen.kernel.secret_files import read_or_create_key, read_or_create_secret
 
 BOTH = ("ES256", "RS256")
 FILE = "secrets/signing.jwks.json"
@@ -120,5 +124,54 @@ def test_a_damaged_file_is_a_named_fault_and_what_was_read_stays_good(tmp_path: 
     assert not keys.refresh()
     assert keys.active().kid == kid
     (tmp_path / FILE).write_text(json.dumps({"keys": []}))
+    with pytest.raises(InteropError, match="chmod 600"):  # as any secret that other accounts may read
+        SigningKeys(tmp_path, 3600)
+    (tmp_path / FILE).chmod(0o600)
     with pytest.raises(UpstreamError):
         SigningKeys(tmp_path, 3600)
+
+
+def test_where_a_kms_is_set_the_files_lie_sealed_and_there_is_no_way_around(tmp_path: Path):
+    """ADR 0047: neither exchanged, nor opened without their key, nor read or kept plain."""
+    secret_files.seal_files(tmp_path, DataKeys([b"k" * 32]))
+    first = SigningKeys(tmp_path, 3600).active().kid
+    seal = read_or_create_secret(tmp_path, "audit-seal")
+    folder = tmp_path / "secrets"
+    assert {(folder / name).read_text()[:3] for name in ("signing.jwks.json", "audit-seal")} == {"v2:"}
+    assert SigningKeys(tmp_path, 3600).active().kid == first
+
+    secret_files.seal_files(tmp_path, None)
+    with pytest.raises(InteropError, match="no KMS command is set"):
+        SigningKeys(tmp_path, 3600)
+    secret_files.seal_files(tmp_path, DataKeys([b"o" * 32]))
+    with pytest.raises(InteropError, match="not among the data keys"):
+        SigningKeys(tmp_path, 3600)
+    secret_files.seal_files(tmp_path, DataKeys([b"k" * 32]))
+    (folder / "signing.jwks.json").write_text((folder / "audit-seal").read_text())
+    with pytest.raises(InteropError):
+        SigningKeys(tmp_path, 3600)
+    (folder / "audit-seal").write_text(seal)
+    with pytest.raises(InteropError, match="wrap-data"):
+        read_or_create_secret(tmp_path, "audit-seal")
+    secret_files.seal_files(tmp_path, None)
+
+
+def test_a_process_that_knew_the_keys_before_a_kms_was_set_goes_on(tmp_path: Path):
+    keys = SigningKeys(tmp_path, 3600)
+    first = keys.active().kid
+    secret_files.seal_files(tmp_path, DataKeys([b"k" * 32]))
+    assert secret_files.take_over(tmp_path) == ["signing.jwks.json"]
+    secret_files.seal_files(tmp_path, None)
+    keys.refresh()
+    assert keys.active().kid == first
+
+
+@pytest.mark.parametrize("alg", BOTH)
+def test_what_is_signed_is_a_jwt_as_others_read_it(tmp_path: Path, alg: str):
+    """RFC 7515 §7.1, RFC 7518 §3.3 and §3.4: read by joserfc, many times, as r and s are of any length."""
+    key = SigningKeys(tmp_path, 3600).active(alg)
+    public = JWKRegistry.import_key(key.public())
+    for number in range(300 if alg == "ES256" else 3):
+        claims = {"sub": "SYNTHETIC 张", "number": number, "list": [1.5, None, True]}
+        read = jwt.decode(key.sign_token("at+jwt", claims), public, algorithms=[alg])
+        assert (read.header, read.claims) == ({"alg": alg, "typ": "at+jwt", "kid": key.kid}, claims)

@@ -45,7 +45,7 @@ def test_levels_and_tags_are_those_of_terminology() -> None:
     levels = re.search(r"export const LEVELS = \[([^\]]+)\]", source)
     assert levels is not None
     assert re.findall(r'"([^"]+)"', levels.group(1)) == list(reversed(codes.LEVELS))
-    for name in ("SYNTHETIC", "AI_GENERATED", "ANALYSE_STUDY", "RECOMMEND_OPTIONS"):
+    for name in ("SYNTHETIC", "AI_GENERATED", "MODEL_RECALLED", "ANALYSE_STUDY", "RECOMMEND_OPTIONS"):
         assert f'export const {name} = "{getattr(codes, name).code}";' in source
 
 

@@ -99,7 +99,7 @@ def test_the_files_stay_small() -> None:
 
 def test_our_codes_are_all_in_our_code_systems() -> None:
     tables = (codes.FINDINGS, codes.MORPHOLOGY, codes.PFIRRMANN, codes.OPTIONS, codes.REGISTRATION_REASONS)
-    single = (codes.SYNTHETIC, codes.AI_GENERATED, codes.ANALYSE_STUDY, codes.RECOMMEND_OPTIONS)
+    single = (codes.SYNTHETIC, codes.AI_GENERATED, codes.MODEL_RECALLED, codes.ANALYSE_STUDY, codes.RECOMMEND_OPTIONS)
     for code in (*single, *(item for table in tables for item in table.values())):
         system = LIBRARY.code_system(code.system)
         assert system is not None

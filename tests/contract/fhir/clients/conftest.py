@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import _new_database as new_database
+from tests.builders.databases import new_database
 from tests.contract.fhir.server_process import ServerProcess, serving
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import _new_database as new_database
+from tests.builders.databases import new_database
 from tests.contract.fhir.server_process import ServerProcess, authorization, serving
 
 _TOOL = Path(sys.executable).with_name("smart-fetch")

@@ -33,7 +33,7 @@ def test_no_images(series):
 
 
 def test_a_missing_slice_is_noticed(series):
-    assert _reason(series[:2] + series[3:]) == "non-uniform-spacing"
+    assert _reason(series[:2] + series[3:]) == "missing-slices"
 
 
 def test_small_scanner_jitter_is_tolerated(series):

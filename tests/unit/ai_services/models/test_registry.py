@@ -21,13 +21,13 @@ def test_each_pipeline_has_a_manifest_whose_weights_are_the_released_ones():
             assert hashlib.sha256(file.path.read_bytes()).hexdigest() == file.identity.sha256
 
 
-def test_the_weights_together_stay_below_ten_megabytes():
-    assert sum(file.path.stat().st_size for file in load_manifest("lumbar_mr").models.values()) < 10_000_000
+def test_the_weights_together_stay_below_twenty_megabytes():
+    assert sum(file.path.stat().st_size for file in load_manifest("lumbar_mr").models.values()) < 20_000_000
 
 
 def test_an_unknown_pipeline_is_an_error():
     with pytest.raises(KeyError):
-        load_manifest("lumbar_ct")
+        load_manifest("no_such_pipeline")
 
 
 @pytest.mark.parametrize("role", ["segmentation", "grading"])

@@ -21,9 +21,11 @@ from ai_services.imaging.volume import Volume
 from ai_services.quality import pixel_measures
 from ai_services.quality.corrections import Step, correct, resampled, standardised
 from ai_services.quality.derived_series import derived_series
+from ai_services.quality.frames import parts_of
 from ai_services.quality.measure import Grade
-from ai_services.quality.report import report_of
+from ai_services.quality.report import VERSION, report_of, reports_of
 from foramen.cli import app
+from foramen.kernel.corrected_series import STEPS, VERSIONS, corrected_series_uids
 from tests.builders.mr_series import mr_series
 
 ALL = tuple(Step)
@@ -119,6 +121,16 @@ def test_the_new_series_says_what_it_was_made_from(series: list[Dataset]):
     assert np.abs(again.array - corrected.volume.array).max() <= 1
 
 
+def test_every_copy_can_be_told_by_its_uid(series: list[Dataset]):
+    """Registration tells copies from new input by these UIDs alone: a step or a version it does not know would hide."""
+    assert [step.value for step in Step] == list(STEPS)
+    assert VERSIONS[-1] == VERSION
+    read = volume_from_datasets(series)
+    for steps in ((Step.RESAMPLE,), ALL):
+        made = derived_series(series, correct(read.volume, steps), steps, series_number=9000)
+        assert made[0].SeriesInstanceUID in corrected_series_uids(str(series[0].SeriesInstanceUID))
+
+
 def test_a_float_scale_below_sixteen_bits_comes_back(series: list[Dataset]):
     read = volume_from_datasets(series)
     tiny = Volume(read.volume.array / np.float32(5000), read.volume.affine_lps)
@@ -145,6 +157,65 @@ def test_what_cannot_be_decoded_is_said_and_not_guessed(series: list[Dataset]):
     assert stack is None
     assert {m.grade for m in report.measures if m.code in ("noise", "bias-field", "burnt-in-text")} == {Grade.UNKNOWN}
     assert report.grade is not Grade.GOOD
+
+
+@pytest.mark.test_data
+def test_an_enhanced_series_is_measured(test_data: Path):
+    """Real: four instances, the same six slices at four times (Siemens XA10)."""
+    paths = sorted((test_data / "dicom" / "enhanced_mr" / "Siemens" / "XA10").glob("*.dcm"))
+    ((report, stack),) = reports_of([dcmread(path) for path in paths])
+    assert (report.images, report.repeats, report.part) == (6, 3, "")
+    assert stack is not None
+    assert stack.shape == (6, 64, 64)
+    first = dcmread(paths[0])
+    assert np.array_equal(np.sort(stack.ravel()), np.sort(first.pixel_array.astype(np.float32).ravel()))
+    found = {measure.code: measure for measure in report.measures}
+    # Six slices of 2.4 mm, 2.4 mm apart, 64 pixels of 3.375 mm; phase was encoded along the columns.
+    assert found["head-foot-coverage"].value == pytest.approx(12.0, abs=0.1)
+    assert found["left-right-coverage"].value == pytest.approx(63 * 3.375, abs=0.1)
+    assert (found["slice-gap"].value, found["missing-slices"].value) == (pytest.approx(0, abs=1e-3), 0)
+    assert {found[code].grade for code in ("bias-field", "ghosting", "wrap", "slice-shift")} <= {
+        Grade.GOOD,
+        Grade.DOUBTFUL,
+        Grade.POOR,
+    }
+
+
+def test_volumes_of_other_echoes_are_measured_apart(series: list[Dataset]):
+    """SYNTHETIC: one instance with two echoes of each of five slices."""
+    enhanced = deepcopy(series[0])
+    for keyword in ("PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient"):
+        delattr(enhanced, keyword)
+    planes, groups, shared = [], [], Dataset()
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [Dataset()], [Dataset()]
+    shared.PixelMeasuresSequence[0].PixelSpacing = series[0].PixelSpacing
+    shared.PlaneOrientationSequence[0].ImageOrientationPatient = series[0].ImageOrientationPatient
+    for echo in (20.0, 90.0):
+        for dataset in series:
+            group = Dataset()
+            group.PlanePositionSequence, group.MREchoSequence = [Dataset()], [Dataset()]
+            group.PlanePositionSequence[0].ImagePositionPatient = dataset.ImagePositionPatient
+            group.MREchoSequence[0].EffectiveEchoTime = echo
+            groups.append(group)
+            planes.append(dataset.pixel_array)
+    enhanced.SharedFunctionalGroupsSequence, enhanced.PerFrameFunctionalGroupsSequence = [shared], groups
+    enhanced.NumberOfFrames, enhanced.PixelData = len(planes), np.stack(planes).tobytes()
+    found = parts_of([enhanced])
+    assert [(part.name, len(part.images), part.repeats) for part in found] == [
+        ("1/2 TE 20 ms", 5, 0),
+        ("2/2 TE 90 ms", 5, 0),
+    ]
+    for part in found:
+        for image, dataset in zip(part.images, series, strict=True):
+            assert np.array_equal(image.pixel_array, dataset.pixel_array)
+            assert list(image.ImagePositionPatient) == list(dataset.ImagePositionPatient)
+            assert list(image.PixelSpacing) == list(dataset.PixelSpacing)
+    (classic,) = parts_of(series)
+    assert (classic.name, classic.images) == ("", tuple(series))
+    enhanced.PixelData = b"short"
+    ((broken, stack),) = reports_of([enhanced])
+    assert stack is None
+    assert {m.grade for m in broken.measures if m.code in ("noise", "burnt-in-text")} == {Grade.UNKNOWN}
 
 
 def test_the_command_writes_a_page_and_corrected_files(series: list[Dataset], tmp_path: Path):

@@ -133,6 +133,14 @@ def test_rules_that_spoke_stand_on_the_card() -> None:
     assert above["verification"]["valueCode"] == "sourced"
 
 
+def test_how_often_such_a_count_is_right_is_told() -> None:
+    made = bundle(made=prediction(numbering=Numbering("sacrum-only", True, probability=0.9)))
+    numbering = next(item for item in of_type(made, "Observation") if item["code"]["coding"][0]["code"] == "numbering")
+    told = {part["code"]["coding"][0]["code"]: part for part in numbering["component"]}
+    assert told["confidence"]["valueQuantity"]["value"] == 0.9
+    assert numbering["valueCodeableConcept"]["text"] == "可靠 reliable"
+
+
 def test_unsure_numbering_is_said_everywhere() -> None:
     made = bundle(made=prediction(numbering=Numbering("sacrum-only", False, "6 discs found")))
     numbering = next(item for item in of_type(made, "Observation") if item["code"]["coding"][0]["code"] == "numbering")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from ai_services.workflow import claim
+from ai_services.workflow import claim, queue
 from ai_services.workflow.claim import TaskLostError
+from ai_services.workflow.fairness import in_turn
+from ai_services.workflow.priorities import QUEUES
 from fhir_server.app import FhirService, migrate
 from foramen.kernel.fhir_client import FhirClient
 from foramen.kernel.settings import Settings
@@ -32,6 +34,10 @@ async def fhir(database_url: str, tmp_path: Path) -> AsyncIterator[FhirClient]:
     await service.stop()
 
 
+async def waiting_tasks(fhir: FhirClient, kinds: Iterable[str]) -> list[dict[str, Any]]:
+    return [item.task for item in in_turn(await queue.waiting(fhir, dict.fromkeys(kinds, QUEUES["all"])), {}, {})]
+
+
 def new_task(**changes: Any) -> dict[str, Any]:
     task: dict[str, Any] = {
         "resourceType": "Task",
@@ -47,7 +53,7 @@ def new_task(**changes: Any) -> dict[str, Any]:
 
 async def test_only_one_of_two_workers_gets_a_task(fhir: FhirClient) -> None:
     await fhir.create(new_task())
-    waiting = (await claim.waiting_tasks(fhir, KINDS))[0]
+    waiting = (await waiting_tasks(fhir, KINDS))[0]
     first = await claim.claim(fhir, waiting, "worker-a")
     second = await claim.claim(fhir, waiting, "worker-b")
     assert first is not None
@@ -56,14 +62,14 @@ async def test_only_one_of_two_workers_gets_a_task(fhir: FhirClient) -> None:
     assert claim.owner_of(stored) == "worker-a"
     assert claim.run_of(stored) == first.run_id
     assert stored["identifier"][0]["value"] == "1.2.3|abc"
-    assert await claim.waiting_tasks(fhir, KINDS) == []
+    assert await waiting_tasks(fhir, KINDS) == []
 
 
 async def test_the_oldest_waits_first_and_other_codes_are_not_ours(fhir: FhirClient) -> None:
     await fhir.create(new_task(authoredOn="2026-11-22T09:00:00Z", description="younger"))
     await fhir.create(new_task(authoredOn="2026-11-22T08:00:00Z", description="older"))
     await fhir.create(new_task(code={"text": "something else"}))
-    assert [task["description"] for task in await claim.waiting_tasks(fhir, KINDS)] == ["older", "younger"]
+    assert [task["description"] for task in await waiting_tasks(fhir, KINDS)] == ["older", "younger"]
 
 
 async def test_a_kind_that_is_busy_does_not_hide_the_other(fhir: FhirClient) -> None:
@@ -71,7 +77,7 @@ async def test_a_kind_that_is_busy_does_not_hide_the_other(fhir: FhirClient) -> 
         await fhir.create(new_task(authoredOn="2026-11-22T08:00:00Z"))
     wanted = {"coding": [RECOMMEND_OPTIONS.coding()]}
     await fhir.create(new_task(authoredOn="2026-11-22T09:00:00Z", code=wanted, description="options"))
-    found = await claim.waiting_tasks(fhir, [RECOMMEND_OPTIONS.code])
+    found = await waiting_tasks(fhir, [RECOMMEND_OPTIONS.code])
     assert [task["description"] for task in found] == ["options"]
 
 
@@ -108,9 +114,3 @@ async def test_a_task_requested_again_is_another_run(fhir: FhirClient) -> None:
     assert [item["value"] for item in stored["identifier"] if item["system"] == systems.IDENTIFIER_RUN] == [
         second.run_id
     ]
-
-
-async def test_a_worker_finds_its_own_tasks_only(fhir: FhirClient) -> None:
-    await claim.claim(fhir, await fhir.create(new_task()), "worker-a")
-    assert len(await claim.tasks_of(fhir, "worker-a")) == 1
-    assert await claim.tasks_of(fhir, "worker-b") == []

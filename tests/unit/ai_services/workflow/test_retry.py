@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ai_services.prediction import PipelineError
-from ai_services.worker import next_run_id, run_number
+from ai_services.workflow.claim import next_run_id, run_number
 from ai_services.workflow.retry import CLOSING_POLICY, RetryPolicy, may_pass
 from foramen.kernel.errors import (
     ForbiddenError,

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnxruntime
 import pytest
 
+from ai_services.models.registry import load_manifest
+from ai_services.results import run_record
+from ai_services.results.run_record import observe_computation
 from ai_services.workflow import durable, spool
 from ai_services.workflow import services as worker_services
 from tests.builders.prediction import prediction, source_datasets
@@ -21,30 +26,40 @@ def spool_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "spool"
 
 
-def test_a_prediction_comes_back_as_it_was() -> None:
-    spool.save_prediction("run", prediction())
-    found = spool.load_prediction("run")
-    assert found is not None
+def test_a_prediction_comes_back_as_it_was_with_what_it_was_computed_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = replace(prediction(), providers={"segmentation": "CPUExecutionProvider"})
+    computed = observe_computation(made, source_datasets(), load_manifest("lumbar_mr"))
+    spool.save_prediction("run", made, computed)
+    # An update between the models and the publication changes nothing that is told.
+    monkeypatch.setattr(run_record, "version", lambda _: "9.9.9")
+    loaded = spool.load_prediction("run")
+    assert loaded is not None
+    found, kept = loaded
+    assert kept == computed
+    assert kept.software["onnxruntime"] == onnxruntime.__version__
+    assert kept.device.startswith("cpu; ")
+    assert found.providers == made.providers
     np.testing.assert_array_equal(found.mask, prediction().mask)
     np.testing.assert_array_equal(found.affine_lps, prediction().affine_lps)
     for name in ("segments", "findings", "numbering", "models", "sop_instance_uids", "series_instance_uid"):
         assert getattr(found, name) == getattr(prediction(), name)
 
 
-def test_a_series_comes_back_with_or_without_pixels() -> None:
+def test_a_series_comes_back_and_reads_only_the_pixels_that_are_looked_at(spool_folder: Path) -> None:
     spool.save_series("run", source_datasets())
-    with_pixels, headers = spool.load_series("run", pixels=True), spool.load_series("run", pixels=False)
-    assert with_pixels is not None
-    assert headers is not None
-    assert [item.SOPInstanceUID for item in headers] == [item.SOPInstanceUID for item in source_datasets()]
-    assert with_pixels[0].PixelData == source_datasets()[0].PixelData
-    assert "PixelData" not in headers[0]
+    found = spool.load_series("run")
+    assert found is not None
+    assert [item.SOPInstanceUID for item in found] == [item.SOPInstanceUID for item in source_datasets()]
+    (spool_folder / "run" / "series" / "00001.dcm").unlink()
+    assert found[0].PixelData == source_datasets()[0].PixelData
+    with pytest.raises(OSError, match="missing"):
+        _ = found[1].PixelData  # it was not read before it was asked for
 
 
 def test_what_was_not_written_completely_is_not_there(spool_folder: Path) -> None:
     spool.save_series("run", source_datasets())
     (spool_folder / "run" / "series" / "complete").unlink()
-    assert spool.load_series("run", pixels=False) is None
+    assert spool.load_series("run") is None
     assert spool.load_prediction("run") is None
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from fhir_server.audit.accesses import KINDS, access_of
 from fhir_server.audit.usage import Usage, UsageReport
+from foramen.identity.security_event import REFUSED, SIGN_IN, SecurityEvent
 from foramen.kernel.access_context import AccessContext
 from foramen.kernel.audit_event import audit_event
 
@@ -53,6 +54,19 @@ def test_the_institution_is_an_agent_unless_it_is_no_id():
     assert access_of(event("read"), _AI).institution == "Organization/north"
     odd = AccessContext("a", "c", (), institution="no id; DROP")
     assert len(event("read", odd)["agent"]) == 1
+
+
+def test_the_institution_of_a_sign_in_is_the_site_of_its_event():
+    """What identity records names it there: of who was refused, and of accounts that are gone by now, too."""
+    refused = SecurityEvent(SIGN_IN, REFUSED, account="gone", institutions=("north",)).resource(datetime.now(UTC))
+    usage = UsageReport({}, _AI)
+    usage.add(refused)
+    assert usage.rows("north") == [
+        {"institution": "north", "role": "service", "app": "", "action": "sign-in", "outcome": "failed", "count": 1}
+    ]
+    elsewhere = {**refused, "source": {"site": "north", "observer": {"display": "somebody else's system"}}}
+    odd = {**refused, "source": {**refused["source"], "site": "no id; DROP"}}
+    assert access_of(elsewhere, _AI).institution is access_of(odd, _AI).institution is None
 
 
 def test_counts_by_institution_role_app_action_outcome():

@@ -116,6 +116,7 @@ def medium(tmp_path: Path) -> Path:
     return tmp_path / "medium"
 
 
+@pytest.mark.requirement("PS3.10 8.6: the files that a DICOMDIR names")
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_dicomdir_names_what_is_missing(medium: Path):
     items = list(read(find([medium / "DICOMDIR"]), None))
@@ -127,6 +128,7 @@ def test_a_dicomdir_names_what_is_missing(medium: Path):
     assert reason == "the DICOMDIR lists it, and it is not there"
 
 
+@pytest.mark.requirement("PS3.10 8.5: file IDs of a DICOMDIR stay on their medium")
 def test_a_dicomdir_in_lower_case_and_one_that_points_out(medium: Path, tmp_path: Path):
     for path in sorted(medium.rglob("*"), key=lambda item: -len(item.parts)):
         path.rename(path.with_name(path.name.lower()))
@@ -155,6 +157,7 @@ def reason_of(folder: Path) -> dict:
     return json.loads(file.read_text())
 
 
+@pytest.mark.requirement("PS3.4 B: storage as SCU, from a drop folder")
 def test_what_lies_still_is_sent_and_moved_without_its_name(drop: DropFolder, archive: StorageScp):
     entry = drop.folder / SECRET
     entry.mkdir()

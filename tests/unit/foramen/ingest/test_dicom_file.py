@@ -26,6 +26,7 @@ def one(**changes: object) -> Dataset:
     return series(1, **changes)[0]
 
 
+@pytest.mark.requirement("PS3.10 7.1: files as they are")
 def test_a_right_file_stays_byte_for_byte():
     content = encoded(one())
     found = read_dicom(content)
@@ -38,6 +39,7 @@ def reread(content: bytes) -> tuple[Dataset, tuple[str, ...]]:
     return dcmread(BytesIO(found.content)), found.mended
 
 
+@pytest.mark.requirement("PS3.10 7.1: a missing preamble or header is mended and said")
 def test_without_preamble_and_without_any_header():
     dataset = one(patient_name=NAME)
     whole = encoded(dataset)
@@ -55,6 +57,7 @@ def test_without_preamble_and_without_any_header():
         assert back.file_meta.MediaStorageSOPInstanceUID == dataset.SOPInstanceUID
 
 
+@pytest.mark.requirement("PS3.10 7.1: file meta information that contradicts its data set")
 def test_a_meta_header_that_names_another_instance():
     dataset = one()
     dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
@@ -65,6 +68,7 @@ def test_a_meta_header_that_names_another_instance():
     assert back.file_meta.MediaStorageSOPInstanceUID == back.SOPInstanceUID
 
 
+@pytest.mark.requirement("PS3.5 6.2: a wrong value representation is mended and said")
 @pytest.mark.parametrize(
     ("tag", "vr", "value", "keyword", "expected"),
     [
@@ -83,6 +87,7 @@ def test_a_wrong_vr(tag: tuple[int, int], vr: bytes, value: bytes, keyword: str,
     assert read_dicom(encoded(back)).mended == ()
 
 
+@pytest.mark.requirement("PS3.5 7.1.1: an odd length is mended and said")
 @pytest.mark.parametrize(
     ("tag", "vr", "value", "keyword"),
     [
@@ -97,6 +102,7 @@ def test_an_odd_length(tag: tuple[int, int], vr: bytes, value: bytes, keyword: s
     assert mended == (f"{keyword} has an odd length",)
 
 
+@pytest.mark.requirement("PS3.5 7.5: faults in items are mended")
 def test_faults_in_items_are_mended_too():
     dataset = one()
     item = Dataset()
@@ -111,6 +117,7 @@ def test_faults_in_items_are_mended_too():
     assert back.AnatomicRegionSequence[0].CodeValue == "T-11"
 
 
+@pytest.mark.requirement("PS3.3 C.12.1.1.2: Chinese text without its character set")
 @pytest.mark.parametrize(("encoding", "taken"), [("gb18030", "GB18030"), ("gbk", "GB18030"), ("utf-8", "ISO_IR 192")])
 def test_a_chinese_name_without_its_character_set(encoding: str, taken: str):
     content = without_character_set(NAME.encode(encoding))
@@ -137,6 +144,7 @@ CHARACTER_SETS = {
 }
 
 
+@pytest.mark.requirement("PS3.3 C.12.1.1.2: GB18030, GBK and ISO 2022 in both directions")
 @pytest.mark.parametrize(("terms", "name"), CHARACTER_SETS.items())
 def test_names_are_right_in_both_directions(terms: str, name: str):
     """PS3.5 Annexes H to K: what is declared is read so, sent on untouched, and read so again."""
@@ -149,6 +157,7 @@ def test_names_are_right_in_both_directions(terms: str, name: str):
     assert str(found.dataset.PatientName) == name
 
 
+@pytest.mark.requirement("PS3.5 K.2: the example of GB 2312")
 def test_the_example_of_the_standard_for_gb_2312():
     """PS3.5 Annex K.2, byte for byte."""
     dataset = one()
@@ -176,6 +185,7 @@ def test_text_in_items_is_read_with_the_character_set_found(tmp_path: Path):
     assert (str(back.PatientName), back.AnatomicRegionSequence[0].CodeMeaning) == (NAME, "腰椎间盘")
 
 
+@pytest.mark.requirement("PS3.3 C.12.1.1.2: misspelled defined terms")
 @pytest.mark.parametrize(
     ("stated", "right"),
     [(["ISO IR 100"], ["ISO_IR 100"]), (["UTF-8"], ["ISO_IR 192"]), (["GB2312"], ["GB18030"]),
@@ -221,6 +231,7 @@ def _decodes(content: bytes) -> bool:
     return True
 
 
+@pytest.mark.requirement("PS3.5 A: transfer syntaxes of files pass as they are")
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])
 def test_other_encodings_pass_as_they_are(syntax):
     dataset = one(depth="uint8")
@@ -233,6 +244,7 @@ def test_other_encodings_pass_as_they_are(syntax):
     assert read_dicom(target.getvalue()).mended == ()
 
 
+@pytest.mark.requirement("PS3.5 A.5: a deflated bomb is refused before it is unpacked")
 def test_a_deflated_bomb_is_refused_before_it_is_unpacked():
     dataset = one()
     dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian

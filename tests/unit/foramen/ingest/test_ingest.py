@@ -72,6 +72,7 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.requirement("PS3.4 B: storage as SCU, what was acknowledged is not sent again")
 def test_a_folder_is_sent_and_a_repeat_sends_nothing(archive: StorageScp, folder: Path):
     result = ingest(archive, folder)
     assert result.exit_code == 0, result.output
@@ -103,6 +104,7 @@ def test_broken_files_are_named_with_their_reason_and_the_rest_is_sent(archive: 
     assert "absent.dcm: there is no such file" in result.output
 
 
+@pytest.mark.requirement("PS3.4 B.2.3: refusals of the archive are told")
 def test_a_refusing_archive_is_reported_and_tried_again_next_time(archive: StorageScp, folder: Path):
     archive.status = 0xA700
     result = ingest(archive, folder)
@@ -124,7 +126,9 @@ def test_nobody_there_and_a_wrong_title_are_said_in_words(archive: StorageScp):
     assert archive.received == []
 
 
-def test_an_association_that_breaks_off_fails_the_rest(archive: StorageScp):
+@pytest.mark.requirement("PS3.8 9.3.8: an association that is aborted fails the rest")
+def test_an_association_that_breaks_off_fails_the_rest(archive: StorageScp, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("foramen.ingest.send._TIMEOUT_S", 2.0)
     datasets = series(3)
 
     def abort(event) -> int:

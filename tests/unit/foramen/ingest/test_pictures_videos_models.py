@@ -43,6 +43,7 @@ def scan(content: bytes) -> bytes:
     return content[content.index(b"\xff\xda") :]
 
 
+@pytest.mark.requirement("PS3.5 A.4.1: a JPEG is encapsulated without being encoded anew")
 @pytest.mark.parametrize(
     ("options", "interpretation"),
     [({"subsampling": 0}, "YBR_FULL"), ({"subsampling": 2}, "YBR_FULL_422"), ({"keep_rgb": True}, "RGB")],
@@ -95,6 +96,7 @@ def test_a_turned_or_progressive_jpeg_is_decoded_and_said(tmp_path: Path):
     assert (progressive.LossyImageCompression, progressive.LossyImageCompressionMethod) == ("01", "ISO_10918_1")
 
 
+@pytest.mark.requirement("PS3.3 A.8: Secondary Capture")
 @pytest.mark.parametrize("mode", ["L", "RGB", "I;16", "RGBA", "P", "1"])
 def test_a_png_keeps_its_pixels(tmp_path: Path, mode: str):
     plain = Image.fromarray(gradient())
@@ -111,6 +113,7 @@ def test_a_png_keeps_its_pixels(tmp_path: Path, mode: str):
     assert dataset.InstanceNumber is None
 
 
+@pytest.mark.requirement("PS3.3 A.32.4: VL Photographic Image")
 def test_a_photograph_is_said_to_be_one(tmp_path: Path):
     dataset, _ = picture(tmp_path, jpeg(), about=WHO.model_copy(update={"modality": "XC"}))
     assert dataset.SOPClassUID.name == "VL Photographic Image Storage"
@@ -138,6 +141,7 @@ def test_a_jpeg_with_something_behind_it_is_cut_at_its_end(tmp_path: Path):
     assert b"secret" not in dataset.PixelData
 
 
+@pytest.mark.requirement("PS3.5 8.2.7: MPEG-4 AVC is encapsulated without being encoded anew")
 @pytest.mark.parametrize(
     ("codec", "pixels", "options", "syntax"),
     [
@@ -200,6 +204,7 @@ def test_a_cut_video_is_refused(tmp_path: Path, cut: int):
         wrap_video(tmp_path / "v.mp4", WHO)
 
 
+@pytest.mark.requirement("PS3.3 A.85: encapsulated STL and OBJ")
 @pytest.mark.parametrize(
     ("name", "content", "sop_class", "kind"),
     [

@@ -59,6 +59,7 @@ def as_dicom_reader_sees(datasets, folder: Path) -> SimpleITK.Image:
     return reader.Execute()
 
 
+@pytest.mark.requirement("PS3.3 C.7.6.2: the place of every voxel of a volume")
 @settings(max_examples=30, deadline=None)
 @given(
     angles=st.tuples(*[st.floats(-math.pi, math.pi)] * 3),
@@ -101,6 +102,7 @@ def test_each_format_gives_the_same_series(suffix: str, tmp_path: Path):
     assert "SYNTHETIC" in datasets[0].SeriesDescription
 
 
+@pytest.mark.requirement("PS3.3 C.11.1: rescale of converted values")
 @pytest.mark.parametrize(
     ("voxels", "kind", "slope"),
     [
@@ -132,6 +134,7 @@ def test_what_is_no_number_becomes_the_smallest_value_and_is_said():
         stored_values(np.full((1, 1, 2), np.nan))
 
 
+@pytest.mark.requirement("PS3.3 C.8.2.1: CT image")
 def test_a_ct_has_its_rescale_and_type(tmp_path: Path):
     about = Description(patient_id="SYN-1", modality="CT")
     SimpleITK.WriteImage(image(np.full((2, 3, 4), -1000, np.int16)), str(tmp_path / "v.mha"))

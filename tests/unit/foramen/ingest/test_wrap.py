@@ -18,6 +18,7 @@ from foramen.kernel.errors import InvalidRequestError, NotFoundError
 from tests.builders.dicom import encoded, series, sidecar
 
 
+@pytest.mark.requirement("PS3.3 C.7.6.2: image plane of a wrapped series")
 def test_columns_run_to_the_back_rows_to_the_feet_and_slices_along_x():
     volume = np.zeros((3, 10, 20), np.uint16)
     datasets = wrap_volume(volume, sidecar(pixel_spacing_mm=(0.5, 0.25), slice_spacing_mm=4.0))

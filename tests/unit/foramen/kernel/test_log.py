@@ -33,3 +33,15 @@ except ValueError:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "builtins.ValueError at <string>:5 read_patient" in result.stderr
     assert "ZHANG" not in result.stderr
+
+
+def test_a_process_that_sets_up_no_log_keeps_the_rules_and_its_standard_output_clean() -> None:
+    code = """
+from foramen.kernel.log import get_log
+get_log().info('patient read', patient_name='ZHANG^SAN', resource_type='Patient')
+print('{}')
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "{}\n"
+    assert '"resource_type": "Patient"' in result.stderr
+    assert "ZHANG" not in result.stderr

@@ -1,4 +1,5 @@
 // Tasks as rows of the worklist.
+import { SYSTEM } from "@client/codes";
 import { taskQuery, workRows } from "@apps/portal/work_list";
 import { patientQuery } from "@apps/portal/patient_search";
 
@@ -34,6 +35,20 @@ it("shows progress while running, and the reason in words when held, declined or
   expect(rows[1]).toMatchObject({ patientId: undefined, studyInstanceUid: "1.9" });
 });
 
+it("has a declined Task's reason in both languages", () => {
+  const coding = [{ system: SYSTEM.TASK_REASON, code: "metal-artefact", display: "Signal voids, as metal leaves them, lie in the spine" }];
+  const rows = workRows(
+    bundle(
+      task("a", { status: "rejected", statusReason: { coding, text: "脊柱内有金属样信号缺失" } }),
+      task("b", { status: "completed", statusReason: { coding, text: "脊柱内有金属样信号缺失" } }),
+    ),
+  );
+  expect(rows.map((row) => [row.note, row.noteEn])).toEqual([
+    ["脊柱内有金属样信号缺失", "Signal voids, as metal leaves them, lie in the spine"],
+    [undefined, undefined],
+  ]);
+});
+
 it("asks the server for one page of one kind of task", () => {
   const query = new URLSearchParams(taskQuery("attention"));
   expect(query.get("status")).toBe("on-hold,rejected,failed");
@@ -45,4 +60,13 @@ it("searches patients by number or by name on the server", () => {
   expect(patientQuery("SYN-0001")).toContainEqual(["identifier", "SYN-0001"]);
   expect(patientQuery(" 张 ")).toContainEqual(["name", "张"]);
   expect(patientQuery("  ").map(([name]) => name)).toEqual(["_sort", "_count"]);
+});
+
+it("shows what goes before routine, and asks for it alone", () => {
+  const rows = workRows(bundle(task("a", { priority: "stat" }), task("b", { priority: "routine" }), task("c", {})));
+  expect(rows.map((row) => row.priority)).toEqual(["stat", undefined, undefined]);
+  const query = new URLSearchParams(taskQuery("expedited"));
+  expect(query.get("priority")).toBe("stat,asap,urgent");
+  expect(query.has("status")).toBe(false);
+  expect(new URLSearchParams(taskQuery("waiting")).has("priority")).toBe(false);
 });

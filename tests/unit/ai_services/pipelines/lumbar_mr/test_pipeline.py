@@ -27,6 +27,11 @@ def _dice(a: np.ndarray, b: np.ndarray) -> float:
     return 2 * float((a & b).sum()) / float(a.sum() + b.sum())
 
 
+def vertebrae_of(prediction: Prediction) -> np.ndarray:
+    numbers = [segment.number for segment in prediction.segments if segment.label.startswith("vertebra")]
+    return np.isin(prediction.mask, numbers)
+
+
 def _finding(prediction: Prediction, code: str, level: str | None):
     (found,) = [item for item in prediction.findings if item.code == code and item.level == level]
     return found
@@ -36,7 +41,7 @@ def test_structures_lie_where_the_phantom_drew_them(phantom, prediction):
     # Slices come back in ascending order along the normal, which is the reverse of the phantom's order.
     drawn = phantom.mask[::-1]
     discs = [segment.number for segment in prediction.segments if segment.label == "disc"]
-    assert _dice(prediction.mask == 1, drawn == 1) > 0.75
+    assert _dice(vertebrae_of(prediction), drawn == 1) > 0.75
     assert _dice(np.isin(prediction.mask, discs), drawn == 2) > 0.75
     assert _dice(prediction.mask == 2, drawn == 3) > 0.65
 
@@ -158,7 +163,7 @@ def test_no_slices():
 
 def test_a_missing_slice(phantom):
     datasets = mr_series(phantom.pixels[:6], phantom.affine_lps)
-    assert _reason(datasets[:2] + datasets[3:]) == "non-uniform-spacing"
+    assert _reason(datasets[:2] + datasets[3:]) == "missing-slices"
 
 
 def test_a_constant_image(phantom):
@@ -181,8 +186,8 @@ def test_not_a_number(phantom):
 def test_images_that_are_not_sagittal(phantom):
     axial = phantom.affine_lps[:, [2, 1, 0, 3]].copy()
     axial[:3, :3] = np.array([[0, 0, 0.7], [0, 0.7, 0], [4.0, 0, 0]])
-    assert _reason(mr_series(phantom.pixels[:3], axial)) == "no-sagittal-t2-series"
+    assert _reason(mr_series(phantom.pixels[:3], axial)) == "not-sagittal"
 
 
 def test_a_very_small_image(phantom):
-    assert _reason(mr_series(phantom.pixels[:2, :5, :5], phantom.affine_lps)) == "not-lumbar-mr"
+    assert _reason(mr_series(phantom.pixels[:3, :5, :5], phantom.affine_lps)) == "field-of-view-too-small"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ai_services.pipelines.lumbar_mr.pipeline import require_lumbar
 from ai_services.pipelines.lumbar_mr.postprocess import (
     CANAL,
     DISC,
@@ -15,6 +14,7 @@ from ai_services.pipelines.lumbar_mr.postprocess import (
     number_levels,
     to_original_resolution,
 )
+from ai_services.pipelines.lumbar_mr.suitability import require_lumbar
 from ai_services.prediction import PipelineError
 
 SLICE_MM = 4.0

@@ -24,8 +24,9 @@ def test_unseen_patient_is_segmented_and_numbered(test_data: Path, patient):
     prediction = run(mr_series(pixels, affine))
     truth = truth[::-1]  # ascending along the normal
     discs = [segment.number for segment in prediction.segments if segment.label == "disc"]
+    vertebrae = [segment.number for segment in prediction.segments if segment.label.startswith("vertebra")]
     for name, found, actual in (
-        ("vertebra", prediction.mask == 1, truth == 1),
+        ("vertebra", np.isin(prediction.mask, vertebrae), truth == 1),
         ("disc", np.isin(prediction.mask, discs), truth == 2),
         ("canal", prediction.mask == 2, truth == 3),
     ):
@@ -48,4 +49,4 @@ def test_a_real_head_that_slips_through_the_header_check_is_still_no_lumbar_spin
     ]
     with pytest.raises(PipelineError) as caught:
         run(datasets)
-    assert caught.value.reason_code in {"not-lumbar-mr", "no-sagittal-t2-series", "non-uniform-spacing"}
+    assert caught.value.reason_code in {"not-lumbar-mr", "not-sagittal", "missing-slices"}

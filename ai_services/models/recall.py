@@ -1,0 +1,167 @@
+"""Recall of a model: what a version wrote is listed, marked in the record, and who saw it is named (stage 11).
+
+What it wrote is found by Provenance: its agents are Devices, named by the hash of the weights. What nobody verified is
+closed, as a newer result would close it; what a person verified stays theirs and is marked only, to be looked at again.
+https://hl7.org/fhir/R4/provenance.html, https://hl7.org/fhir/R4/auditevent.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ai_services.results.supersede import close_unverified
+from foramen.kernel.errors import DeletedError, NotFoundError
+from foramen.kernel.fhir_client import FhirClient, next_cursor
+from terminology import systems
+from terminology.codes import MODEL_RECALLED
+
+Resource = dict[str, Any]
+_PAGE = "100"
+_READ_ACTION = "R"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One run's results in the record.
+
+    Parameters
+    ----------
+    provenance : reference of the Provenance that says so
+    recorded : FHIR instant
+    targets : references of what was written
+    sources : references of what it was made from
+    objects : SOP Instance UIDs of the DICOM objects that it stored
+    """
+
+    provenance: str
+    recorded: str
+    targets: tuple[str, ...]
+    sources: tuple[str, ...]
+    objects: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """What was done with one resource: ``closed`` (nobody had verified it), ``marked``, ``already`` or ``gone``."""
+
+    reference: str
+    done: str
+    status: str | None
+
+
+async def written_by(fhir: FhirClient, weights: Iterable[str]) -> AsyncIterator[Written]:
+    """Every run that all weights of a version took part in.
+
+    Versions may share a weights file, so that one of them alone does not tell the version.
+
+    Parameters
+    ----------
+    fhir : the record
+    weights : SHA-256 of the version's files, hexadecimal
+    """
+    devices = []
+    for sha256 in weights:
+        found = await fhir.search("Device", [("identifier", f"{systems.IDENTIFIER_MODEL}|{sha256}")])
+        if not found:
+            return  # these weights never wrote anything
+        devices.append(f"Device/{found[0]['id']}")
+    async for provenance in _all(fhir, "Provenance", [("agent", devices[0])]):
+        agents = {agent["who"].get("reference") for agent in provenance["agent"]}
+        if set(devices) <= agents:
+            entities = [entity["what"].get("reference") for entity in provenance.get("entity", [])]
+            yield Written(
+                f"Provenance/{provenance['id']}",
+                provenance["recorded"],
+                tuple(target["reference"] for target in provenance["target"] if "reference" in target),
+                tuple(reference for reference in entities if reference),
+                tuple(_uid(target) for target in provenance["target"] if "reference" not in target),
+            )
+
+
+async def mark(fhir: FhirClient, written: Written, told: Callable[[Marked], None]) -> None:
+    """Mark the results of one run; what nobody verified is closed in one transaction. Harmless to repeat.
+
+    Parameters
+    ----------
+    fhir : the record
+    written : the run
+    told : hears what was done with each resource, after it is durable
+    """
+    closing: list[Resource] = []
+    for target in written.targets:
+        reference = target.split("/_history/")[0]
+        try:
+            resource = await fhir.read(reference)
+        except (NotFoundError, DeletedError):
+            told(Marked(reference, "gone", None))
+            continue
+        closed = close_unverified([resource])
+        if is_recalled(resource):
+            told(Marked(reference, "already", resource.get("status")))
+        elif closed:
+            closing.append(with_tag(closed[0]))
+        else:
+            # The content of what a person signed is not ours to write: only its label is added.
+            await fhir.add_tag(reference, MODEL_RECALLED.coding())
+            told(Marked(reference, "marked", resource.get("status")))
+    if closing:
+        await fhir.transaction(
+            {"resourceType": "Bundle", "type": "transaction", "entry": [_update(item) for item in closing]}
+        )
+        for item in closing:
+            told(Marked(f"{item['resourceType']}/{item['id']}", "closed", item["status"]))
+
+
+async def who_saw(fhir: FhirClient, references: Iterable[str]) -> dict[str, set[str]]:
+    """Who read the resources: name of the account (of the audit trail) → references."""
+    seen: dict[str, set[str]] = {}
+    for reference in references:
+        plain = reference.split("/_history/")[0]
+        async for event in _all(fhir, "AuditEvent", [("entity", plain), ("action", _READ_ACTION)]):
+            if event.get("outcome", "0") != "0":
+                continue
+            for agent in event.get("agent", []):
+                if agent.get("requestor"):
+                    seen.setdefault(_name(agent), set()).add(plain)
+    return seen
+
+
+def is_recalled(resource: Resource) -> bool:
+    """Whether the resource carries the tag of a recalled model."""
+    return MODEL_RECALLED.code in {tag.get("code") for tag in resource.get("meta", {}).get("tag", [])}
+
+
+def with_tag(resource: Resource) -> Resource:
+    """The resource with the tag of a recalled model."""
+    meta = resource.get("meta", {})
+    return {**resource, "meta": {**meta, "tag": [*meta.get("tag", []), MODEL_RECALLED.coding()]}}
+
+
+def _uid(target: Resource) -> str:
+    return str(target.get("identifier", {}).get("value", "")).removeprefix("urn:oid:")
+
+
+def _update(resource: Resource) -> Resource:
+    url = f"{resource['resourceType']}/{resource['id']}"
+    version = resource["meta"]["versionId"]
+    return {"resource": resource, "request": {"method": "PUT", "url": url, "ifMatch": f'W/"{version}"'}}
+
+
+def _name(agent: Resource) -> str:
+    who = agent.get("who", {})
+    named = who.get("reference") or who.get("identifier", {}).get("value") or agent.get("altId")
+    return str(named or "not signed in")
+
+
+async def _all(fhir: FhirClient, resource_type: str, parameters: list[tuple[str, str]]) -> AsyncIterator[Resource]:
+    cursor: str | None = None
+    while True:
+        paging = [("_count", _PAGE), *([("_cursor", cursor)] if cursor else [])]
+        bundle = await fhir.page(resource_type, [*parameters, *paging])
+        for entry in bundle.get("entry", []):
+            yield entry["resource"]
+        cursor = next_cursor(bundle)
+        if cursor is None:
+            return

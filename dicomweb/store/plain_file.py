@@ -1,0 +1,138 @@
+"""Read the common kind of file fast: little endian, every length given, every element as the standard has it. Pure.
+
+Gives what pydicom's `dcmread` gives for such a file, elements not decoded yet, for a fifth of the time: nearly every
+slice is of this kind. Whatever is odd in the least, and everything compressed, is left to pydicom. DICOM PS3.5 §7.1.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from functools import lru_cache
+from typing import Any
+
+from pydicom import Dataset
+from pydicom.charset import convert_encodings, default_encoding
+from pydicom.dataelem import RawDataElement, convert_raw_data_element, empty_value_for_VR
+from pydicom.dataset import FileMetaDataset
+from pydicom.tag import BaseTag
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.valuerep import VR
+
+_DATA_SET = 0x00080000
+_CHARACTERS = 0x00080005
+_PIXEL_DATA = 0x7FE00010
+_UNDEFINED = 0xFFFFFFFF
+_VRS = {vr.value.encode("ascii"): vr.value for vr in VR if len(vr.value) == 2}
+_LONG = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"))
+_SYNTAX = b"\x02\x00\x10\x00UI"
+_CHARACTER_SETS = re.compile(rb"[A-Z0-9_ \\]*")
+_EXPLICIT, _IMPLICIT = struct.Struct("<HH2sH"), struct.Struct("<HHL")
+
+
+def read_plain(content: bytes) -> Dataset | None:
+    """Return the data set of a file of the common kind, its file meta information with its transfer syntax alone.
+
+    Its pixel data is a view of `content`.
+
+    None: it is of another kind, whole or not.
+    """
+    if content[128:132] != b"DICM":
+        return None
+    place, syntax = _after_meta(content)
+    if syntax == ExplicitVRLittleEndian:
+        elements = _explicit(content, place)
+    elif syntax == ImplicitVRLittleEndian:
+        elements = _implicit(content, place)
+    else:
+        return None
+    if not elements:
+        return None
+    is_implicit = syntax == ImplicitVRLittleEndian
+    named = elements.get(BaseTag(_CHARACTERS))
+    if named is not None and not _CHARACTER_SETS.fullmatch(named.value or b""):
+        return None
+    dataset = Dataset(elements)
+    dataset.file_meta = _meta_of(syntax)
+    encodings = _encodings(named.VR, named.value, is_implicit) if named is not None else ()
+    dataset.set_original_encoding(is_implicit, True, list(encodings) if named is not None else default_encoding)
+    return dataset
+
+
+def _after_meta(content: bytes) -> tuple[int, str]:
+    """Where the data set begins, and its transfer syntax; empty where the meta information is not as it should be."""
+    place, syntax = 132, ""
+    while content[place : place + 2] == b"\x02\x00":
+        vr = _VRS.get(content[place + 4 : place + 6])
+        if vr is None:
+            return 0, ""
+        if vr in _LONG:
+            begin, length = place + 12, int.from_bytes(content[place + 8 : place + 12], "little")
+        else:
+            begin, length = place + 8, int.from_bytes(content[place + 6 : place + 8], "little")
+        if content[place : place + 6] == _SYNTAX:
+            syntax = content[begin : begin + length].rstrip(b"\0 ").decode("ascii", "replace")
+        place = begin + length
+    return place, syntax
+
+
+def _explicit(content: bytes, place: int) -> dict[BaseTag, RawDataElement] | None:
+    found: dict[BaseTag, RawDataElement] = {}
+    end, before = len(content), _DATA_SET - 1
+    while place < end:
+        if end - place < 8:
+            return None
+        group, element, letters, length = _EXPLICIT.unpack_from(content, place)
+        vr, tag = _VRS.get(letters), group << 16 | element
+        place += 8
+        if vr in _LONG:
+            if end - place < 4:
+                return None
+            length, place = int.from_bytes(content[place : place + 4], "little"), place + 4
+        if vr is None or tag <= before or length > end - place:  # an undefined length is longer than any file
+            return None
+        key = BaseTag(tag)
+        found[key] = RawDataElement(key, vr, length, _value(content, tag, vr, place, length), place, False, True)
+        place, before = place + length, tag
+    return found
+
+
+def _implicit(content: bytes, place: int) -> dict[BaseTag, RawDataElement] | None:
+    if content[place + 4 : place + 6] in _VRS:  # looks explicit, whatever its transfer syntax says
+        return None
+    found: dict[BaseTag, RawDataElement] = {}
+    end, before = len(content), _DATA_SET - 1
+    while place < end:
+        if end - place < 8:
+            return None
+        group, element, length = _IMPLICIT.unpack_from(content, place)
+        tag, place = group << 16 | element, place + 8
+        if tag <= before or length > end - place:
+            return None
+        key = BaseTag(tag)
+        found[key] = RawDataElement(key, None, length, _value(content, tag, None, place, length), place, True, True)
+        place, before = place + length, tag
+    return found
+
+
+def _value(content: bytes, tag: int, vr: str | None, place: int, length: int) -> Any:
+    if not length:
+        return empty_value_for_VR(vr, raw=True)
+    if tag == _PIXEL_DATA and vr in (None, "OB", "OW"):  # not copied: it is measured, and taken out
+        return memoryview(content)[place : place + length]
+    return content[place : place + length]
+
+
+@lru_cache(maxsize=8)
+def _meta_of(syntax: str) -> FileMetaDataset:
+    """File meta information of all files of one transfer syntax; nobody changes it."""
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = UID(syntax)
+    return meta
+
+
+@lru_cache(maxsize=64)
+def _encodings(vr: str | None, value: bytes | None, is_implicit: bool) -> tuple[str, ...]:
+    """Python's names of the character sets that an element names."""
+    element = RawDataElement(BaseTag(_CHARACTERS), vr, len(value or b""), value, 0, is_implicit, True)
+    return tuple(convert_encodings(convert_raw_data_element(element).value))

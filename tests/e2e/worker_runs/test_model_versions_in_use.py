@@ -1,0 +1,102 @@
+"""Versions at work: a shadow beside, a recall, a release in the middle, and what is learnt from decisions."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ai_services.models.recall import Marked, Written, mark, who_saw, written_by
+from ai_services.models.stages import CHECKLIST, Stage
+from ai_services.models.versions import ModelRegistry
+from foramen.kernel.fhir_client import FhirClient
+from terminology.codes import MODEL_RECALLED
+from tests.builders.installation import Installation, wait_for
+from tests.builders.model_package import model_package
+from tests.builders.prediction import MODEL
+from tests.builders.worker_runs import ONCE, StartWorker, report_of
+from tests.e2e.learning_from_use import learn_from_use
+
+pytestmark = pytest.mark.system
+
+
+def test_a_shadow_runs_beside_and_a_recall_finds_marks_and_names(
+    system: Installation, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    registry = ModelRegistry(system.database_url, system.settings.home)
+    registry.register(model_package(tmp_path / "next", "9.0.0"), "dr-li", "trained on more")
+    shadow = registry.move("lumbar_mr", "9.0.0", Stage.SHADOW, "dr-li", "beside")
+    study = system.new_study()
+    start_worker()
+    task = system.ended_task(study)
+    report = report_of(system, task)
+    # The shadow answered the same study, and nothing of it is in the record.
+    (run,) = [item for item in registry.shadow_runs("lumbar_mr", "9.0.0") if item["study_instance_uid"] == study]
+    assert run["comparison"]["disc_dice"] == 1.0
+    assert run["comparison"]["pfirrmann"]["differ"] == []
+    assert system.results(study) == ONCE
+    registry.move("lumbar_mr", shadow.version, Stage.RETIRED, "dr-li", "seen enough")
+
+    told: list[Marked] = []
+
+    async def recall() -> tuple[list[Written], dict[str, set[str]]]:
+        headers = {"Authorization": system.http.headers["Authorization"]}
+        async with httpx.AsyncClient(headers=headers) as http:
+            fhir = FhirClient(f"{system.settings.origin}/fhir", http)
+            runs = [item async for item in written_by(fhir, [MODEL.sha256])]
+            own = [item for item in runs if f"DiagnosticReport/{report['id']}" in "".join(item.targets)]
+            for item in own:
+                await mark(fhir, item, told.append)
+                await mark(fhir, item, told.append)
+            assert [item async for item in written_by(fhir, [MODEL.sha256, "00" * 32])] == []
+            return own, await who_saw(fhir, [f"DiagnosticReport/{report['id']}"])
+
+    runs, seen = asyncio.run(recall())
+    assert len(runs) == 1
+    first, second = told[: len(told) // 2], told[len(told) // 2 :]
+    assert {item.done for item in second} == {"already"}
+    assert {item.reference for item in first} == {item.reference for item in second}
+    marked = system.http.get(f"/fhir/DiagnosticReport/{report['id']}").json()
+    assert marked["status"] == "cancelled"
+    assert MODEL_RECALLED.coding() in marked["meta"]["tag"]
+    assert {item.done for item in first if item.reference.startswith("Observation/")} == {"closed"}
+    # The report was read by this test, under the account of its token.
+    assert any(f"DiagnosticReport/{report['id']}" in references for references in seen.values())
+
+
+def test_what_people_decide_is_drawn_queued_and_watched_by_commands(
+    system: Installation, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    studies = [system.new_study(), system.new_study()]
+    start_worker()
+    reports = [report_of(system, system.ended_task(study)) for study in studies]
+    learn_from_use(system, studies, reports, tmp_path)
+
+
+def test_a_release_is_warmed_up_while_a_study_runs_and_changes_nothing_for_it(
+    system: Installation, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    registry = ModelRegistry(system.database_url, system.settings.home)
+    before = registry.current("lumbar_mr")
+    assert before is not None
+    first = system.new_study()
+    worker = start_worker(SLOW_S="8", FORAMEN_WORKER_WARM_UP="true")
+    wait_for(lambda: worker.started_runs == 1, 30, "the run")
+    registry.register(model_package(tmp_path / "next", "9.5.0"), "dr-li", "trained on more")
+    registry.move("lumbar_mr", "9.5.0", Stage.SHADOW, "dr-li", "beside")
+    registry.move("lumbar_mr", "9.5.0", Stage.RELEASED, "dr-li", "looked at", CHECKLIST)
+    try:
+        log = system.settings.home / "worker.log"
+        warm = re.compile(r'.*"9\.5\.0".*"model warmed up"|.*"model warmed up".*"9\.5\.0"')
+        wait_for(lambda: warm.search(log.read_text(encoding="utf-8")), 30, "the new model")
+        assert system.task(first)["status"] == "in-progress"
+        assert system.ended_task(first)["status"] == "completed"
+        second = system.new_study()
+        assert system.ended_task(second)["status"] == "completed"
+        lines = [line.split() for line in worker.runs.read_text(encoding="utf-8").splitlines()]
+        assert [line[1:] for line in lines] == [[before.version, first], ["9.5.0", second]]
+    finally:
+        registry.roll_back("lumbar_mr", "dr-li", "as it was")

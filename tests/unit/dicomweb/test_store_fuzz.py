@@ -1,0 +1,182 @@
+"""Hostile bytes at every parser of the Store transaction: something is stored or refused, nothing else is raised."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from io import BufferedReader, BytesIO
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom import dcmread, dcmwrite
+from pydicom.data import get_testdata_files
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+
+from dicomweb import dicom_json as memory
+from dicomweb.dicom_json import dicom_json
+from dicomweb.instance_check import RejectedInstanceError
+from dicomweb.multipart import Part, Spool
+from dicomweb.store.inspect import inspect
+from dicomweb.store.metadata import assemble, models_of
+from dicomweb.store.native_xml import MalformedModelError, from_xml, to_xml
+from dicomweb.store.plain_file import read_plain
+from foramen.kernel.errors import InvalidRequestError
+from tests.builders.dicom import encoded, series
+
+ONE = series(1, seed=4)[0]
+MODEL: dict[str, Any] = orjson.loads(orjson.dumps(dicom_json(ONE), default=float))
+XML = to_xml(MODEL)
+
+
+def _in_other_syntaxes() -> Iterator[bytes]:
+    yield encoded(ONE)
+    for syntax in (ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian):
+        other = dcmread(BytesIO(encoded(ONE)))
+        other.file_meta.TransferSyntaxUID = syntax
+        target = BytesIO()
+        is_implicit, is_little = syntax.is_implicit_VR, syntax.is_little_endian
+        dcmwrite(target, other, enforce_file_format=True, implicit_vr=is_implicit, little_endian=is_little)
+        yield target.getvalue()
+
+
+FILES = list(_in_other_syntaxes())
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["vr", "Value", "InlineBinary", "BulkDataURI", "Alphabetic", "00080018", ""]), inner
+        )
+    ),
+    max_leaves=8,
+)
+VRS = st.sampled_from(["UI", "PN", "SQ", "US", "DS", "IS", "OW", "AT", "FD", "UN", "DA", "OB", "??", ""])
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def part(content: bytes, media_type: str = "application/dicom+json", **headers: str) -> Part:
+    spool = Spool()
+    spool.write(content)
+    return Part(spool, 0, len(content), {"content-type": media_type, **headers})
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_damaged_files(data: st.DataObject) -> None:
+    """Flipped, inserted and removed bytes, most of them in File Meta Information and the first elements."""
+    content = bytearray(data.draw(st.sampled_from(FILES)))
+    for _ in range(data.draw(st.integers(1, 5))):
+        place = data.draw(st.integers(128, min(700, len(content) - 1)) | st.integers(0, len(content) - 1))
+        cut = data.draw(st.integers(0, 6))
+        content[place : place + cut] = data.draw(st.binary(max_size=6) | st.just(b"\xff\xff\xff\xff"))
+    with contextlib.suppress(RejectedInstanceError):
+        header, _ = inspect(BytesIO(bytes(content)))
+        assert header.sop_instance_uid
+        orjson.dumps([header.study, header.series, header.instance])  # as the index takes it
+
+
+def _outcome(file: Any) -> Any:
+    try:
+        return inspect(file)
+    except RejectedInstanceError as error:
+        return error.reason, error.text, error.sop_class_uid, error.sop_instance_uid
+
+
+def _same_both_ways(content: bytes) -> bool:
+    """Whether the fast reader took it; what comes of a file is the same as by pydicom's reader alone."""
+    assert _outcome(BytesIO(content)) == _outcome(BufferedReader(BytesIO(content)))  # the latter is pydicom's
+    return read_plain(content) is not None
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_the_fast_reader_is_pydicoms(data: st.DataObject) -> None:
+    content = bytearray(data.draw(st.sampled_from(FILES[:2])))
+    for _ in range(data.draw(st.integers(0, 3))):
+        place = data.draw(st.integers(128, 700) | st.integers(0, len(content) - 1))
+        cut = data.draw(st.sampled_from([0, 1, 1, 1, 2, 4]))
+        content[place : place + cut] = data.draw(st.binary(min_size=cut, max_size=cut) | st.binary(max_size=4))
+    _same_both_ways(bytes(content))
+
+
+def test_the_fast_reader_on_files_of_many_vendors() -> None:
+    contents = [Path(name).read_bytes() for name in get_testdata_files("*.dcm") if Path(name).stat().st_size < 2**18]
+    assert sum(map(_same_both_ways, contents)) >= 10
+
+
+@settings(max_examples=60, deadline=None)
+@given(changes=st.dictionaries(st.sampled_from([*MODEL, "0008FFFF", "zz", "00020010"]), JUNK, max_size=3), vr=VRS)
+def test_metadata_of_any_shape(changes: dict[str, Any], vr: str) -> None:
+    model = MODEL | {
+        tag: {"vr": vr, "Value": value if isinstance(value, list) else [value]} if vr else value
+        for tag, value in changes.items()
+    }
+    with contextlib.suppress(RejectedInstanceError):
+        content, _ = assemble(model, {"b": [part(b"\0" * 384, "application/octet-stream")]}, "http://127.0.0.1")
+        inspect(BytesIO(content))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    body=st.binary(max_size=60)
+    | JUNK.map(lambda one: orjson.dumps(one, default=str, option=orjson.OPT_NON_STR_KEYS) if _fits(one) else b"[")
+)
+def test_any_metadata_part(body: bytes) -> None:
+    with contextlib.suppress(InvalidRequestError):
+        models, _ = models_of([part(body)], "application/dicom+json")
+        assert all(isinstance(model, dict) for model in models)
+        for model in models:
+            with contextlib.suppress(RejectedInstanceError):
+                assemble(model, {}, "http://127.0.0.1")
+
+
+def _fits(value: Any) -> bool:
+    try:
+        orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:
+        return False
+    return True
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_damaged_xml(data: st.DataObject) -> None:
+    content = bytearray(XML)
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(content) - 1))
+        content[place : place + data.draw(st.integers(0, 12))] = data.draw(
+            st.sampled_from([b"", b"SQ", b"PN", b"<Item number='1'/>", b"<", b'"', b"9999999999", b"&lt;", b"\0"])
+        )
+    with contextlib.suppress(MalformedModelError, RejectedInstanceError):
+        assemble(from_xml(bytes(content)), {}, "http://127.0.0.1")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_what_is_remembered_of_an_element_is_what_it_is(data: st.DataObject) -> None:
+    """The JSON of an element that was seen before is the same as without any memory, also in a damaged file."""
+    content = bytearray(data.draw(st.sampled_from(FILES[:3])))
+    for _ in range(data.draw(st.integers(0, 4))):
+        content[data.draw(st.integers(340, len(content) - 1))] = data.draw(st.integers(0, 255))
+
+    def model() -> dict[str, Any]:
+        return dicom_json(dcmread(BytesIO(bytes(content))))
+
+    try:
+        remembered = model()  # with what other examples left
+    except Exception:  # noqa: BLE001  pydicom cannot read the file at all
+        return
+    memory._kept.clear()
+    # As text: a number that is none is unlike itself.
+    assert repr(remembered) == repr(model())
