@@ -63,6 +63,11 @@ async def stored(gateway: Gateway, request: pytest.FixtureRequest) -> tuple[str,
     return study, found, names
 
 
+def changed(content: bytes, bit: int = 1) -> bytes:
+    """The same length, another last byte."""
+    return content[:-1] + bytes([content[-1] ^ bit])
+
+
 @pytest.fixture
 def online(gateway: Gateway) -> Path:
     return gateway.orthanc.settings.home / "orthanc" / "storage"
@@ -151,7 +156,7 @@ async def test_a_broken_copy_is_noticed_and_never_takes_the_originals_place(
     name = names[0]
     nearline.move(Attachment(name, study))
     copy = tmp_path / "nearline" / name[:2] / name[2:4] / name
-    copy.write_bytes(copy.read_bytes()[:-1] + b"?")
+    copy.write_bytes(changed(copy.read_bytes()))
     own = lambda: [one for one in nearline.verify() if one[0] == name]  # noqa: E731
     assert own() == [(name, "changed")]
     with pytest.raises(ChecksumError):
@@ -371,7 +376,7 @@ async def test_what_does_not_come_back_exactly_stays_as_it_is(
     def wrong(operation: str, source: Path, target: Path) -> str:
         done = codec(operation, source, target)
         if operation == "unpack":
-            target.write_bytes(target.read_bytes()[:-1] + b"?")
+            target.write_bytes(changed(target.read_bytes(), bit=2))
         return done
 
     packing._codec = wrong
@@ -381,7 +386,7 @@ async def test_what_does_not_come_back_exactly_stays_as_it_is(
     folder = tmp_path / "nearline" / names[0][:2] / names[0][2:4]
     assert [path.name for path in folder.iterdir()] == [names[0]]
     copy = folder.parent.parent / names[1][:2] / names[1][2:4] / names[1]
-    copy.write_bytes(copy.read_bytes()[:-1] + b"?")
+    copy.write_bytes(changed(copy.read_bytes()))
     with pytest.raises(ChecksumError):  # The copy has rotted: that is no fault of the codec, and it is said.
         packing.pack(names[1])
     assert copy.exists()
@@ -446,7 +451,7 @@ async def test_a_compressed_study_is_sent_image_by_image_and_breaks_off_at_one_t
     for name in names:
         packing.pack(name)
     packed = kept(tmp_path, second).with_name(f"{second}.packed")
-    packed.write_bytes(packed.read_bytes()[:-1] + b"?")
+    packed.write_bytes(changed(packed.read_bytes()))
     headers = gateway.reader | {"Accept": AS_STORED}
     async with gateway.http.stream("GET", f"/studies/{study}", headers=headers) as answer:
         assert (answer.status_code, answer.headers["content-length"]) == (200, str(len(whole.content)))
@@ -700,7 +705,7 @@ async def test_a_bucket_that_keeps_something_else_is_noticed_before_and_after(
     (key,) = s3.keys()
     content = bytes(obstore.get(s3.store, key).bytes())
     own = lambda: [one for one in nearline.verify() if one[0] == name]  # noqa: E731
-    for wrong, fault in ((content[:-1] + b"?", "changed"), (None, "missing")):
+    for wrong, fault in ((changed(content), "changed"), (None, "missing")):
         obstore.delete(s3.store, key) if wrong is None else obstore.put(s3.store, key, wrong)
         assert own() == [(name, fault)]
         with pytest.raises((ChecksumError, UpstreamError)):

@@ -61,6 +61,15 @@ def spoil(url: str) -> None:
         connection.execute("UPDATE fhir.setting SET value = '{}' WHERE name = 'index'")
 
 
+def stale(url: str) -> None:
+    """Make the index one of another version, of observations written long ago: a job rests between batches of them."""
+    with psycopg.connect(url) as connection:
+        connection.execute("UPDATE fhir.setting SET value = '{}' WHERE name = 'index'")
+        connection.execute(
+            "UPDATE fhir.resource SET updated = updated - interval '1 minute' WHERE type = 'Observation'"
+        )
+
+
 async def wait_for(api: Api, job: str) -> dict[str, Any]:
     deadline = time.monotonic() + 30
     while True:
@@ -125,8 +134,7 @@ async def test_serves_while_it_is_rebuilt(database_url: str, by_job: None, monke
     async with running(database_url) as (_, client):
         await fill(Api(client), 60)
         before = index_of(database_url)
-    with psycopg.connect(database_url) as connection:
-        connection.execute("UPDATE fhir.setting SET value = '{}' WHERE name = 'index'")
+    stale(database_url)
     monkeypatch.setenv("FORAMEN_FHIR_REINDEX_BATCH", "20")
     monkeypatch.setenv("FORAMEN_FHIR_REINDEX_PAUSE", "2")
     async with running(database_url) as (_, client):
@@ -158,8 +166,7 @@ async def test_strict_searches_are_refused_meanwhile(
 ) -> None:
     async with running(database_url) as (_, client):
         await fill(Api(client), 8)
-    with psycopg.connect(database_url) as connection:
-        connection.execute("UPDATE fhir.setting SET value = '{}' WHERE name = 'index'")
+    stale(database_url)
     monkeypatch.setenv("FORAMEN_FHIR_REINDEX_PAUSE", "100000")
     async with running(database_url) as (_, client):
         api = Api(client, ADMIN)

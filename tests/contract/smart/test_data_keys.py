@@ -259,7 +259,7 @@ async def test_a_value_moved_to_another_row_opens_nothing_and_is_reported(people
     put = "UPDATE identity.totp_device SET sealed_secret = :value WHERE account = 'victim'"
     people.execute(put, value=stolen)
     assert not await signs_in(people, "victim", attacker)
-    for value in (own[:-6], own[:-1] + ("A" if own[-1] != "A" else "B"), "", "x"):
+    for value in (own[:-6], own[:-8] + own[:-9:-1], "", "x"):
         people.execute(put, value=value)
         assert not await signs_in(people, "victim", victim)
     people.execute(put, value=stolen)
