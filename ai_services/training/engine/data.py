@@ -1,13 +1,10 @@
-"""Training samples: labelled slices of a dataset version's split, cached or streamed, drawn alike on any machine.
+"""Training samples: labelled slices of a dataset version's split, cached or streamed (stage 11).
 
-Step s of a run draws its samples by a generator that is seeded with recipe and s alone, and each sample is augmented by
-one of its own. So a resumed run continues with the samples it would have had, and processes divide a batch without
-changing it (stage 11). MONAI datasets: https://docs.monai.io/en/stable/data.html
+MONAI datasets: https://docs.monai.io/en/stable/data.html
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +20,7 @@ from torch import Tensor
 from ai_services.imaging.resample import resample_in_plane
 from ai_services.pipelines.lumbar_mr.intensity import normalise_slices
 from ai_services.training.dataset_version import DatasetVersion
+from ai_services.training.engine.draws import Draws
 from ai_services.training.engine.recipe import Recipe, decided
 from ai_services.training.lumbar_mr.augment import augment_batch
 
@@ -57,17 +55,10 @@ class Samples:
         self._recipe = recipe
         items = [{"image": file.image, "mask": file.mask} for file in files]
         self._slices = _cached(items, _Decode(decided(recipe.spacing_mm)), cache, folder)
-        count = Counter(file.patient for file in files)
-        self._weights = torch.tensor([1 / count[file.patient] for file in files])
+        self._draws = Draws([file.patient for file in files], recipe.batch, recipe.seed)
 
     def __len__(self) -> int:
-        return len(self._weights)
-
-    def drawn(self, step: int) -> list[int]:
-        """Which slices step `step` uses, over all processes together; each patient is as likely as another."""
-        generator = generator_of(self._recipe.seed, step)
-        chosen = torch.multinomial(self._weights, self._recipe.batch, replacement=True, generator=generator)
-        return [int(index) for index in chosen]
+        return len(self._draws)
 
     def batch(self, step: int, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Samples of a step at the given places of its batch.
@@ -76,7 +67,7 @@ class Samples:
         -------
         images float32 (sample, 1, row, column), masks int64 (sample, row, column)
         """
-        drawn = self.drawn(step)
+        drawn = self._draws.drawn(step)
         pairs = [self._sample(drawn[position], step, position) for position in positions]
         return torch.cat([image for image, _ in pairs]), torch.cat([mask for _, mask in pairs])
 
@@ -90,7 +81,7 @@ class Samples:
 
     def _sample(self, index: int, step: int, position: int) -> tuple[Tensor, Tensor]:
         item, crop = self._slices[index], decided(self._recipe.crop)
-        generator = generator_of(self._recipe.seed, step, position)
+        generator = self._draws.generator(step, position)
         if self._recipe.augment:
             canvas = (max(crop[0], 352), max(crop[1], 320))
             image = torch.from_numpy(_centred(item["image"], canvas))[None, None]
@@ -136,12 +127,6 @@ def _cached(items: list[dict[str, Path]], decode: _Decode, cache: Cache, folder:
             raise ValueError("a disk cache needs a folder")
         return PersistentDataset(items, decode, cache_dir=folder)
     return Dataset(items, decode)
-
-
-def generator_of(*numbers: int) -> torch.Generator:
-    """A generator that the numbers alone decide."""
-    seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
-    return torch.Generator().manual_seed(seed)
 
 
 def _centred(array: NDArray[Any], canvas: tuple[int, int]) -> NDArray[Any]:

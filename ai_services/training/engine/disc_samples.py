@@ -1,12 +1,7 @@
-"""Training samples of graders: single discs, or the discs of one spine in their order (stage 11).
-
-As with slices (`data`), a step draws by a generator seeded with recipe and step, each sample is varied by one of its
-own; so neither a resume nor the number of processes changes a number.
-"""
+"""Training samples of graders: single discs, or the discs of one spine in their order (stage 11)."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +14,8 @@ from ai_services.evaluation.grading import auroc
 from ai_services.training.dataset_version import DatasetError
 from ai_services.training.disc_table import SCORES, DiscFile, DiscTable, read_table
 from ai_services.training.engine.architectures import build
-from ai_services.training.engine.data import Cache, generator_of
+from ai_services.training.engine.data import Cache
+from ai_services.training.engine.draws import Draws
 from ai_services.training.engine.recipe import Recipe, figure_of
 from ai_services.training.lumbar_mr.patch_network import (
     POSITIVE_WEIGHT,
@@ -57,17 +53,10 @@ class DiscSamples:
                 self.items += [(number, [int(disc)]) for disc in np.flatnonzero(known)]
         if not self.items:
             raise DatasetError("the split holds no disc of which anything is known")
-        count = Counter(files[number].patient for number, _ in self.items)
-        self._weights = torch.tensor([1 / count[files[number].patient] for number, _ in self.items])
+        self._draws = Draws([files[number].patient for number, _ in self.items], recipe.batch, recipe.seed)
 
     def __len__(self) -> int:
-        return len(self.items)
-
-    def drawn(self, step: int) -> list[int]:
-        """Which samples step `step` uses, over all processes together; each patient is as likely as another."""
-        generator = generator_of(self._recipe.seed, step)
-        chosen = torch.multinomial(self._weights, self._recipe.batch, replacement=True, generator=generator)
-        return [int(index) for index in chosen]
+        return len(self._draws)
 
     def batch(self, step: int, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Samples of a step at the given places of its batch.
@@ -77,11 +66,11 @@ class DiscSamples:
         views float32 (disc, 4, 64, 80) and truth (disc, 7); for a sequence, (patient, disc, …), shorter spines filled
         up with NaN
         """
-        drawn = self.drawn(step)
+        drawn = self._draws.drawn(step)
         views, truths = [], []
         for position in positions:
             patches, truth = self._patches(drawn[position])
-            generator = generator_of(self._recipe.seed, step, position)
+            generator = self._draws.generator(step, position)
             views.append(augmented(patches, generator) if self._recipe.augment else centred(patches))
             truths.append(truth)
         if not self.together:
