@@ -38,14 +38,16 @@ def foreground_of(stack: FloatArray) -> BoolArray:
     Raises
     ------
     CannotLookError
-        The images are constant.
+        The images are constant, or what stands out has no signal (a field map, a phase image).
     """
     low, high = float(stack.min()), float(np.percentile(stack, 99))
     if high <= low:
         raise CannotLookError("the images are constant", "图像为常数")
     smooth = ndimage.gaussian_filter(np.sqrt(np.clip(stack, low, high) - low), (0, 2, 2))
     mask = ndimage.binary_opening(smooth > threshold_otsu(smooth) / np.sqrt(2), np.ones((1, 5, 5), dtype=bool))
-    return np.stack([ndimage.binary_fill_holes(plane) for plane in mask])
+    body = np.stack([ndimage.binary_fill_holes(plane) for plane in mask])
+    _signal(stack, body)
+    return body
 
 
 def noise_percent(stack: FloatArray, foreground: BoolArray) -> float:

@@ -107,6 +107,12 @@ def test_without_a_phase_direction_ghosts_and_wrap_could_not_be_looked_at(body: 
             of(body, name, None)
 
 
+def test_a_field_map_has_no_body_to_look_at(body: FloatArray):
+    """SYNTHETIC: values about zero, as of a field map or a phase image; every measure of the body says why."""
+    with pytest.raises(CannotLookError, match="no signal"):
+        pixel_measures.foreground_of(body - 4 * body.max())
+
+
 def test_two_slices_are_too_few(body: FloatArray):
     with pytest.raises(CannotLookError):
         pixel_measures.slice_shift_mm(body[:2], (1, 1))
