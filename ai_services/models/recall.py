@@ -2,6 +2,7 @@
 
 What it wrote is found by Provenance: its agents are Devices, named by the hash of the weights. What nobody verified is
 closed, as a newer result would close it; what a person verified stays theirs and is marked only, to be looked at again.
+A Provenance of its own says who recalled it, when and why, so that whoever meets the mark can read that.
 https://hl7.org/fhir/R4/provenance.html, https://hl7.org/fhir/R4/auditevent.html
 """
 
@@ -15,7 +16,7 @@ from ai_services.results.supersede import close_unverified
 from foramen.kernel.errors import DeletedError, NotFoundError
 from foramen.kernel.fhir_client import FhirClient, next_cursor
 from terminology import systems
-from terminology.codes import MODEL_RECALLED
+from terminology.codes import MODEL_RECALLED, SYNTHETIC
 
 Resource = dict[str, Any]
 _PAGE = "100"
@@ -40,6 +41,22 @@ class Written:
     targets: tuple[str, ...]
     sources: tuple[str, ...]
     objects: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """The decision, as it will stand in the record.
+
+    Parameters
+    ----------
+    by : who decided, as the history of the version names them
+    reason : why; names no patient
+    recorded : FHIR instant
+    """
+
+    by: str
+    reason: str
+    recorded: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,45 +97,67 @@ async def written_by(fhir: FhirClient, weights: Iterable[str]) -> AsyncIterator[
             )
 
 
-async def mark(fhir: FhirClient, written: Written, told: Callable[[Marked], None]) -> None:
+async def mark(fhir: FhirClient, written: Written, recall: Recall, told: Callable[[Marked], None]) -> None:
     """Mark the results of one run; what nobody verified is closed in one transaction. Harmless to repeat.
 
     Parameters
     ----------
     fhir : the record
     written : the run
+    recall : what the Provenance says; one that an earlier call left stays as it is
     told : hears what was done with each resource, after it is durable
     """
-    closing: list[Resource] = []
-    for target in written.targets:
-        reference = target.split("/_history/")[0]
+    found: list[Resource] = []
+    for reference in _plain(written.targets):
         try:
-            resource = await fhir.read(reference)
+            found.append(await fhir.read(reference))
         except (NotFoundError, DeletedError):
             told(Marked(reference, "gone", None))
-            continue
-        closed = close_unverified([resource])
-        if is_recalled(resource):
-            told(Marked(reference, "already", resource.get("status")))
-        elif closed:
-            closing.append(with_tag(closed[0]))
-        else:
-            # The content of what a person signed is not ours to write: only its label is added.
-            await fhir.add_tag(reference, MODEL_RECALLED.coding())
-            told(Marked(reference, "marked", resource.get("status")))
-    if closing:
-        await fhir.transaction(
-            {"resourceType": "Bundle", "type": "transaction", "entry": [_update(item) for item in closing]}
-        )
-        for item in closing:
-            told(Marked(f"{item['resourceType']}/{item['id']}", "closed", item["status"]))
+    open_ones = [item for item in found if not is_recalled(item)]
+    for item in found:
+        if item not in open_ones:
+            told(_marked(item, "already"))
+    closing = [with_tag(closed) for closed in close_unverified(open_ones)]
+    verified = [item for item in open_ones if _reference(item) not in {_reference(closed) for closed in closing}]
+    entries = [_update(item) for item in closing]
+    if found and not await _is_stated(fhir, _reference(found[0])):
+        entries.append({"resource": statement(found, recall), "request": {"method": "POST", "url": "Provenance"}})
+    if entries:
+        await fhir.transaction({"resourceType": "Bundle", "type": "transaction", "entry": entries})
+    for item in closing:
+        told(_marked(item, "closed"))
+    for item in verified:
+        # The content of what a person signed is not ours to write: only its label is added.
+        await fhir.add_tag(_reference(item), MODEL_RECALLED.coding())
+        told(_marked(item, "marked"))
+
+
+def statement(resources: list[Resource], recall: Recall) -> Resource:
+    """The Provenance of a recall: its targets are the resources, its reason is why."""
+    synthetic = [tag for tag in resources[0].get("meta", {}).get("tag", []) if tag.get("code") == SYNTHETIC.code]
+    return {
+        "resourceType": "Provenance",
+        **({"meta": {"tag": synthetic}} if synthetic else {}),
+        "target": [{"reference": _reference(item)} for item in resources],
+        "recorded": recall.recorded,
+        "activity": MODEL_RECALLED.concept(),
+        "reason": [{"text": recall.reason}],
+        "agent": [{"who": {"display": recall.by}}],
+    }
+
+
+async def _is_stated(fhir: FhirClient, reference: str) -> bool:
+    return any(
+        coding.get("code") == MODEL_RECALLED.code
+        for provenance in await fhir.search("Provenance", [("target", reference)])
+        for coding in provenance.get("activity", {}).get("coding", [])
+    )
 
 
 async def who_saw(fhir: FhirClient, references: Iterable[str]) -> dict[str, set[str]]:
     """Who read the resources: name of the account (of the audit trail) → references."""
     seen: dict[str, set[str]] = {}
-    for reference in references:
-        plain = reference.split("/_history/")[0]
+    for plain in _plain(references):
         async for event in _all(fhir, "AuditEvent", [("entity", plain), ("action", _READ_ACTION)]):
             if event.get("outcome", "0") != "0":
                 continue
@@ -139,14 +178,25 @@ def with_tag(resource: Resource) -> Resource:
     return {**resource, "meta": {**meta, "tag": [*meta.get("tag", []), MODEL_RECALLED.coding()]}}
 
 
+def _plain(references: Iterable[str]) -> Iterable[str]:
+    return (reference.split("/_history/")[0] for reference in references)
+
+
+def _reference(resource: Resource) -> str:
+    return f"{resource['resourceType']}/{resource['id']}"
+
+
+def _marked(resource: Resource, done: str) -> Marked:
+    return Marked(_reference(resource), done, resource.get("status"))
+
+
 def _uid(target: Resource) -> str:
     return str(target.get("identifier", {}).get("value", "")).removeprefix("urn:oid:")
 
 
 def _update(resource: Resource) -> Resource:
-    url = f"{resource['resourceType']}/{resource['id']}"
-    version = resource["meta"]["versionId"]
-    return {"resource": resource, "request": {"method": "PUT", "url": url, "ifMatch": f'W/"{version}"'}}
+    request = {"method": "PUT", "url": _reference(resource), "ifMatch": f'W/"{resource["meta"]["versionId"]}"'}
+    return {"resource": resource, "request": request}
 
 
 def _name(agent: Resource) -> str:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from foramen.admin.guard import handler
+from foramen.admin.guard import DOOR
 from foramen.admin.layout import message_page
 from foramen.admin.page import MOUNT
 from foramen.admin.routes import PAGES
@@ -28,7 +28,7 @@ def build(env: Callable[[], Environment], settings: Settings) -> Starlette:
     def absent(request: Request) -> Response:
         return message_page(env(), request, 404, "not_found")
 
-    pages = {page.path: (handler(env, page, PAGES), list(page.methods)) for page in PAGES}
+    pages = {page.path: (DOOR.handler(env, page, PAGES), list(page.methods)) for page in PAGES}
     return app_of(pages, absent, settings)
 
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from foramen.identity.done_notice import done_here
 from foramen.identity.endpoints.current_session import current_session
-from foramen.identity.framed.call import FramedCall
+from foramen.identity.framed.call import FramedCall, require
 from foramen.identity.people.accounts import Account
 from foramen.identity.rights.permissions import own_rights
 from foramen.kernel.errors import ForbiddenError
@@ -103,15 +103,3 @@ class Call(FramedCall[Page]):
 
 
 Handler = Callable[[Call], Awaitable[Response]]
-
-
-def require(page: Page, permissions: frozenset[str]) -> None:
-    """Refuse who has none of a page's permissions.
-
-    Raises
-    ------
-    ForbiddenError
-        See above.
-    """
-    if not any(name in permissions for name in page.needs):
-        raise ForbiddenError(f"This needs the permission {' or '.join(page.needs)}")

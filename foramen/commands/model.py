@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from foramen.commands import model_package, model_reproduce, model_robustness, model_run, model_watch
+from foramen.commands import model_evaluate_ct, model_package, model_reproduce, model_robustness, model_run, model_watch
 
 if TYPE_CHECKING:
     from ai_services.models.versions import ModelRegistry
@@ -37,6 +37,7 @@ By = Annotated[str, typer.Option(help="Who decides; it stands in the history.")]
 Reason = Annotated[str, typer.Option(help="Why; it stands in the history.")]
 
 _TOLD = ("segmentation", "counting", "grading", "grading_where_count_is_right")
+_CT_TOLD = ("segmentation", "counting", "measures")
 
 
 @app.command()
@@ -45,8 +46,16 @@ def evaluate(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
     page: Annotated[Path | None, typer.Option(help="Write the report page (HTML with pictures) here.")] = None,
     patients: Annotated[str | None, typer.Option(help="Only these patients: numbers, with commas.")] = None,
+    name: Annotated[str, typer.Option(help="Pipeline: lumbar_mr, or lumbar_ct on a folder with CT.")] = "lumbar_mr",
 ) -> None:
-    """Measure the released pipeline on labelled patients; exit 1 when nothing could be looked at."""
+    """Measure a pipeline as it comes with the software on labelled patients; exit 1 when nothing could be looked at."""
+    if name == "lumbar_ct":
+        if page is not None:
+            raise typer.BadParameter("there is no page for lumbar_ct; --json holds every figure", param_hint="--page")
+        _tell(model_evaluate_ct.evaluate_ct(folder, json_file, _numbers(patients)), _CT_TOLD)
+        return
+    if name != _PIPELINE:
+        raise typer.BadParameter("choose one of lumbar_mr, lumbar_ct", param_hint="--name")
     from ai_services.evaluation.figures import DEFAULT_SEED
     from ai_services.evaluation.folder import EvaluationDataError, read_folder
     from ai_services.evaluation.lumbar_mr import released, run_over, series_of
@@ -97,9 +106,9 @@ def _numbers(patients: str | None) -> set[int] | None:
         raise typer.BadParameter("--patients takes numbers with commas between") from exc
 
 
-def _tell(document: dict[str, object]) -> None:
+def _tell(document: dict[str, object], parts: tuple[str, ...] = _TOLD) -> None:
     table = Table("figure", "value", "95 % interval", "rows", "patients")
-    for part in _TOLD:
+    for part in parts:
         figures = document[part]
         if not isinstance(figures, dict):
             continue
@@ -251,23 +260,25 @@ def recall(
                 registry.move(name, version, Stage.RECALLED, by, reason)
     except StageError as refused:
         raise _refused(refused) from refused
-    document = asyncio.run(_recalled(get_settings(), list(found.weights.values()), look=look))
+    document = asyncio.run(_recalled(get_settings(), list(found.weights.values()), None if look else (by, reason)))
     document = {"name": name, "version": version, "reason": reason, "by": by, **document}
     if out is not None:
         out.write_text((json.dumps(document, indent=1, ensure_ascii=False) + "\n"), encoding="utf-8")
     _tell_recall(document)
 
 
-async def _recalled(settings: Settings, weights: list[str], *, look: bool) -> dict[str, Any]:
-    """Go through everything that the weights wrote."""
+async def _recalled(settings: Settings, weights: list[str], decided: tuple[str, str] | None) -> dict[str, Any]:
+    """Go through everything that the weights wrote; `decided`, by whom and why, also marks it."""
     import httpx
 
-    from ai_services.models.recall import Marked, mark, who_saw, written_by
+    from ai_services.models.recall import Marked, Recall, mark, who_saw, written_by
     from foramen.identity.oauth.operator_token import operator_token
     from foramen.kernel.database_url import database_url
     from foramen.kernel.fhir_client import FhirClient
 
-    token = operator_token(settings, database_url(settings), "system/*.rus", expires_in_s=86_400)
+    token = operator_token(settings, database_url(settings), "system/*.rus system/Provenance.c", expires_in_s=86_400)
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    recall = Recall(*decided, recorded=now) if decided else None
     runs: list[dict[str, Any]] = []
     marked: list[Marked] = []
     headers = {"Authorization": f"Bearer {token}"}
@@ -278,8 +289,8 @@ async def _recalled(settings: Settings, weights: list[str], *, look: bool) -> di
             async for written in written_by(fhir, weights):
                 told = {"recorded": written.recorded, "wrote": written.targets, "from": written.sources}
                 runs.append({**told, "dicom": written.objects})
-                if not look:
-                    await mark(fhir, written, marked.append)
+                if recall is not None:
+                    await mark(fhir, written, recall, marked.append)
                 line.update(f"recall: {len(runs)} runs, {len(marked)} resources")
             seen = await who_saw(fhir, (reference for run in runs for reference in run["wrote"]))
     return {

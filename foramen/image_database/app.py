@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute
 from foramen.identity.app import IdentityService
 from foramen.identity.environment import Environment
 from foramen.identity.framed.mounting import app_of, mounted
-from foramen.image_database.guard import handler
+from foramen.image_database.guard import DOOR
 from foramen.image_database.layout import message_page
 from foramen.image_database.page import MOUNT
 from foramen.image_database.routes import PAGES
@@ -28,7 +28,7 @@ def build(env: Callable[[], Environment], settings: Settings) -> Starlette:
     def absent(request: Request) -> Response:
         return message_page(env(), request, 404, "not_found")
 
-    pages = {page.path: (handler(env, page, PAGES), list(page.methods)) for page in PAGES}
+    pages = {page.path: (DOOR.handler(env, page, PAGES), list(page.methods)) for page in PAGES}
     return app_of(pages, absent, settings, unknown=(404, 405))
 
 

@@ -33,12 +33,12 @@ def day_of(attributes: dict[str, Any], keyword: str) -> str:
 
 def _value(value: Any) -> str:
     if isinstance(value, dict):
-        groups = [_name(value.get(group, "")) for group in ("Ideographic", "Alphabetic")]
+        groups = [person_name(value.get(group, "")) for group in ("Ideographic", "Alphabetic")]
         return " ".join(dict.fromkeys(filter(None, groups)))
     return "" if value is None else str(value)
 
 
-def _name(text: str) -> str:
+def person_name(text: str) -> str:
     """Family and given name; Chinese is written without a space."""
     parts = [part for part in text.split("^") if part]
     return ("" if parts and not parts[0].isascii() else " ").join(parts)

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import Response
 
-from foramen.identity.done_notice import done_here, forget_done, vouch
+from foramen.identity.done_notice import done_here, forget_done
 from foramen.identity.endpoints.authorize import redirect
 from foramen.identity.environment import Environment
 from foramen.identity.framed.frame import Frame, page_number_of
@@ -52,9 +52,9 @@ def render(
     return response
 
 
-def done(call: Call, path: str, word: str) -> Response:
+def done(path: str, word: str) -> Response:
     """Answer a form: back to a page (303), which says `done_WORD` of the texts, once."""
-    return vouch(call.env, redirect(f"{MOUNT}{path}?{urlencode({'done': word})}"))
+    return redirect(f"{MOUNT}{path}?{urlencode({'done': word})}")
 
 
 def message_page(

@@ -28,16 +28,18 @@ class Page:
     ----------
     path : below `/apps/images`, with parameters as Starlette writes them
     methods : a handler for each method; GET shows, POST changes
-    needs : permission that is asked for on every request
+    needs : permissions of which one is asked for on every request
     menu : word of its place in the navigation; empty: not there
     files : whether its form brings files (multipart/form-data)
+    recent : whether the sign-in has to be younger than a quarter of an hour
     """
 
     path: str
     methods: dict[str, Handler]
-    needs: str
+    needs: tuple[str, ...]
     menu: str = ""
     files: bool = False
+    recent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

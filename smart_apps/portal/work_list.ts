@@ -1,6 +1,7 @@
 /** AI Tasks as rows of the worklist: pure reading of FHIR Tasks. https://hl7.org/fhir/R4/task.html */
-import { ANALYSE_STUDY, SYSTEM } from "@client/codes";
+import { ANALYSE_STUDY, MODEL_RECALLED, SYSTEM } from "@client/codes";
 import { type Parameters, resourcesOf } from "@client/fhir";
+import type { Recall } from "@client/recall";
 import { idOf, isSynthetic, isSyntheticPatient, studyInstanceUid, uidOf } from "@client/resource";
 
 export const PAGE_SIZE = 15;
@@ -21,7 +22,9 @@ export type Filter = keyof typeof FILTERS;
 
 export interface WorkRow {
   taskId: string;
+  /** Of the Task; `recalled` where the model that wrote its result was recalled, as the work is done and nothing of it counts. */
   status: string;
+  recall: Recall | undefined;
   /** Undefined: routine, as the standard says of a Task that names none. */
   priority: Expedited | undefined;
   /** Progress word while running, reason in words when held, declined or failed. */
@@ -51,6 +54,25 @@ export function taskQuery(filter: Filter): Parameters {
   return query;
 }
 
+/** DiagnosticReports that Tasks of a page have written. */
+export function reportIds(bundle: fhir4.Bundle): string[] {
+  return resourcesOf(bundle, "Task").flatMap((task) => reportOf(task) ?? []);
+}
+
+/** Those of the reports whose model was recalled, and what is said of it. */
+export function recalledQuery(ids: string[]): Parameters {
+  return [
+    ["_id", ids.join(",")],
+    ["_tag", `${SYSTEM.TAG}|${MODEL_RECALLED}`],
+    ["_revinclude", "Provenance:target"],
+    ["_count", String(ids.length)],
+  ];
+}
+
+function reportOf(task: fhir4.Task): string | undefined {
+  return task.output?.map((output) => idOf(output.valueReference, "DiagnosticReport")).find((id) => id !== undefined);
+}
+
 function noteOf(task: fhir4.Task): string | undefined {
   if (task.status === "in-progress") return task.businessStatus?.text;
   if (FILTERS.attention.some((status) => status === task.status)) return task.statusReason?.text;
@@ -68,14 +90,22 @@ function studyOf(task: fhir4.Task, studies: Map<string, fhir4.ImagingStudy>): fh
   return id === undefined ? undefined : studies.get(id);
 }
 
-function rowOf(task: fhir4.Task, patients: Map<string, fhir4.Patient>, studies: Map<string, fhir4.ImagingStudy>): WorkRow {
+interface Beside {
+  patients: Map<string, fhir4.Patient>;
+  studies: Map<string, fhir4.ImagingStudy>;
+  recalls: ReadonlyMap<string, Recall>;
+}
+
+function rowOf(task: fhir4.Task, { patients, studies, recalls }: Beside): WorkRow {
   const patientId = idOf(task.for, "Patient");
   const patient = patientId === undefined ? undefined : patients.get(patientId);
   const study = studyOf(task, studies);
-  const report = task.output?.map((output) => idOf(output.valueReference, "DiagnosticReport")).find((id) => id !== undefined);
+  const report = reportOf(task);
+  const recall = recalls.get(report ?? "");
   return {
     taskId: task.id ?? "",
-    status: task.status,
+    status: recall ? "recalled" : task.status,
+    recall,
     priority: EXPEDITED.find((priority) => priority === task.priority),
     note: noteOf(task),
     noteEn: englishOf(task),
@@ -94,8 +124,8 @@ function byId<T extends { id?: string }>(resources: T[]): Map<string, T> {
   return new Map(resources.flatMap((resource) => (resource.id ? [[resource.id, resource] as const] : [])));
 }
 
-export function workRows(bundle: fhir4.Bundle): WorkRow[] {
-  const patients = byId(resourcesOf(bundle, "Patient"));
-  const studies = byId(resourcesOf(bundle, "ImagingStudy"));
-  return resourcesOf(bundle, "Task").map((task) => rowOf(task, patients, studies));
+/** Rows of a page; `recalls` names the reports on it that were recalled. */
+export function workRows(bundle: fhir4.Bundle, recalls: ReadonlyMap<string, Recall>): WorkRow[] {
+  const beside = { patients: byId(resourcesOf(bundle, "Patient")), studies: byId(resourcesOf(bundle, "ImagingStudy")), recalls };
+  return resourcesOf(bundle, "Task").map((task) => rowOf(task, beside));
 }

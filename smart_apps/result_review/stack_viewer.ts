@@ -60,7 +60,8 @@ export class StackViewer {
   private readonly indexByKey: Map<string, number>;
   private initialVoi: Voi | undefined;
   private readonly resizes: ResizeObserver;
-  private readonly failed = (): void => this.events.onError();
+  /** Ends what listens; Cornerstone sends some events after the engine is gone. */
+  private readonly listening = new AbortController();
 
   constructor(
     private readonly element: HTMLDivElement,
@@ -117,9 +118,13 @@ export class StackViewer {
   }
 
   private listen(): void {
-    this.element.addEventListener(Enums.Events.STACK_NEW_IMAGE, () => this.events.onSlice(this.viewport.getCurrentImageIdIndex()));
-    this.element.addEventListener(Enums.Events.VOI_MODIFIED, () => this.reportVoi());
-    eventTarget.addEventListener(Enums.Events.IMAGE_LOAD_ERROR, this.failed);
+    const { signal } = this.listening;
+    const on = (event: string, act: () => void) => this.element.addEventListener(event, act, { signal });
+    on(Enums.Events.STACK_NEW_IMAGE, () => this.events.onSlice(this.viewport.getCurrentImageIdIndex()));
+    on(Enums.Events.VOI_MODIFIED, () => this.reportVoi());
+    const failed = () => this.events.onError();
+    eventTarget.addEventListener(Enums.Events.IMAGE_LOAD_ERROR, failed);
+    signal.addEventListener("abort", () => eventTarget.removeEventListener(Enums.Events.IMAGE_LOAD_ERROR, failed));
   }
 
   private reportVoi(): void {
@@ -218,7 +223,7 @@ export class StackViewer {
 
   dispose(): void {
     this.resizes.disconnect();
-    eventTarget.removeEventListener(Enums.Events.IMAGE_LOAD_ERROR, this.failed);
+    this.listening.abort();
     tools.utilities.stackPrefetch.disable(this.element);
     tools.segmentation.removeAllSegmentations();
     tools.ToolGroupManager.destroyToolGroup(GROUP);

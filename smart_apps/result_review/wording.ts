@@ -17,6 +17,14 @@ export interface Context {
 const LEVEL_BEGINS = /([。.])\s*(?=(?:(?:T1[0-2]|L[1-6])-(?:T12|L[1-6]|S1)|全片|Study)[：:])/g;
 const ROMAN: Record<string, string> = { "1": "I", "2": "II", "3": "III", "4": "IV", "5": "V" };
 
+const VERTEBRAL = /^((?:T1[0-2]|L[1-6]|S1)) vertebral (body|arch)$/;
+
+/** A segment's label, which DICOM has in English, in the language of the screen. */
+export function segmentName(label: string): string {
+  const [, level, part] = VERTEBRAL.exec(label) ?? [];
+  return level && part ? i18next.t(`review.part.${part as "body" | "arch"}`, { level }) : label;
+}
+
 function valueText(observation: fhir4.Observation): { value: string; unit?: string | undefined } {
   const { valueQuantity: quantity, valueCodeableConcept: concept } = observation;
   if (quantity) {

@@ -10,7 +10,8 @@ import { AppFrame } from "./components/AppFrame";
 import { FhirError, messageOf } from "./fhir_error";
 import type { Session } from "./session";
 import type { Started } from "./start";
-import { LIGHT } from "./theme";
+import { forTouch, LIGHT } from "./theme";
+import { useTouch } from "./touch";
 import "./app.css";
 
 interface Boot {
@@ -44,6 +45,7 @@ function Root({ boot, first }: { boot: Boot; first: Started }) {
     }),
   );
   const chinese = i18n.language !== "en-US";
+  const theme = useTouch() ? forTouch(LIGHT) : LIGHT;
   useEffect(() => {
     document.title = `${boot.title()} · Foramen`;
   }, [boot, i18n.language]);
@@ -58,7 +60,7 @@ function Root({ boot, first }: { boot: Boot; first: Started }) {
   else if (first.kind === "idle") content = boot.idle();
   else content = <Notice title={boot.title()} text={messageOf(first.error)} extra={home} failed />;
   return (
-    <ConfigProvider theme={LIGHT} locale={chinese ? zhCN : enUS} button={{ autoInsertSpace: false }}>
+    <ConfigProvider theme={theme} locale={chinese ? zhCN : enUS} button={{ autoInsertSpace: false }}>
       <AntApp component={false} message={{ top: 84 }}>
         <QueryClientProvider client={client}>{content}</QueryClientProvider>
       </AntApp>

@@ -103,6 +103,7 @@ export const FINDINGS: Record<string, Display> = {
   "canal-ap": { display: "Spinal canal anteroposterior diameter", zh: "椎管前后径" },
   "disc-narrowing": { display: "Disc narrowing", zh: "椎间隙狭窄" },
   numbering: { display: "Vertebral numbering", zh: "椎体计数" },
+  "mr-ct-registration": { display: "MR-CT registration", zh: "MR–CT 配准" },
   "facet-angle-right": { display: "Facet joint angle, right", zh: "右侧关节突关节角" },
   "facet-angle-left": { display: "Facet joint angle, left", zh: "左侧关节突关节角" },
   "foramen-height-right": { display: "Foramen height, right", zh: "右侧椎间孔高度" },

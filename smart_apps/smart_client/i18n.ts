@@ -54,3 +54,8 @@ export function displayOf(table: Record<string, { display: string; zh: string }>
   if (!entry) return code ?? "";
   return isChinese() ? entry.zh : entry.display;
 }
+
+/** Words in a row, with the comma of the screen's language. */
+export function listOf(words: string[]): string {
+  return words.join(isChinese() ? "、" : ", ");
+}

@@ -141,10 +141,10 @@ def watch(page: Page) -> list[str]:
     return faults
 
 
-def open_app(context: BrowserContext, portal: Page, test_id: str) -> Page:
-    """Click a launch button; the app opens in this page or in a new one."""
+def open_app(context: BrowserContext, portal: Page, patient: str, test_id: str) -> Page:
+    """Click a launch button of the patient; the app opens in this page or in a new one."""
     pages = len(context.pages)
-    portal.get_by_test_id(test_id).first.click()
+    portal.locator(f"[data-testid=patient-row][data-id='{patient}']").get_by_test_id(test_id).click()
     portal.wait_for_timeout(500)
     return context.pages[-1] if len(context.pages) > pages else portal
 
@@ -164,7 +164,7 @@ def test_a_surgeon_reviews_signs_and_decides(
     expect(portal.locator("[data-testid=task-row][data-status=completed]").first).to_be_visible()
     picture_sync(portal, artifacts / "2-portal.png")
 
-    review = open_app(browser_context, portal, "open-review")
+    review = open_app(browser_context, portal, analysed, "open-review")
     faults += watch(review) if review is not portal else []
     expect(review.get_by_test_id("finding-row").first).to_be_visible()
     expect(review.get_by_test_id("viewport").locator("canvas").first).to_be_visible()
@@ -206,7 +206,7 @@ def test_a_surgeon_reviews_signs_and_decides(
     if review is portal:
         portal.goto(system.origin)
         expect(portal.get_by_test_id("patient-row").first).to_be_visible()
-    plan = open_app(browser_context, portal, "open-plan")
+    plan = open_app(browser_context, portal, analysed, "open-plan")
     expect(plan.get_by_test_id("option-card").first).to_be_visible()
     assert plan.get_by_test_id("option-card").count() >= 3
     picture_sync(plan, artifacts / "5-options.png")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from foramen.admin.guard import come_back
 from foramen.admin.layout import render
 from foramen.admin.page import Call
 from foramen.identity.people.second_factor import second_factor_roles
@@ -12,10 +11,7 @@ from foramen.identity.rights.attention import attention
 
 
 async def overview(call: Call) -> Response:
-    """Show the overview, or go back to the page that was wanted before signing in."""
-    wanted = come_back(call.env, call.request)
-    if wanted is not None:
-        return wanted
+    """Show the overview."""
     settings = call.env.settings
     found = await call.run(
         lambda connection, administrator: attention(

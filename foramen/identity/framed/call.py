@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -11,6 +11,16 @@ from starlette.requests import Request
 from foramen.identity.environment import Environment
 from foramen.identity.people.accounts import Account
 from foramen.identity.people.sessions import Session
+from foramen.kernel.errors import ForbiddenError
+
+
+class NeedsPermission(Protocol):
+    """A page, as far as what it asks for."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Permissions of which one is asked for on every request."""
+
 
 P = TypeVar("P")
 
@@ -62,3 +72,15 @@ class FramedCall(Generic[P]):
         parts = {name: str(value) for name, value in {**kept, **changes}.items() if str(value)}
         path = self.request.url.path
         return f"{path}?{urlencode(parts)}" if parts else path
+
+
+def require(page: NeedsPermission, permissions: frozenset[str]) -> None:
+    """Refuse who has none of a page's permissions.
+
+    Raises
+    ------
+    ForbiddenError
+        See above.
+    """
+    if not set(page.needs) & permissions:
+        raise ForbiddenError(f"This needs the permission {' or '.join(page.needs)}")

@@ -9,6 +9,7 @@ from typing import Any
 
 from starlette.responses import Response
 
+from foramen.image_database.attributes import person_name
 from foramen.image_database.endpoints.study import shown, uid_of
 from foramen.image_database.layout import done, page_number, render
 from foramen.image_database.page import Call
@@ -48,7 +49,7 @@ def _line(item: dict[str, Any]) -> dict[str, Any]:
         **item,
         "day": f"{day[:4]}-{day[4:6]}-{day[6:8]}" if len(day) == 8 else "",
         "code": item["code"]["value"],
-        "patientName": str(item["patientName"]).replace("^", " ").strip(),
+        "patientName": person_name(str(item["patientName"])),
         "when": when[:16].replace("T", " ") + " UTC",
     }
 
@@ -66,7 +67,7 @@ async def reject(call: Call) -> Response:
             await record.change(f"/studies/{study}/reject/{code}^DCM", {"reason": note})
     except (InvalidRequestError, ConflictError) as error:
         return await shown(call, status=error.status, problem=error.message)
-    return done(call, "/rejected", "rejected")
+    return done("/rejected", "rejected")
 
 
 async def restore(call: Call) -> Response:
@@ -77,4 +78,4 @@ async def restore(call: Call) -> Response:
             await record.change(f"/studies/{study}/restore", {})
     except ConflictError as error:
         return await _listed(call, status=error.status, problem=error.message)
-    return done(call, f"/studies/{study}", "restored")
+    return done(f"/studies/{study}", "restored")

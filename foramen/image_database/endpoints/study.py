@@ -26,7 +26,7 @@ from foramen.image_database.studies import add_record, line_of
 from foramen.kernel.errors import ForbiddenError, InvalidRequestError, NotFoundError
 
 REVIEW_APP = "result-review"
-_WITHOUT_PICTURE = frozenset(("SR", "PR", "KO", "M3D", "DOC", "SEG", "RWV", "AU", "ECG", "RTSTRUCT"))
+_WITHOUT_PICTURE = frozenset(("SR", "PR", "KO", "REG", "M3D", "DOC", "SEG", "RWV", "AU", "ECG", "RTSTRUCT"))
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _LONGEST_UID = 64
 
@@ -109,7 +109,7 @@ async def _change_label(call: Call, operation: str, word: str) -> Response:
             await record.operation(f"ImagingStudy/{resource['id']}/{operation}", meta_parameters(label))
     except InvalidRequestError as error:
         return await shown(call, status=400, problem=error.message)
-    return done(call, f"/studies/{study}", word)
+    return done(f"/studies/{study}", word)
 
 
 async def open_review(call: Call) -> Response:

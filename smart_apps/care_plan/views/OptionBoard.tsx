@@ -3,7 +3,7 @@ import { DownOutlined, RightOutlined, StopFilled } from "@ant-design/icons";
 import { Bilingual } from "@client/components/Bilingual";
 import { Nothing } from "@client/components/Problem";
 import { dateTime } from "@client/format";
-import { displayOf } from "@client/i18n";
+import { displayOf, listOf } from "@client/i18n";
 import type { Session } from "@client/session";
 import { Alert, Button, Tag } from "antd";
 import { useState } from "react";
@@ -105,7 +105,7 @@ function HoldBanner({ recommendation }: { recommendation: Recommendation }) {
   const list =
     missing.length > 0 ? (
       <p className="missing-list">
-        {t("plan.missingInputs")} {missing.map((id) => (FACTS[id] ? displayOf(FACTS, id) : id)).join("、")}
+        {t("plan.missingInputs")} {listOf(missing.map((id) => (FACTS[id] ? displayOf(FACTS, id) : id)))}
       </p>
     ) : null;
   if (holds.length === 0) return <Alert type="info" showIcon title={t("plan.missingTitle")} description={list} />;

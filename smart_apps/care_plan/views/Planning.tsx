@@ -4,6 +4,7 @@ import { AppFrame } from "@client/components/AppFrame";
 import { OpenAppButton } from "@client/components/OpenAppButton";
 import { PatientBanner } from "@client/components/PatientBanner";
 import { Problem } from "@client/components/Problem";
+import { RecalledBanner } from "@client/components/RecalledBanner";
 import { isRecalled, isSynthetic, isSyntheticPatient } from "@client/resource";
 import type { Session } from "@client/session";
 import { useQuery, useQueryClient } from "@tanstack/react-query";
@@ -56,11 +57,12 @@ function PatientPlanning({ session, patientId }: { session: Session; patientId: 
   const error = patient.error ?? recommendation.error ?? plans.error ?? inputs.error;
   const loaded = patient.data && recommendation.data && plans.data && inputs.data !== undefined;
   const synthetic = isSyntheticPatient(patient.data) || isSynthetic(recommendation.data?.group) || isSynthetic(recommendation.data?.report);
+  const recalled = [recommendation.data?.group, recommendation.data?.report].find(isRecalled);
   return (
     <AppFrame
       title={t("plan.title")}
       synthetic={synthetic}
-      recalled={isRecalled(recommendation.data?.group) || isRecalled(recommendation.data?.report)}
+      warning={recalled ? <RecalledBanner session={session} reference={`${recalled.resourceType}/${recalled.id}`} /> : null}
       patient={<PatientBanner patient={patient.data} />}
       userName={session.user.name}
       actions={

@@ -51,7 +51,7 @@ export function PatientPanel({ session, open }: { session: Session; open: Open }
         dataSource={data ? resourcesOf(data, "Patient") : []}
         loading={isPending && !error}
         pagination={false}
-        locale={{ emptyText: isPending ? " " : <Nothing>{empty}</Nothing> }}
+        locale={{ emptyText: isPending || error ? " " : <Nothing>{empty}</Nothing> }}
         onRow={(patient) =>
           ({ "data-testid": "patient-row", "data-id": patient.id }) as HTMLAttributes<HTMLElement>
         }

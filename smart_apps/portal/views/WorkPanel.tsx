@@ -2,6 +2,7 @@
 import { ReloadOutlined, ThunderboltFilled } from "@ant-design/icons";
 import { Nothing, Problem } from "@client/components/Problem";
 import { StatusTag } from "@client/components/StatusTag";
+import { RecallDetails } from "@client/components/RecalledBanner";
 import { linkOf } from "@client/fhir";
 import { messageOf } from "@client/fhir_error";
 import { ago, dateTime } from "@client/format";
@@ -11,7 +12,8 @@ import { keepPreviousData, useMutation, useQuery } from "@tanstack/react-query";
 import { App, Button, Card, Segmented, Table, Tag, Tooltip } from "antd";
 import { type HTMLAttributes, useEffect, useMemo, useState } from "react";
 import { useTranslation } from "react-i18next";
-import { type Filter, FILTERS, taskQuery, workRows, type WorkRow } from "../work_list";
+import { loadWork } from "../record";
+import { type Filter, FILTERS, workRows, type WorkRow } from "../work_list";
 import type { Open } from "./Home";
 import { OpenButtons } from "./OpenButtons";
 import { Pager } from "./Pager";
@@ -32,11 +34,11 @@ export function WorkPanel({ session, open, onSynthetic }: WorkPanelProps) {
   const url = pages.at(-1);
   const { data, error, isPending, refetch } = useQuery({
     queryKey: ["tasks", url ?? filter],
-    queryFn: ({ signal }) => (url ? session.fhir.page(url, signal) : session.fhir.search("Task", taskQuery(filter), signal)),
+    queryFn: ({ signal }) => loadWork(session, filter, url, signal),
     placeholderData: keepPreviousData,
     refetchInterval: REFRESH_MS,
   });
-  const rows = useMemo(() => (data ? workRows(data) : []), [data]);
+  const rows = useMemo(() => (data ? workRows(data.tasks, data.recalls) : []), [data]);
   const synthetic = rows.some((row) => row.synthetic);
   useEffect(() => onSynthetic(synthetic), [synthetic, onSynthetic]);
   const choose = (value: Filter) => {
@@ -59,25 +61,30 @@ export function WorkPanel({ session, open, onSynthetic }: WorkPanelProps) {
         dataSource={rows}
         loading={isPending && !error}
         pagination={false}
-        locale={{ emptyText: isPending ? " " : <Nothing>{filter === "all" ? t("portal.noTasks") : t("portal.noTasksFiltered")}</Nothing> }}
+        locale={{ emptyText: isPending || error ? " " : <Nothing>{filter === "all" ? t("portal.noTasks") : t("portal.noTasksFiltered")}</Nothing> }}
         onRow={(row) => ({ "data-testid": "task-row", "data-status": row.status, "data-id": row.taskId }) as HTMLAttributes<HTMLElement>}
         columns={[
           { title: t("portal.state"), width: 168, render: (_, row) => <TaskState row={row} /> },
           { title: t("patient.title"), render: (_, row) => <TaskPatient row={row} /> },
-          { title: t("portal.study"), render: (_, row) => row.description || "–" },
-          { title: t("portal.received"), width: 110, render: (_, row) => <Age value={row.authoredOn} /> },
+          { title: t("portal.study"), onCell: () => named(t("portal.study")), render: (_, row) => row.description || "–" },
+          { title: t("portal.received"), width: 110, onCell: () => named(t("portal.received")), render: (_, row) => <Age value={row.authoredOn} /> },
           { key: "open", width: 178, align: "right", render: (_, row) => <TaskActions row={row} session={session} open={open} /> },
         ]}
       />
       <Pager
         page={pages.length}
-        total={data?.total}
-        next={data ? linkOf(data, "next") : undefined}
+        total={data?.tasks.total}
+        next={data ? linkOf(data.tasks, "next") : undefined}
         onNext={(next) => setPages([...pages, next])}
         onBack={() => setPages(pages.slice(0, -1))}
       />
     </Card>
   );
+}
+
+/** Heads a cell on a narrow screen, where the row of headings is not drawn (app.css). */
+function named(name: string): HTMLAttributes<HTMLElement> {
+  return { "data-name": name } as HTMLAttributes<HTMLElement>;
 }
 
 function Age({ value }: { value: string | undefined }) {
@@ -102,6 +109,11 @@ function TaskState({ row }: { row: WorkRow }) {
       ) : null}
       <StatusTag status={row.status} />
       {note ? <span className="task-note">{note}</span> : null}
+      {row.recall ? (
+        <span className="task-note" data-testid="recall-details">
+          <RecallDetails recall={row.recall} />
+        </span>
+      ) : null}
     </div>
   );
 }

@@ -3,7 +3,7 @@ import { AimOutlined, QuestionCircleOutlined } from "@ant-design/icons";
 import { FINDINGS } from "@client/codes";
 import { AiValue } from "@client/components/AiValue";
 import { Bilingual } from "@client/components/Bilingual";
-import { displayOf, isChinese } from "@client/i18n";
+import { displayOf, listOf } from "@client/i18n";
 import { useTranslation } from "react-i18next";
 import { absentByReason, type Finding, type LevelRow } from "../findings";
 import { type Context, detailsOf, findingName } from "../wording";
@@ -24,24 +24,26 @@ export function FindingsTable({ rows, general, context, focus, onFocus }: TableP
   const others = rows.some((row) => [...row.findings.keys()].some((code) => !isColumn(code)));
   return (
     <>
-      <table className="findings">
-        <thead>
-          <tr>
-            <th scope="col">{t("review.level")}</th>
-            {COLUMNS.map((code) => (
-              <th key={code} scope="col">
-                {t(`review.column.${code}`)}
-              </th>
+      <div className="findings-scroll">
+        <table className="findings">
+          <thead>
+            <tr>
+              <th scope="col">{t("review.level")}</th>
+              {COLUMNS.map((code) => (
+                <th key={code} scope="col">
+                  {t(`review.column.${code}`)}
+                </th>
+              ))}
+              {others ? <th scope="col">{t("review.column.other")}</th> : null}
+            </tr>
+          </thead>
+          <tbody>
+            {rows.map((row) => (
+              <FindingRow key={row.level} row={row} others={others} context={context} focused={focus === row.level} onFocus={onFocus} />
             ))}
-            {others ? <th scope="col">{t("review.column.other")}</th> : null}
-          </tr>
-        </thead>
-        <tbody>
-          {rows.map((row) => (
-            <FindingRow key={row.level} row={row} others={others} context={context} focused={focus === row.level} onFocus={onFocus} />
-          ))}
-        </tbody>
-      </table>
+          </tbody>
+        </table>
+      </div>
       <GeneralFindings findings={general} context={context} />
     </>
   );
@@ -65,7 +67,7 @@ function GeneralFindings({ findings, context }: { findings: Finding[]; context: 
           <ul>
             {absent.map(({ reason, codes }) => (
               <li key={reason}>
-                {codes.map((code) => (FINDINGS[code] ? displayOf(FINDINGS, code) : code)).join(isChinese() ? "、" : ", ")}
+                {listOf(codes.map((code) => (FINDINGS[code] ? displayOf(FINDINGS, code) : code)))}
                 <span className="absent-reason">
                   — <Bilingual text={reason} />
                 </span>

@@ -2,8 +2,11 @@
 import { Problem } from "@client/components/Problem";
 import type { Session } from "@client/session";
 import { useQuery } from "@tanstack/react-query";
+import { forTouch } from "@client/theme";
 import { DARK } from "@client/theme_dark";
+import { useTouch } from "@client/touch";
 import { Alert, ConfigProvider, Spin } from "antd";
+import i18next from "i18next";
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { largestSlice, levelOfLabel, type Overlay } from "../segmentation";
@@ -24,6 +27,7 @@ interface ImagePanelProps {
 
 export default function ImagePanel({ session, source, focus }: ImagePanelProps) {
   const { t } = useTranslation();
+  const theme = useTouch() ? forTouch(DARK) : DARK;
   const slices = useQuery({ queryKey: ["slices", source.series], queryFn: () => loadSlices(session, source), staleTime: Infinity });
   const overlay = useQuery({
     queryKey: ["overlay", source.segmentation],
@@ -48,7 +52,7 @@ export default function ImagePanel({ session, source, focus }: ImagePanelProps) 
     let current: StackViewer | undefined;
     try {
       const from = { studyInstanceUid: source.study, seriesInstanceUid: source.series, slices: slices.data };
-      const onError = () => setFailure(new Error(t("review.imageFailed")));
+      const onError = () => setFailure(new Error(i18next.t("review.imageFailed")));
       current = new StackViewer(element, session.dicomWeb, from, { onSlice: setIndex, onVoi: setVoi, onError });
       viewer.current = current;
       current.open().then(() => setReady(true), setFailure);
@@ -61,7 +65,8 @@ export default function ImagePanel({ session, source, focus }: ImagePanelProps) 
       viewer.current = null;
       current?.dispose();
     };
-  }, [element, slices.data, source, session, t]);
+    // Not the translation: another language must not load the images anew.
+  }, [element, slices.data, source, session]);
 
   useEffect(() => {
     if (!ready || !overlay.data || !viewer.current) return;
@@ -113,7 +118,7 @@ export default function ImagePanel({ session, source, focus }: ImagePanelProps) 
   const noOverlay = overlay.error ?? overlayFailure;
 
   return (
-    <ConfigProvider theme={DARK}>
+    <ConfigProvider theme={theme}>
       <section className="image-area" aria-label={t("review.images")}>
         <Toolbar
           tool={tool}

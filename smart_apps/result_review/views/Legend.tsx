@@ -4,6 +4,7 @@ import { Button, Slider } from "antd";
 import { useTranslation } from "react-i18next";
 import { colourOf, kindOf, type SegmentKind } from "../palette";
 import { levelOfLabel, type Overlay, type Segment } from "../segmentation";
+import { segmentName } from "../wording";
 
 interface LegendProps {
   overlay: Overlay;
@@ -16,9 +17,9 @@ interface LegendProps {
 
 const KINDS: SegmentKind[] = ["disc", "vertebra", "canal", "other"];
 
-/** The short name: discs by level, the only segment of its kind by the kind, everything else by its label. */
+/** The short name: discs by level, the only segment of its kind by the kind, everything else in words. */
 function shortName(segment: Segment, kindName: string, alone: boolean): string {
-  return levelOfLabel(segment.label) ?? (alone ? kindName : segment.label);
+  return levelOfLabel(segment.label) ?? (alone ? kindName : segmentName(segment.label));
 }
 
 export function Legend({ overlay, hidden, onHidden, opacity, onOpacity, focus }: LegendProps) {

@@ -3,6 +3,7 @@ import { ArrowLeftOutlined } from "@ant-design/icons";
 import { AppFrame } from "@client/components/AppFrame";
 import { PatientBanner } from "@client/components/PatientBanner";
 import { Nothing, Problem } from "@client/components/Problem";
+import { RecalledBanner } from "@client/components/RecalledBanner";
 import { newestOpen } from "@client/reports";
 import { isRecalled, isSynthetic, isSyntheticPatient } from "@client/resource";
 import type { Session } from "@client/session";
@@ -41,7 +42,7 @@ export function Review({ session }: { session: Session }) {
     <AppFrame
       title={t("review.title")}
       synthetic={synthetic}
-      recalled={isRecalled(record.data?.report)}
+      warning={isRecalled(record.data?.report) ? <RecalledBanner session={session} reference={`DiagnosticReport/${record.data?.report.id}`} /> : null}
       patient={<PatientBanner patient={patient.data} />}
       userName={session.user.name}
       actions={

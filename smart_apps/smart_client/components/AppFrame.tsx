@@ -4,7 +4,7 @@ import { Button } from "antd";
 import type { ReactNode } from "react";
 import { useTranslation } from "react-i18next";
 import { switchLanguage } from "../i18n";
-import { NotADeviceFooter, RecalledBanner, SyntheticBanner } from "./Banners";
+import { NotADeviceFooter, SyntheticBanner } from "./Banners";
 
 export function LanguageSwitch() {
   const { i18n, t } = useTranslation();
@@ -38,14 +38,15 @@ function Logo() {
 interface FrameProps {
   title: string;
   synthetic?: boolean;
-  recalled?: boolean;
+  /** What has to be read before anything else on the screen. */
+  warning?: ReactNode;
   patient?: ReactNode;
   userName?: string;
   actions?: ReactNode;
   children: ReactNode;
 }
 
-export function AppFrame({ title, synthetic = false, recalled = false, patient, userName, actions, children }: FrameProps) {
+export function AppFrame({ title, synthetic = false, warning, patient, userName, actions, children }: FrameProps) {
   return (
     <div className="app">
       <header className="app-header">
@@ -61,7 +62,7 @@ export function AppFrame({ title, synthetic = false, recalled = false, patient, 
         {actions}
       </header>
       {synthetic ? <SyntheticBanner /> : null}
-      {recalled ? <RecalledBanner /> : null}
+      {warning}
       <main className="app-main">{children}</main>
       <NotADeviceFooter />
     </div>

@@ -1,5 +1,5 @@
 /** What must be said on every screen: synthetic data, and that this is no medical device (clinical model §9). */
-import { ExperimentOutlined, StopOutlined } from "@ant-design/icons";
+import { ExperimentOutlined } from "@ant-design/icons";
 import { useTranslation } from "react-i18next";
 
 export function SyntheticBanner() {
@@ -7,15 +7,6 @@ export function SyntheticBanner() {
   return (
     <div className="synthetic-banner" role="note" data-testid="synthetic-banner">
       <ExperimentOutlined aria-hidden /> <strong>SYNTHETIC</strong> {t("synthetic.banner")}
-    </div>
-  );
-}
-
-export function RecalledBanner() {
-  const { t } = useTranslation();
-  return (
-    <div className="recalled-banner" role="alert" data-testid="recalled-banner">
-      <StopOutlined aria-hidden /> <strong>{t("recalled.title")}</strong> {t("recalled.banner")}
     </div>
   );
 }

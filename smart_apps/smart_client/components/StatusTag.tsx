@@ -8,6 +8,7 @@ import {
   MinusCircleOutlined,
   PauseCircleFilled,
   RobotOutlined,
+  StopOutlined,
   SyncOutlined,
 } from "@ant-design/icons";
 import { Tag } from "antd";
@@ -25,6 +26,7 @@ const LOOKS: Record<string, Look> = {
   "in-progress": { icon: SyncOutlined, color: "processing" },
   "on-hold": { icon: PauseCircleFilled, color: "warning" },
   completed: { icon: CheckCircleFilled, color: "success" },
+  recalled: { icon: StopOutlined, color: "error" },
   rejected: { icon: MinusCircleOutlined, color: "default" },
   cancelled: { icon: MinusCircleOutlined, color: "default" },
   failed: { icon: CloseCircleFilled, color: "error" },

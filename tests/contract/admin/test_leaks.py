@@ -13,9 +13,11 @@ from foramen.identity.database import transaction
 from foramen.identity.people.accounts import Account
 from foramen.identity.rights.permissions import own_rights
 from foramen.identity.rights.roles import ROLES
+from foramen.image_database.page import MOUNT as IMAGES
+from foramen.image_database.routes import PAGES as IMAGE_PAGES
 from tests.builders.browser import forms_of
 from tests.contract.admin.conftest import ACCOUNTS, OF_ROLE, Admin
-from tests.contract.smart.people import SESSION, cookie_of
+from tests.contract.smart.people import PASSWORD, SESSION, cookie_of
 
 EXAMPLES = {
     "name": "north-doctor",
@@ -92,12 +94,36 @@ async def test_only_who_has_the_permission_is_let_in(admin: Admin, role: str):
             continue
         data = {"csrf": csrf, "reason": "x"} if method == "POST" else None
         response = await browser.http.request(method, path_of(page), data=data)
+        if page.path == "/" and (first := next((one for one in PAGES if one.menu and set(one.needs) & held), None)):
+            # The first page of who may not see it is the first one that they may.
+            wrong += [] if response.headers.get("location") == path_of(first) else [("GET", "/", response.status_code)]
+            continue
         refused += 1
         if response.status_code != 403 or "You have no permission" not in response.text:
             wrong.append((method, page.path, response.status_code))
     assert not wrong
     assert admin.refusals(name) == events + refused
     assert everything(admin) == before
+
+
+async def test_the_drift_page_is_offered_to_who_may_see_it_and_to_nobody_else(admin: Admin):
+    drift = f'href="{IMAGES}/drift"'
+    assert [page.needs for page in IMAGE_PAGES if page.path == "/drift"] == [("maintain-record",)]
+    for role in ROLES:
+        browser, held = await admin.signed_in(OF_ROLE[role]), rights(admin, OF_ROLE[role])
+        first = await browser.http.get("/apps/admin/", follow_redirects=True)
+        assert (drift in first.text) is ("maintain-record" in held), role
+
+
+async def test_signing_in_leads_back_to_the_page_that_was_wanted_and_not_to_the_overview(admin: Admin):
+    """An engineer may see one page, which is not the overview."""
+    name = OF_ROLE["engineer"]
+    browser = admin.browser()
+    await browser.open("/apps/admin/model-watch/absent")
+    page = await browser.submit(username=name, password=PASSWORD)
+    assert page.url.path == "/apps/admin/model-watch/absent"
+    again = await browser.http.get("/apps/admin/")
+    assert (again.status_code, again.headers["location"]) == (303, "/apps/admin/model-watch")
 
 
 @pytest.mark.parametrize(("page", "method"), [case for case in CASES if case[1] == "POST"], ids=words_of)

@@ -77,6 +77,9 @@ FAULTS = """() => {
     level = Number(e.tagName[1]);
   }
   if (document.documentElement.scrollWidth > window.innerWidth + 1) faults.push('wider than the window');
+  for (const e of document.querySelectorAll('th, td, .card, .cards li'))
+    if (seen(e) && e.scrollWidth > e.clientWidth + 1)
+      faults.push('runs over its cell ' + e.textContent.trim().slice(0, 30));
   for (const e of document.querySelectorAll('nav a, .row a, button')) {
     const box = e.getBoundingClientRect();
     if (seen(e) && (box.height < 24 || box.width < 24)) faults.push('small target ' + named(e));

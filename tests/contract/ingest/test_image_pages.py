@@ -215,11 +215,15 @@ async def test_a_system_administrator_with_two_factors_sees_what_is_out_of_line(
     found = "INSERT INTO dicomweb.drift (study_instance_uid, kind, state, instances, detail, trace_id) VALUES "
     site.execute(found + "('2.25.4711', 'missing-in-archive', 'open', 7, '{}', repeat('0', 32))")
     browser = await site.keeper()
-    start = await browser.http.get(f"{MOUNT}/")  # Of the images themselves an administrator sees nothing.
-    assert start.status_code == 403
-    assert f'href="{MOUNT}/drift"' in start.text
+    start = await browser.http.get(f"{MOUNT}/")  # To the one page of it that they may see.
+    assert (start.status_code, start.headers["location"]) == (303, f"{MOUNT}/drift")
+    closed = await browser.http.get(f"{MOUNT}/studies/2.25.4711")  # Of the images themselves they see nothing.
+    assert closed.status_code == 403
+    assert f'href="{MOUNT}/"' not in closed.text
+    assert closed.text.count(f'href="{MOUNT}/drift"') == 2  # the navigation, and the way back
     page = await browser.http.get(f"{MOUNT}/drift")
     assert page.status_code == 200
+    assert 'href="/apps/admin/"' in page.text
     assert "2.25.4711" in page.text
     assert "Instances went from the archive behind our back" in page.text
     assert "索引中有、归档中已没有的影像" in (await browser.http.get(f"{MOUNT}/drift", params={"lang": "zh"})).text

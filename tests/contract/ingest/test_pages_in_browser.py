@@ -81,6 +81,39 @@ async def test_every_page_in_both_languages_and_widths(site: Site, study: str):
 
 
 @pytest.mark.browser
+async def test_the_list_of_what_is_rejected_in_both_languages_and_widths(site: Site):
+    """A study with a long note, and one without."""
+    browser = await site.signed_in(DOCTOR)
+    csrf = await browser.csrf()
+    note = "患者移动，第 2 次扫描已重做；请勿用于测量。Moved during the scan, done again. " * 3
+    for number, (code, said) in enumerate((("113001", note), ("113038", "")), start=7):
+        patient = f"SYN-{number}7"
+        await site.add_patient(f"p{number}", patient)
+        uid = await site.stored(*phantom(number, patient_id=patient, patient_name="测试^合成", study_date="20260105"))
+        form = {"csrf": csrf, "code": code, "note": said}
+        answer = await browser.http.post(f"{MOUNT}/studies/{uid}/reject", data=form)
+        assert answer.status_code == 303, answer.text
+    pictures, faults = os.environ.get("FORAMEN_TEST_ARTEFACTS"), []
+    async with async_playwright() as playwright:
+        chromium = await launched(playwright)
+        context = await chromium.new_context(java_script_enabled=False, locale="zh-CN")
+        page = await context.new_page()
+        await sign_in(page, site.settings.origin, "/")
+        for language, title in (("zh", "已移除"), ("en", "Rejected")):
+            await page.goto(f"{site.settings.origin}{MOUNT}/rejected?lang={language}")
+            assert await page.locator("h1").inner_text() == title
+            assert await page.locator("li.card h2").all_inner_texts() == ["测试合成", "测试合成"]
+            for width in (1280, 390):
+                await page.set_viewport_size({"width": width, "height": 900})
+                if pictures:
+                    await page.wait_for_timeout(300)
+                    await picture(page, Path(pictures) / f"images-rejected-{language}-{width}.png", full_page=True)
+                faults += [f"{language} {width}: {fault}" for fault in await page.evaluate(FAULTS)]
+        await chromium.close()
+    assert not faults
+
+
+@pytest.mark.browser
 async def test_the_report_of_what_is_out_of_line_in_both_languages_and_widths(site: Site):
     rows = "INSERT INTO dicomweb.drift (study_instance_uid, kind, state, instances, detail, ended_at, trace_id) VALUES "
     for number, (kind, state, ended) in enumerate(

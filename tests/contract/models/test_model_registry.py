@@ -83,6 +83,21 @@ def test_rollback_is_one_step_and_a_recalled_version_never_comes_back(registry: 
         registry.move(NAME, BUILT_IN, Stage.RETIRED, "dr-li", "none left")
 
 
+def test_the_only_release_can_be_recalled_and_then_nobody_speaks(registry: ModelRegistry) -> None:
+    """CT has no release but the one that a person made: a wrong one must not go on speaking for want of another."""
+    (candidate,) = registry.versions("lumbar_ct")
+    registry.move("lumbar_ct", candidate.version, Stage.SHADOW, "dr-li", "to try")
+    registry.move("lumbar_ct", candidate.version, Stage.RELEASED, "dr-li", "to try", CHECKLIST)
+    registry.set_rules("lumbar_ct", [Rule({"modality": ("ct",)}, candidate.version)], "dr-li")
+    with pytest.raises(StageError, match="no earlier release"):
+        registry.roll_back("lumbar_ct", "dr-li", "back")
+    assert registry.roll_back("lumbar_ct", "dr-li", "wrong", recall=True).stage is Stage.RECALLED
+    assert registry.current("lumbar_ct") is None
+    assert registry.rules("lumbar_ct") == ()
+    registry.take_in_what_came_with_the_software()
+    assert registry.current("lumbar_ct") is None
+
+
 def test_two_who_release_at_once_leave_one_current_release(registry: ModelRegistry, tmp_path: Path) -> None:
     versions = ["9.0.0", "9.1.0"]
     for version in versions:

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ai_services.models.recall import Marked, Written, mark, who_saw, written_by
+from ai_services.models.recall import Marked, Recall, Written, mark, who_saw, written_by
 from ai_services.models.stages import CHECKLIST, Stage
 from ai_services.models.versions import ModelRegistry
 from foramen.kernel.fhir_client import FhirClient
@@ -49,8 +49,8 @@ def test_a_shadow_runs_beside_and_a_recall_finds_marks_and_names(
             runs = [item async for item in written_by(fhir, [MODEL.sha256])]
             own = [item for item in runs if f"DiagnosticReport/{report['id']}" in "".join(item.targets)]
             for item in own:
-                await mark(fhir, item, told.append)
-                await mark(fhir, item, told.append)
+                await mark(fhir, item, Recall("dr-li", "grades too high", "2026-11-23T10:00:00Z"), told.append)
+                await mark(fhir, item, Recall("dr-wu", "once more", "2026-11-23T11:00:00Z"), told.append)
             assert [item async for item in written_by(fhir, [MODEL.sha256, "00" * 32])] == []
             return own, await who_saw(fhir, [f"DiagnosticReport/{report['id']}"])
 
@@ -63,6 +63,13 @@ def test_a_shadow_runs_beside_and_a_recall_finds_marks_and_names(
     assert marked["status"] == "cancelled"
     assert MODEL_RECALLED.coding() in marked["meta"]["tag"]
     assert {item.done for item in first if item.reference.startswith("Observation/")} == {"closed"}
+    # Who, when and why stand in the record, once, on everything that was marked.
+    provenances = system.http.get(f"/fhir/Provenance?target=DiagnosticReport/{report['id']}").json()["entry"]
+    (stated,) = [item["resource"] for item in provenances if item["resource"].get("reason")]
+    assert stated["agent"][0]["who"]["display"] == "dr-li"
+    assert (stated["reason"][0]["text"], stated["recorded"]) == ("grades too high", "2026-11-23T10:00:00Z")
+    assert stated["activity"]["coding"] == [MODEL_RECALLED.coding()]
+    assert {item["reference"] for item in stated["target"]} == {item.reference for item in first}
     # The report was read by this test, under the account of its token.
     assert any(f"DiagnosticReport/{report['id']}" in references for references in seen.values())
 

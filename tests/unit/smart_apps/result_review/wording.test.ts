@@ -1,6 +1,6 @@
 // The conclusion is cut into lines by level and shown in one language; nothing else is touched.
-import { initLanguage, ownLanguageLine, switchLanguage } from "@client/i18n";
-import { conclusionText, detailsOf } from "@apps/result_review/wording";
+import { initLanguage, listOf, ownLanguageLine, switchLanguage } from "@client/i18n";
+import { conclusionText, detailsOf, segmentName } from "@apps/result_review/wording";
 import { findingOf } from "@apps/result_review/findings";
 
 const stored = new Map<string, string>();
@@ -46,4 +46,16 @@ it("marks what is not normal, and values that a person set", () => {
   expect(detailsOf(findingOf(observation(value("normal"))), CONTEXT).notable).toBe(false);
   const amended = detailsOf(findingOf(observation({ ...value("extrusion"), status: "amended" })), CONTEXT);
   expect(amended).toMatchObject({ value: "脱出", notable: true, byPerson: true });
+});
+
+it("names segments in the language of the screen, and leaves a label it does not know", async () => {
+  expect(["L5 vertebral body", "T12 vertebral arch", "Dural sac"].map(segmentName)).toEqual(["L5 椎体", "T12 椎弓", "Dural sac"]);
+  await switchLanguage("en-US");
+  expect(segmentName("L5 vertebral body")).toBe("L5 vertebral body");
+});
+
+it("lists words with the comma of the language", async () => {
+  expect(listOf(["移位", "椎体滑脱"])).toBe("移位、椎体滑脱");
+  await switchLanguage("en-US");
+  expect(listOf(["Migration", "Lordosis"])).toBe("Migration, Lordosis");
 });
