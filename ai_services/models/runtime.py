@@ -36,7 +36,7 @@ class Execution:
     Parameters
     ----------
     device : ``cpu``, ``cuda``, or ``auto``: CUDA where ONNX Runtime offers it, else the CPU
-    threads : CPU threads of one session
+    threads : CPU threads of one session; a pipeline may give them to as many slices side by side instead
     """
 
     device: str = "auto"

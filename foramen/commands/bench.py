@@ -59,18 +59,20 @@ def dicomweb(
 
 @app.command()
 def ai(
-    parts: Annotated[str, typer.Option(help="models, throughput, queue, variants (needs the training libraries).")] = (
-        "models,throughput,queue"
-    ),
+    parts: Annotated[
+        str, typer.Option(help="models, throughput, queue, parity and variants (both need the training libraries).")
+    ] = "models,throughput,queue,parity",
     repeats: Annotated[int, typer.Option(min=1, help="Rounds of what is taken by turns.")] = 7,
-    studies: Annotated[int, typer.Option(min=2, help="Studies of the throughput, and sent to the queue.")] = 20,
+    studies: Annotated[int, typer.Option(min=2, help="Studies of the throughput.")] = 24,
+    queued: Annotated[int, typer.Option(min=2, help="Studies sent to the queue; a P99 needs 100.")] = 24,
     processes: Annotated[int, typer.Option(min=1, help="Processes of the throughput, one thread each.")] = 2,
     rate: Annotated[int, typer.Option(min=1, help="Images a minute that are sent to the queue.")] = 120,
 ) -> None:
     """Preprocessing, recognition, batch throughput, waiting in the queue, memory; CPU and, where there is one, GPU."""
-    from foramen.commands.bench_ai import PARTS, run
+    from foramen.commands.bench_ai import run
+    from foramen.commands.bench_ai_figures import PARTS, Sizes
 
     chosen = [part.strip() for part in parts.split(",")]
     if not set(chosen) <= set(PARTS):
         raise typer.BadParameter(f"parts are {', '.join(PARTS)}", param_hint="--parts")
-    run(chosen, repeats, studies, processes, rate)
+    run(chosen, Sizes(repeats, studies, queued, processes, rate))

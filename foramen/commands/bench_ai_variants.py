@@ -1,7 +1,7 @@
 """int8 and fp16 variants of the segmentation beside the released weights, and the released weights beside torch.
 
-Part `variants` of `foramen bench ai`; needs the training libraries (onnx, for parity torch and MONAI). A variant is
-worth a release only where it says the same (`PARITY`) and is faster on this machine.
+Parts `variants` and `parity` of `foramen bench ai`; they need the training libraries (onnx, for parity torch and
+MONAI). A variant is worth a release only where it says the same (`PARITY`) and is faster on this machine.
 """
 
 from __future__ import annotations
@@ -12,18 +12,21 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from foramen.commands.bench_ai import Figure, phantoms
+from foramen.commands.bench_ai_figures import Facts, Figure, Sizes
+from foramen.commands.bench_ai_phantoms import phantoms
+from foramen.commands.bench_page import Tell
 from foramen.kernel.settings import get_settings
 
 if TYPE_CHECKING:
     from ai_services.imaging.volume import Volume
     from ai_services.models.registry import Manifest
     from ai_services.pipelines.lumbar_mr.infer import Networks
+    from ai_services.pipelines.lumbar_mr.pipeline import Analysis
 
 PARITY = {"least Dice": 0.995, "same findings": 1.0, "speed": 1.1}
 """A variant is accepted where every structure of every study reaches this Dice with the released weights' outline,
@@ -34,49 +37,50 @@ _UNSEEN = ("5", "41", "45", "52", "57", "110")
 _TORCH_TOLERANCE = 1e-3
 
 
-def variant_figures(repeats: int, facts: dict[str, Any]) -> Iterator[Figure]:
-    """Speed and parity of the variants, and parity with torch; what cannot be measured is said in the facts."""
+def variant_figures(sizes: Sizes, facts: Facts, tell: Tell) -> Iterator[Figure]:
+    """Speed and parity of the variants; what cannot be measured is said in the facts."""
     from ai_services.models.registry import load_manifest
 
     try:
         import onnx  # noqa: F401
     except ImportError:
-        facts["variants"] = "not measured: onnx is not installed (make setup-train)"
+        facts["not measured"] = "onnx is not installed (make setup-train)"
         return
+    from ai_services.pipelines.lumbar_mr.pipeline import analyse
+
     manifest = load_manifest("lumbar_mr")
     volumes = _volumes(facts)
-    yield from _torch_parity(manifest, volumes[:3], facts)
     with tempfile.TemporaryDirectory(prefix="foramen-bench-") as name:
+        tell("  making int8 and fp16 from the released weights")
         released = manifest.models["segmentation"].path
         paths = {"fp32": released, "int8": _int8(released, Path(name)), "fp16": _fp16(released, Path(name))}
         networks = {kind: _networks(manifest, path) for kind, path in paths.items()}
-        seconds = _seconds(networks, volumes[0], repeats)
+        tell(f"  {sizes.repeats + 1} rounds of {', '.join(networks)}")
+        seconds = _seconds(networks, volumes[0], sizes.repeats)
         for kind, values in seconds.items():
             yield Figure(f"segmentation of 15 slices, {kind}, 1 thread", "s", statistics.median(values))
+        tell(f"  outlines and findings of {len(volumes)} studies, fp32")
+        expected = [analyse(volume, networks["fp32"]) for volume in volumes]
         for kind in ("int8", "fp16"):
-            yield from _compared(kind, networks, volumes, seconds, facts)
+            tell(f"  outlines and findings of {len(volumes)} studies, {kind}")
+            found = [analyse(volume, networks[kind]) for volume in volumes]
+            yield from _compared(kind, expected, found, seconds, facts)
 
 
 def _compared(
     kind: str,
-    networks: dict[str, Networks],
-    volumes: Sequence[Volume],
+    expected: Sequence[Analysis],
+    found: Sequence[Analysis],
     seconds: dict[str, list[float]],
-    facts: dict[str, Any],
+    facts: Facts,
 ) -> Iterator[Figure]:
     """Least Dice of any structure, share of findings that are the same, and the verdict."""
-    from ai_services.pipelines.lumbar_mr.pipeline import analyse
-
     dice, same = [], []
-    for volume in volumes:
-        expected, found = analyse(volume, networks["fp32"]), analyse(volume, networks[kind])
-        numbers = [segment.number for segment in expected.segments]
-        dice += [_dice(expected.mask == number, found.mask == number) for number in numbers]
-        called = {(item.code, item.level): item.value for item in found.findings if isinstance(item.value, str)}
+    for one, other in zip(expected, found, strict=True):
+        dice += [_dice(one.mask == segment.number, other.mask == segment.number) for segment in one.segments]
+        called = {(item.code, item.level): item.value for item in other.findings if isinstance(item.value, str)}
         same += [
-            called.get((item.code, item.level)) == item.value
-            for item in expected.findings
-            if isinstance(item.value, str)
+            called.get((item.code, item.level)) == item.value for item in one.findings if isinstance(item.value, str)
         ]
     measured = {
         "least Dice": min(dice),
@@ -85,16 +89,17 @@ def _compared(
     }
     failed = [name for name, least in PARITY.items() if measured[name] < least]
     facts[f"{kind} accepted"] = "yes" if not failed else f"no: {', '.join(failed)}"
+    units = {"least Dice": "Dice", "same findings": "share", "speed": "times"}
     for name, value in measured.items():
-        yield Figure(f"{kind} against fp32: {name}", "", value, None, ())
+        yield Figure(f"{kind} against fp32: {name}", units[name], value, PARITY[name])
 
 
-def _volumes(facts: dict[str, Any]) -> list[Volume]:
+def _volumes(facts: Facts) -> list[Volume]:
     """Three phantoms, and real T2 SPACE patients that no released model was trained on, where the data is."""
     from ai_services.imaging.geometry import volume_from_datasets
 
     real = _real(_UNSEEN)
-    facts["parity measured on"] = f"3 SYNTHETIC phantoms, {len(real)} real T2 SPACE patients kept out of training"
+    facts["measured on"] = f"3 SYNTHETIC phantoms, {len(real)} real T2 SPACE patients kept out of training"
     return [*(volume_from_datasets(study.instances).volume for study in phantoms(3)), *real]
 
 
@@ -197,22 +202,22 @@ def _padded(image: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.pad(image, ((0, -rows % 16), (0, -columns % 16)))[None, None]
 
 
-def _torch_parity(manifest: Manifest, volumes: Sequence[Volume], facts: dict[str, Any]) -> Iterator[Figure]:
+def parity_figures(sizes: Sizes, facts: Facts, tell: Tell) -> Iterator[Figure]:
     """Largest difference of a score between ONNX Runtime and torch with the same weights."""
     try:
+        import onnx
         import torch
+        from onnx import numpy_helper
 
         from ai_services.training.lumbar_mr.segmentation import build_network
     except ImportError:
-        facts["parity with torch"] = "not measured: torch and MONAI are not installed"
+        facts["not measured"] = "torch, MONAI and onnx are not installed (make setup-train)"
         return
-    import onnx
-    from onnx import numpy_helper
-
     from ai_services.models import runtime
+    from ai_services.models.registry import load_manifest
     from ai_services.pipelines.lumbar_mr.preprocess import prepare
 
-    path = manifest.models["segmentation"].path
+    path = load_manifest("lumbar_mr").models["segmentation"].path
     weights = {
         item.name: torch.from_numpy(numpy_helper.to_array(item).copy())
         for item in onnx.load(str(path)).graph.initializer
@@ -221,16 +226,17 @@ def _torch_parity(manifest: Manifest, volumes: Sequence[Volume], facts: dict[str
     try:
         network.load_state_dict({name: weights[name] for name in network.state_dict()})
     except (KeyError, RuntimeError):
-        facts["parity with torch"] = "not measured: the released graph is not the network that the training builds"
+        facts["not measured"] = "the released graph is not the network that the training builds"
         return
     network.eval()
     session = runtime.session_of(path.read_bytes(), runtime.Execution("cpu", 1))
     largest = 0.0
-    for volume in volumes:
+    for volume in _volumes(facts):
         image = _padded(prepare(volume).working[len(volume.array) // 2])
         with torch.inference_mode():
             expected = network(torch.from_numpy(image)).numpy()
         largest = max(largest, float(np.abs(session.run(None, {"image": image})[0] - expected).max()))
+    facts["compared"] = "the segmentation's scores of each study's middle slice"
     yield Figure("ONNX against torch: largest difference of a score", "", largest, _TORCH_TOLERANCE)
 
 

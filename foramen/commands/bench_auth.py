@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import os
 import platform
 import shutil
@@ -26,11 +25,10 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import psutil
-from rich.console import Console
-from rich.table import Table
 
-from foramen.commands.bench_fhir import HISTORY, await_ready
+from foramen.commands.bench_fhir import await_ready
 from foramen.commands.bench_filters import costs
+from foramen.commands.bench_page import HISTORY, page, remember, show, write_page
 from foramen.kernel.embedded_postgres import start_postgres, stop_postgres
 from foramen.supervisor.ports import free_port
 
@@ -169,7 +167,7 @@ def decision_us() -> tuple[float, float]:
 
 
 def run(seconds: int, repeats: int) -> None:
-    """Measure, print a table, and add a line to the history."""
+    """Measure, print a table, write its page, and add a line to the history."""
     if shutil.which("wrk") is None:
         raise SystemExit("foramen bench auth needs wrk (Debian package wrk)")
     with tempfile.TemporaryDirectory(prefix="foramen-bench-", ignore_cleanup_errors=True) as name:
@@ -187,22 +185,16 @@ def run(seconds: int, repeats: int) -> None:
     cpu_us = statistics.median(one.cpu_us for one in runs)
     p99_ms = statistics.median(one.p99_ms for one in runs)
     rows = _rows(rate, cpu_us, p99_ms, (known_us, first_us), {"cached": cached_us, "cold": cold_us}, filters)
-    table = Table(*_COLUMNS)
-    for row in rows:
-        table.add_row(*row)
-    Console(width=120).print(table)
+    show("foramen bench auth", _COLUMNS, rows)
     entry = {
-        "bench": "auth", "at": datetime.now(UTC).isoformat(timespec="seconds"), "cores": os.cpu_count(),
-        "python": platform.python_version(), "connections": _CONNECTIONS, "sign_ins_per_second": round(rate),
-        "sign_in_cpu_us": round(cpu_us), "p99_ms": round(p99_ms, 1), "verification_us": round(known_us, 2),
+        "connections": _CONNECTIONS, "sign_ins_per_second": round(rate), "sign_in_cpu_us": round(cpu_us),
+        "p99_ms": round(p99_ms, 1), "verification_us": round(known_us, 2),
         "verification_first_us": round(first_us, 1), "policy_cached_us": round(cached_us, 1),
         "policy_cold_us": round(cold_us, 1), "filters": {key: round(value, 2) for key, value in filters.items()},
         "goals": GOALS,
     }  # fmt: skip
-    HISTORY.parent.mkdir(parents=True, exist_ok=True)
-    with HISTORY.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry, ensure_ascii=False) + "\n")
-    HISTORY.with_name("auth.md").write_text(_page(rows, seconds, repeats), encoding="utf-8")
+    remember("auth", entry, HISTORY)
+    write_page("auth", _page(rows, seconds, repeats), HISTORY)
 
 
 def _rows(
@@ -234,15 +226,9 @@ def _rows(
 
 
 def _page(rows: list[tuple[str, ...]], seconds: int, repeats: int) -> str:
-    """Return the table as Markdown, for the documentation."""
-    lines = [
-        "# Identity: sign-ins, tokens, policy and filters",
-        "",
+    preface = [
         f"Written by `foramen bench auth --seconds {seconds} --repeats {repeats}`, {datetime.now(UTC):%Y-%m-%d}, "
         f"{os.cpu_count()} cores",
         f"shared by server, record, database and load generator, Python {platform.python_version()}; audit on.",
-        "",
-        *(f"| {' | '.join(row)} |" for row in (_COLUMNS, ("---",) * len(_COLUMNS), *rows)),
-        "",
     ]
-    return "\n".join(lines)
+    return page("Identity: sign-ins, tokens, policy and filters", preface, _COLUMNS, rows)

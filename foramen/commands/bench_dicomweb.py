@@ -14,7 +14,8 @@ from foramen.commands.bench_dicomweb_index import growth, index_figures
 from foramen.commands.bench_dicomweb_retrieve import retrieve_figures
 from foramen.commands.bench_dicomweb_store import store_figures
 from foramen.commands.bench_dicomweb_system import Bench, running
-from foramen.commands.bench_dicomweb_table import HISTORY, Row, report
+from foramen.commands.bench_dicomweb_table import Row, report
+from foramen.commands.bench_page import HISTORY
 
 ROWS: tuple[Callable[[Bench], Iterator[Row]], ...] = (index_figures, retrieve_figures, store_figures)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import statistics
@@ -12,10 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-HISTORY = Path("docs/benchmarks/history.jsonl")
+from foramen.commands.bench_page import HISTORY, page, remember, show, write_page
 
 
 @dataclass
@@ -63,6 +59,9 @@ class Row:
         return all(met) if met else None
 
 
+_COLUMNS = ("what", "Foramen", "goal", "Orthanc", "ratio", "goal", "reached")
+
+
 def report(rows: Sequence[Row], facts: dict[str, Any], command: str, history: Path = HISTORY) -> None:
     """Print the table, add a line to the history, and write the page beside it.
 
@@ -71,52 +70,30 @@ def report(rows: Sequence[Row], facts: dict[str, Any], command: str, history: Pa
     facts : of the run: sizes, whether the cache was warm, notes
     command : how it was called
     """
-    table = Table("what", "unit", "Foramen", "goal", "Orthanc plug-in", "ratio", "goal", title="foramen bench dicomweb")
-    for row in rows:
-        told = f"{row.value:.1f}" + (f" (p{row.percentile})" if row.percentile != 50 else "")
-        other = f"{statistics.median(row.theirs):.1f}" if row.theirs else ""
-        ratio = f"{row.ratio:.1f}" if row.ratio is not None else ""
-        goals = ("" if goal is None else f"{goal:g}" for goal in (row.goal, row.ratio_goal))
-        table.add_row(row.name, row.unit, told, next(goals), other, ratio, next(goals))
-    console = Console(width=140)
-    console.print(table)
-    for name, value in facts.items():
-        console.print(f"{name}: {value}")
-    entry = {
-        "bench": "dicomweb",
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "facts": facts,
-        "figures": {
-            row.name: {
-                "unit": row.unit,
-                "percentile": row.percentile,
-                "foramen": round(row.value, 2),
-                **({"orthanc": round(statistics.median(row.theirs), 2)} if row.theirs else {}),
-                **({"ratio": round(row.ratio, 2)} if row.ratio is not None else {}),
-            }
-            for row in rows
-        },
+    notes = [f"{name}: {value}" for name, value in facts.items()]
+    show("foramen bench dicomweb", _COLUMNS, _cells(rows), notes)
+    figures = {
+        row.name: {
+            "unit": row.unit,
+            "percentile": row.percentile,
+            "foramen": round(row.value, 2),
+            **({"orthanc": round(statistics.median(row.theirs), 2)} if row.theirs else {}),
+            **({"ratio": round(row.ratio, 2)} if row.ratio is not None else {}),
+        }
+        for row in rows
     }
-    history.parent.mkdir(parents=True, exist_ok=True)
-    with history.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry, ensure_ascii=False) + "\n")
-    history.with_name("dicomweb.md").write_text(page(rows, facts, command), encoding="utf-8")
-
-
-def page(rows: Sequence[Row], facts: dict[str, Any], command: str) -> str:
-    """Return the table as Markdown, for the documentation."""
-    lines = [
-        "# DICOMweb beside Orthanc's own plug-in",
-        "",
+    remember("dicomweb", {"facts": facts, "figures": figures}, history)
+    preface = [
         f"Written by `{command}`, {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores shared by server, archive,",
         f"database and client, Python {platform.python_version()}. Tokens, access rules and audit are on in Foramen;",
         "both are asked by turns in one run. Medians, p99 where it says so; ratio: how many times better Foramen is.",
-        "",
-        "| what | Foramen | goal | Orthanc | ratio | goal | reached |",
-        "|---|---|---|---|---|---|---|",
     ]
+    text = page("DICOMweb beside Orthanc's own plug-in", preface, _COLUMNS, _cells(rows), notes)
+    write_page("dicomweb", text, history)
+
+
+def _cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    cells: list[tuple[str, ...]] = []
     for row in rows:
         other = f"{statistics.median(row.theirs):.0f}" if row.theirs else ""
         told = f"{row.value:.1f} {row.unit}" + (f" (p{row.percentile})" if row.percentile != 50 else "")
@@ -124,5 +101,5 @@ def page(rows: Sequence[Row], facts: dict[str, Any], command: str) -> str:
         ratio = f"{row.ratio:.2f}" if row.ratio is not None else ""
         ratio_goal = f"≥ {row.ratio_goal:g}" if row.ratio_goal is not None else ""
         reached = {True: "yes", False: "no", None: ""}[row.reached]
-        lines.append(f"| {row.name} | {told} | {goal} | {other} | {ratio} | {ratio_goal} | {reached} |")
-    return "\n".join([*lines, "", *(f"- {name}: {value}" for name, value in facts.items()), ""])
+        cells.append((row.name, told, goal, other, ratio, ratio_goal, reached))
+    return cells

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -18,7 +17,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -27,11 +25,11 @@ from rich.console import Console
 from rich.table import Table
 
 from foramen.commands import bench_fhir_load as load
+from foramen.commands.bench_page import HISTORY, remember
 from foramen.kernel.embedded_postgres import start_postgres, stop_postgres
 from foramen.supervisor.ports import free_port
 from terminology.systems import FINDING
 
-HISTORY = Path("docs/benchmarks/history.jsonl")
 GOALS = {
     "read": 6000,
     "crud": 2500,
@@ -251,10 +249,6 @@ def _remember(
     results: dict[int, dict[str, Figure]], sustained: float, drained: float, resident: float, processes: int
 ) -> None:
     entry = {
-        "bench": "fhir",
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
         "connections": _CONNECTIONS,
         "web_processes": processes,
         "per_second": {
@@ -269,6 +263,4 @@ def _remember(
         "audit_indexed_per_second": round(drained),
         "resident_mb": round(resident),
     }
-    HISTORY.parent.mkdir(parents=True, exist_ok=True)
-    with HISTORY.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
+    remember("fhir", entry, HISTORY)

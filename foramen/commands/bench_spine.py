@@ -6,7 +6,6 @@ Start-up, memory before the first study, first page, stored-to-report, model sec
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import statistics
 import subprocess
@@ -20,13 +19,11 @@ from typing import Any
 import httpx
 import psutil
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from foramen.commands.bench_page import HISTORY, remember, show
 from foramen.kernel.settings import Settings, get_settings
 from foramen.supervisor.ports import free_port
 
-HISTORY = Path("docs/benchmarks/history.jsonl")
 _GOALS = {
     "start of a prepared home, s": 10.0,
     "web, worker and DIMSE process resident before the first study, MB": 300.0,
@@ -41,20 +38,11 @@ def run(repeats: int = 3) -> None:
     with tempfile.TemporaryDirectory(prefix="foramen-bench-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         figures = _measure(Path(folder), repeats)
-    table = Table("what", "median", "goal", "ratio to goal", title="foramen bench spine")
-    for name, value in figures.items():
-        goal = _GOALS[name]
-        table.add_row(name, f"{value:.2f}", f"{goal:g}", f"{value / goal:.2f}")
-    Console().print(table)
-    HISTORY.parent.mkdir(parents=True, exist_ok=True)
-    entry = {
-        "bench": "spine",
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cores": os.cpu_count(),
-        "figures": {name: round(value, 3) for name, value in figures.items()},
-    }
-    with HISTORY.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
+    rows = [
+        (name, f"{value:.2f}", f"{_GOALS[name]:g}", f"{value / _GOALS[name]:.2f}") for name, value in figures.items()
+    ]
+    show("foramen bench spine", ("what", "median", "goal", "ratio to goal"), rows)
+    remember("spine", {"figures": {name: round(value, 3) for name, value in figures.items()}}, HISTORY)
 
 
 def _measure(home: Path, repeats: int) -> dict[str, float]:

@@ -79,7 +79,7 @@ class Settings(BaseSettings):
         default=20.0, gt=0, description="Pause between two looks for changed patients and images behind our back."
     )
     worker_poll_s: float = Field(default=0.5, gt=0, description="Pause between two looks for new AI tasks.")
-    worker_threads: int = Field(default=2, ge=1, description="Threads of one ONNX Runtime session.")
+    worker_threads: int = Field(default=2, ge=1, description="Threads at the models: slices side by side.")
     worker_processes: int = Field(default=1, ge=1, le=32, description="AI workers that `foramen up` starts.")
     worker_device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where models run; auto: CUDA where the installed ONNX Runtime offers it."

@@ -82,10 +82,9 @@ def require_usable(outlined: Outlined, networks: Networks) -> None:
     working, spine = outlined.prepared.working, outlined.spine
     middle = middle_slice(spine) if (spine.classes > 0).any() else len(working) // 2
 
-    def segment(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    def segment(images: NDArray[np.float32]) -> NDArray[np.float32]:
         with runtime_faults():
-            result: NDArray[np.float32] = networks.segment(image[None], outlined.prepared.spacing_mm[0])[0]
-        return result
+            return networks.segment_images(images)
 
     try:
         require_lumbar(spine)

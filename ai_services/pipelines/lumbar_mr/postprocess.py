@@ -79,7 +79,7 @@ def find_spine(probability: NDArray[np.float32], slice_mm: float) -> Spine:
     probability : shape (slice, 4, row, column) on the working grid
     slice_mm : distance between slices
     """
-    classes = _keep_one_canal(keep_one_spine(probability.argmax(axis=1).astype(np.uint8)))
+    classes = _keep_one_canal(keep_one_spine(likeliest(np.moveaxis(probability, 1, 0))))
     instances = np.zeros(classes.shape, dtype=np.uint8)
     if not (classes == DISC).any():
         return Spine(classes, instances, ())
@@ -208,7 +208,7 @@ def to_original_resolution(
         allowed = ndimage.maximum_filter(classes > 0, size=5)
         scores = probability[index][:, *grid.box].copy()
         scores[1:] *= allowed
-        fine = (grid.by_row @ scores @ grid.by_column.T).argmax(axis=0)
+        fine = likeliest(grid.by_row @ scores @ grid.by_column.T)
         # A fine disc pixel belongs to the disc instance at or beside it; discs lie further apart than this reaches.
         instances = spine.instances[index][grid.box]
         spread = np.where(instances > 0, instances, ndimage.maximum_filter(instances, size=7))
@@ -219,6 +219,16 @@ def to_original_resolution(
         result[disc] = lookup[spread[grid.nearest][disc]]
         oriented[index][grid.fine_box] = result
     return oriented
+
+
+def likeliest(scores: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """First class with the highest score, as `numpy.argmax` along the first axis: over few classes twice as fast."""
+    highest = scores[0]
+    result = np.zeros(highest.shape, dtype=np.uint8)
+    for number in range(1, len(scores)):
+        np.putmask(result, scores[number] > highest, np.uint8(number))
+        highest = np.maximum(highest, scores[number])
+    return result
 
 
 class _BoxGrid:

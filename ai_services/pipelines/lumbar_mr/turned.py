@@ -19,7 +19,7 @@ from ai_services.pipelines.lumbar_mr.uncertainty import normalised_entropy
 from ai_services.prediction import PipelineError
 
 Segment = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""From one normalised slice, shape (row, column), to class probabilities, shape (4, row, column)."""
+"""From normalised slices, shape (image, row, column), to class probabilities, shape (image, 4, row, column)."""
 SINGLE_SLICE_MM = 4.0
 
 Turn = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -47,9 +47,8 @@ def require_as_header_says(image: NDArray[np.float32], probability: NDArray[np.f
         ``orientation-contradicts-image``
     """
     given = _doubt(probability)
-    for flip in _FLIPS:
-        if _doubt(segment(np.ascontiguousarray(flip(image)))) < given:
-            raise refusal("orientation-contradicts-image")
+    if any(_doubt(turned) < given for turned in segment(np.stack([flip(image) for flip in _FLIPS]))):
+        raise refusal("orientation-contradicts-image")
 
 
 def lies_turned(image: NDArray[np.float32], probability: NDArray[np.float32], segment: Segment) -> bool:
@@ -60,16 +59,19 @@ def lies_turned(image: NDArray[np.float32], probability: NDArray[np.float32], se
     image, probability, segment : as `require_as_header_says`
     """
     given = _doubt(probability)
-    for turn in (*_FLIPS, *_QUARTERS):
-        turned = segment(np.ascontiguousarray(turn(image)))
-        if _doubt(turned) >= given:
-            continue
-        try:
-            require_lumbar(find_spine(turned[None], SINGLE_SLICE_MM))
-        except PipelineError:
-            continue
-        return True
+    for turns in (_FLIPS, _QUARTERS):
+        for turned in segment(np.stack([turn(image) for turn in turns])):
+            if _doubt(turned) < given and _shows_lumbar_spine(turned):
+                return True
     return False
+
+
+def _shows_lumbar_spine(probability: NDArray[np.float32]) -> bool:
+    try:
+        require_lumbar(find_spine(probability[None], SINGLE_SLICE_MM))
+    except PipelineError:
+        return False
+    return True
 
 
 def _doubt(probability: NDArray[np.float32]) -> float:

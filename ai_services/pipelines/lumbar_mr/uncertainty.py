@@ -53,11 +53,14 @@ def uncertainty_of(spine: Spine, probability: NDArray[np.float32]) -> Uncertaint
     spine : structures on the working grid
     probability : shape (slice, 4, row, column), as the network gave it
     """
-    entropy = normalised_entropy(probability)
+    # Logarithms are taken only where a structure or its rim lies: a third of the volume or less.
+    slices, rows, columns = _wide_box(spine.classes > 0)
+    entropy = normalised_entropy(probability[slices, :, rows, columns])
+    classes, instances = spine.classes[slices, rows, columns], spine.instances[slices, rows, columns]
     return Uncertainty(
-        vertebra=_mean(entropy, spine.classes == VERTEBRA),
-        canal=_mean(entropy, spine.classes == CANAL),
-        discs=tuple(_mean(entropy, spine.instances == disc.label) for disc in spine.discs),
+        vertebra=_mean(entropy, classes == VERTEBRA),
+        canal=_mean(entropy, classes == CANAL),
+        discs=tuple(_mean(entropy, instances == disc.label) for disc in spine.discs),
     )
 
 
@@ -84,10 +87,19 @@ def require_certain(uncertainty: Uncertainty) -> None:
 def _mean(entropy: NDArray[np.float32], inside: NDArray[np.bool_]) -> float:
     if not inside.any():
         return float("nan")
-    box = ndimage.find_objects(inside.astype(np.uint8))[0]
-    wide = (box[0], *(slice(max(0, part.start - RIM_PIXELS), part.stop + RIM_PIXELS) for part in box[1:]))
+    wide = _wide_box(inside)
     near = ndimage.binary_dilation(inside[wide], structure=_DISK)
     return float(entropy[wide][near].mean())
+
+
+def _wide_box(inside: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
+    """Slices, rows and columns that hold a structure with its rim; everything where there is none."""
+    found = ndimage.find_objects(inside.view(np.uint8))
+    if not found:
+        return slice(None), slice(None), slice(None)
+    slices, *plane = found[0]
+    rows, columns = (slice(max(0, part.start - RIM_PIXELS), part.stop + RIM_PIXELS) for part in plane)
+    return slices, rows, columns
 
 
 _DISK = np.ones((1, 2 * RIM_PIXELS + 1, 2 * RIM_PIXELS + 1), dtype=np.bool_)

@@ -58,15 +58,15 @@ def tell_apart(
     whole = next(item for item in segments if item.label == "vertebra")
     canal = next(item for item in segments if item.label == "canal")
     discs = [item for item in segments if item.label == "disc"][: len(NAMES)]
-    places = np.argwhere(mask == whole.number)
-    in_canal = _lps(np.argwhere(mask == canal.number), affine_lps)
+    where = _places(mask, (whole, canal, *discs))
+    places, in_canal = where[whole.number], _lps(where[canal.number], affine_lps)
     if not len(places) or not len(in_canal) or not discs:
         return mask, tuple(segments)
-    planes = [_plane(_lps(np.argwhere(mask == disc.number), affine_lps)) for disc in discs]
+    planes = [_plane(_lps(where[disc.number], affine_lps)) for disc in discs]
     points = _lps(places, affine_lps)
     behind = points[:, 1] >= _wall(in_canal, points[:, 2]) + WALL_MARGIN_MM
     level = _levels(points, planes, np.where(behind, HANGS_MM, 0.0))
-    level = _whole_pieces(mask.shape, places, points, behind, level, planes)
+    level = _whole_pieces(places, points, behind, level, planes)
     if not ((level == 0) & ~behind).any():
         return mask, tuple(segments)
     return _numbered(mask, places, level, behind, whole.number, segments)
@@ -101,13 +101,14 @@ def _parts(behind: NDArray[np.bool_]) -> tuple[tuple[str, SegmentLabel, NDArray[
 
 def _levels(points: NDArray[np.float64], planes: Sequence[_Plane], lowered_mm: NDArray[np.float64]) -> NDArray[np.intp]:
     """Index into `NAMES`: how many discs lie below, without the lowest one; what lies below that counts as L5."""
-    below = np.sum([plane.above(points, lowered_mm) for plane in planes], axis=0)
+    below = np.zeros(len(points), dtype=np.intp)
+    for plane in planes:
+        below += plane.above(points, lowered_mm)
     result: NDArray[np.intp] = np.clip(below - 1, 0, len(NAMES) - 1).astype(np.intp)
     return result
 
 
 def _whole_pieces(
-    shape: tuple[int, ...],
     places: NDArray[np.intp],
     points: NDArray[np.float64],
     behind: NDArray[np.bool_],
@@ -115,14 +116,16 @@ def _whole_pieces(
     planes: Sequence[_Plane],
 ) -> NDArray[np.intp]:
     """A piece behind the canal that stands alone goes where its middle lies."""
-    rear = np.zeros(shape, dtype=np.bool_)
-    rear[tuple(places[behind].T)] = True
-    groups, count = ndimage.label(rear, structure=np.ones((3, 3, 3)))
-    group = np.where(behind, groups[tuple(places.T)], 0)
+    inner = places - places.min(axis=0)
+    rear = np.zeros(inner.max(axis=0) + 1, dtype=np.bool_)
+    rear[tuple(inner[behind].T)] = True
+    groups, _ = ndimage.label(rear, structure=np.ones((3, 3, 3)))
+    index = np.flatnonzero(behind)
+    group = groups[tuple(inner[index].T)]
+    order = np.argsort(group, kind="stable")
     result = level.copy()
-    for number in range(1, count + 1):
-        own = group == number
-        if np.ptp(points[own, 2]) <= TALLEST_ARCH_MM:
+    for own in np.split(index[order], np.flatnonzero(np.diff(group[order])) + 1):
+        if len(own) and np.ptp(points[own, 2]) <= TALLEST_ARCH_MM:
             result[own] = _levels(points[own].mean(axis=0)[None], planes, np.array([HANGS_MM]))[0]
     return result
 
@@ -141,11 +144,19 @@ def _plane(points: NDArray[np.float64]) -> _Plane:
 def _wall(canal: NDArray[np.float64], heights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Place (y) of the canal's front border at each height, carried on above and below it."""
     bins = np.round(canal[:, 2] / BIN_MM).astype(int)
-    levels = np.unique(bins)
-    front = np.array([np.percentile(canal[bins == level, 1], 5) for level in levels])
+    order = np.argsort(bins, kind="stable")
+    levels, starts = np.unique(bins[order], return_index=True)
+    front = np.array([np.percentile(part, 5) for part in np.split(canal[order, 1], starts[1:])])
     front = ndimage.median_filter(front, 5, mode="nearest")
     result: NDArray[np.float64] = np.interp(heights, levels * BIN_MM, front)
     return result
+
+
+def _places(mask: NDArray[np.uint8], segments: Sequence[Segment]) -> dict[int, NDArray[np.intp]]:
+    """Indices of each segment's voxels, as `numpy.argwhere` orders them, with one look at the whole mask."""
+    flat = np.flatnonzero(mask)
+    owner = mask.reshape(-1)[flat]
+    return {item.number: np.transpose(np.unravel_index(flat[owner == item.number], mask.shape)) for item in segments}
 
 
 def _lps(index: NDArray[np.intp], affine_lps: NDArray[np.float64]) -> NDArray[np.float64]:

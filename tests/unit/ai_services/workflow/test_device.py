@@ -33,7 +33,6 @@ from ai_services.prediction import PipelineError
 from ai_services.results.run_record import observe_computation
 from ai_services.workflow import analyse, spool
 from ai_services.workflow import services as worker_services
-from ai_services.workflow.services import run_lumbar_mr
 from foramen.kernel.log import get_log
 from foramen.kernel.settings import Settings
 from tests.builders.mr_series import mr_series
@@ -90,9 +89,7 @@ def test_auto_falls_back_says_so_and_the_record_names_what_was_used(cuda_that_do
 def test_cuda_by_name_that_does_not_load_is_refused_at_the_start_and_with_a_reason_in_a_run(
     cuda_that_does_not_load: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    services = worker_services.Services(
-        Settings(home=tmp_path, worker_device="cuda"), "worker", *([None] * 3), run_pipeline=run_lumbar_mr
-    )  # type: ignore[arg-type]
+    services = worker_services.Services(Settings(home=tmp_path, worker_device="cuda"), "worker", *([None] * 3))  # type: ignore[arg-type]
     with capture_logs() as told:
         assert not worker.has_device(services, get_log())
     assert [line["reason"] for line in told] == ["CUDA was asked for, and its libraries do not load here"]

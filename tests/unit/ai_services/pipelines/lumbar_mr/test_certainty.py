@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from ai_services.pipelines.lumbar_mr.findings import LEAST_GRADE_PROBABILITY, level_findings, level_not_sure
 from ai_services.pipelines.lumbar_mr.grade import DiscGrade
@@ -18,6 +19,7 @@ from ai_services.pipelines.lumbar_mr.suitability import (
 )
 from ai_services.pipelines.lumbar_mr.uncertainty import (
     LARGEST_DISC_ENTROPY,
+    RIM_PIXELS,
     normalised_entropy,
     require_certain,
     uncertainty_of,
@@ -54,6 +56,22 @@ def test_entropy_is_0_where_certain_and_1_where_it_is_a_guess():
     certain[0, 2] = 1
     assert normalised_entropy(certain).max() < 1e-4
     np.testing.assert_allclose(normalised_entropy(guess), 1, atol=1e-6)
+
+
+def test_the_uncertainty_is_the_mean_entropy_of_a_structure_with_its_rim():
+    probability = np.random.default_rng(5).dirichlet([1.0] * 4, (9, 320, 200)).astype(np.float32).transpose(0, 3, 1, 2)
+    classes = _classes(lowest_row=318 - RIM_PIXELS)  # the rim of the lowest disc reaches the border
+    spine = _spine(classes)
+    entropy = normalised_entropy(probability)
+    disk = np.ones((1, 2 * RIM_PIXELS + 1, 2 * RIM_PIXELS + 1), bool)
+
+    def mean(inside: np.ndarray) -> float:
+        return float(entropy[ndimage.binary_dilation(inside, disk)].mean())
+
+    found = uncertainty_of(spine, probability)
+    assert found.vertebra == pytest.approx(mean(spine.classes == VERTEBRA), rel=1e-5)
+    assert found.canal == pytest.approx(mean(spine.classes == CANAL), rel=1e-5)
+    assert found.discs == pytest.approx([mean(spine.instances == disc.label) for disc in spine.discs], rel=1e-5)
 
 
 def test_each_structure_has_its_own_uncertainty():

@@ -11,6 +11,7 @@ from ai_services.pipelines.lumbar_mr.postprocess import (
     VERTEBRA,
     disc_pitches_mm,
     find_spine,
+    likeliest,
     number_levels,
     to_original_resolution,
 )
@@ -35,6 +36,11 @@ def _column(discs: int = 6, lowest_row: int = 260, pitch: int = PITCH_PX, rows: 
 def _probability(classes: np.ndarray) -> np.ndarray:
     one_hot = np.stack([(classes == number) for number in range(4)], axis=1).astype(np.float32)
     return 0.9 * one_hot + 0.025
+
+
+def test_of_equal_scores_the_first_class_is_taken():
+    scores = np.random.default_rng(2).integers(0, 3, (4, 50, 60)).astype(np.float32)
+    np.testing.assert_array_equal(likeliest(scores), scores.argmax(axis=0))
 
 
 def test_a_regular_column_is_numbered_with_confidence():
