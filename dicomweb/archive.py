@@ -6,11 +6,12 @@ https://orthanc.uclouvain.be/book/users/rest.html
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 _RETRY_HEADERS = {"Retry-After": "5"}
 _CHUNK_BYTES = 256 * 1024
 _CACHE_BYTES = 64 * 1024 * 1024
-_WRITERS = 8
+_WRITERS = 16
+Acknowledged = tuple[str, str]
+"""Orthanc id of an instance, and "Success" or "AlreadyStored"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,44 @@ class Archive:
             raise ArchiveError(f"The image archive answered {response.status_code}")
         body = response.json()
         return str(body["ID"]), str(body["Status"])
+
+    async def store_each(
+        self,
+        contents: Sequence[Callable[[], list[memoryview]]],
+        at_once: int,
+        answers: dict[int, Acknowledged | ArchiveError | None],
+    ) -> None:
+        """Store several instances; after a fault, or when it is cancelled, no more are tried.
+
+        Parameters
+        ----------
+        contents : each returns the pieces of an instance; called in a thread
+        at_once : how many are sent at the same time
+        answers : gets for each, by its number, what `store` returns or raises
+        """
+        waiting, taking, faults = deque(range(len(contents))), Lock(), list[ArchiveError]()
+
+        def work() -> None:
+            while True:
+                with taking:
+                    number = waiting.popleft() if waiting else None
+                if number is None:
+                    return
+                try:
+                    if faults:
+                        raise faults[0]
+                    answers[number] = self.store_now(contents[number]())
+                except ArchiveError as error:
+                    faults.append(error)
+                    answers[number] = error
+
+        loop = asyncio.get_running_loop()
+        threads = [loop.run_in_executor(self._threads, work) for _ in range(min(at_once, len(contents)))]
+        try:
+            await asyncio.gather(*threads)
+        finally:
+            with taking:
+                waiting.clear()
 
     def store_now(self, content: bytes | list[memoryview]) -> tuple[str, str] | None:
         """As `store`, from a thread that may wait."""

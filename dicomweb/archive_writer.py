@@ -63,13 +63,25 @@ class ArchiveWriter:
             Nothing was acknowledged.
         """
         pieces = [content] if isinstance(content, bytes) else content
-        status, body = self._send("POST", "/instances", pieces, "application/dicom")
-        if status == 400:
-            return None
-        if status != 200:
-            raise ArchiveAnswerError(status)
-        answer = orjson.loads(body)
-        return str(answer["ID"]), str(answer["Status"])
+        return _acknowledged(*self._send("POST", "/instances", pieces, "application/dicom"))
+
+    def begin(self, size: int) -> Transfer:
+        """Begin to store an instance of so many bytes, which follow. It ends with `finish` or `abandon`.
+
+        Raises
+        ------
+        ArchiveAnswerError
+            Orthanc cannot be reached.
+        OSError
+            The connection broke off.
+        """
+        connection, _ = self._connection()
+        try:
+            connection.sendall(self._head("POST", "/instances", "application/dicom", size))
+        except BaseException:
+            connection.close()
+            raise
+        return Transfer(connection, self._idle)
 
     def find(self, sop_instance_uids: Sequence[str]) -> set[str]:
         """Orthanc ids of all instances with one of these UIDs.
@@ -133,13 +145,11 @@ class ArchiveWriter:
     def _send(
         self, method: str, path: str, body: Sequence[bytes | memoryview] = (), content_type: str = ""
     ) -> tuple[int, bytes]:
-        head = f"{method} {self._path}{path} HTTP/1.1\r\n{self._headers}"
-        if content_type:
-            head += f"Content-Type: {content_type}\r\nContent-Length: {sum(map(len, body))}\r\n"
+        head = self._head(method, path, content_type, sum(map(len, body)))
         while True:
             connection, is_new = self._connection()
             try:
-                connection.sendall(f"{head}\r\n".encode("ascii"))
+                connection.sendall(head)
                 for piece in body:
                     connection.sendall(piece)
                 status, content, stays = _read_answer(connection)
@@ -154,6 +164,12 @@ class ArchiveWriter:
             else:
                 connection.close()
             return status, content
+
+    def _head(self, method: str, path: str, content_type: str, size: int) -> bytes:
+        head = f"{method} {self._path}{path} HTTP/1.1\r\n{self._headers}"
+        if content_type:
+            head += f"Content-Type: {content_type}\r\nContent-Length: {size}\r\n"
+        return f"{head}\r\n".encode("ascii")
 
     def _connection(self) -> tuple[socket.socket, bool]:
         """Return a connection, and whether it is a new one.
@@ -178,6 +194,55 @@ class ArchiveWriter:
         connection.settimeout(_ANSWER_S)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection, True
+
+
+class Transfer:
+    """An instance on its way into Orthanc, on a connection of its own; used by one thread."""
+
+    def __init__(self, connection: socket.socket, idle: queue.LifoQueue[socket.socket]) -> None:
+        self._connection, self._idle = connection, idle
+
+    def send(self, piece: bytes | memoryview) -> None:
+        """Send the next bytes.
+
+        Raises
+        ------
+        OSError
+            The connection broke off.
+        """
+        self._connection.sendall(piece)
+
+    def finish(self) -> tuple[str, str] | None:
+        """Return what `ArchiveWriter.store` returns, once everything was sent.
+
+        Raises
+        ------
+        ArchiveAnswerError
+            Nothing was acknowledged.
+        """
+        try:
+            status, content, stays = _read_answer(self._connection)
+        except OSError as exc:
+            self._connection.close()
+            raise ArchiveAnswerError from exc
+        if stays:
+            self._idle.put(self._connection)
+        else:
+            self._connection.close()
+        return _acknowledged(status, content)
+
+    def abandon(self) -> None:
+        """Break it off: Orthanc stores nothing of a body that is shorter than announced."""
+        self._connection.close()
+
+
+def _acknowledged(status: int, body: bytes) -> tuple[str, str] | None:
+    if status == 400:
+        return None
+    if status != 200:
+        raise ArchiveAnswerError(status)
+    answer = orjson.loads(body)
+    return str(answer["ID"]), str(answer["Status"])
 
 
 def _read_answer(connection: socket.socket) -> tuple[int, bytes, bool]:

@@ -15,6 +15,7 @@ from pydicom import Dataset, dcmread
 from pydicom.dataelem import RawDataElement
 from pydicom.encaps import generate_frames
 from pydicom.pixels.utils import get_expected_length
+from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
     JPEG2000TransferSyntaxes,
@@ -25,6 +26,8 @@ from pydicom.uid import (
     RLETransferSyntaxes,
     UncompressedTransferSyntaxes,
 )
+
+from dicomweb.store.plain_file import Unread, tag_at
 
 _HTJ2K = ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203")
 _JPEG = tuple(str(uid) for uid in JPEGTransferSyntaxes)
@@ -37,11 +40,13 @@ SUPPORTED = frozenset((*_NATIVE, *_JPEG, *_JPEG_LS, *_JPEG_2000, *_RLE, *_VIDEO)
 """Transfer syntaxes we store: all that pydicom's codecs or a video player can open again."""
 
 _SCAN_BYTES = 8192
-_PIXEL_DESCRIPTION = (0x00280002, 0x00280004, 0x00280008, 0x00280010, 0x00280011, 0x00280100)
+_PIXEL_DESCRIPTION = tuple(map(tag_at, (0x00280002, 0x00280004, 0x00280008, 0x00280010, 0x00280011, 0x00280100)))
 """What the length of native pixel data follows from: samples, interpretation, frames, rows, columns, bits."""
 _PLAIN_UID = re.compile(rb"((?=[0-9.]{1,64}\0?$)(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))*)\0?")
 """A UID as it should be, with its padding: it need not be decoded."""
-_NAMING = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+_NAMING = tuple(map(tag_at, (0x0020000D, 0x0020000E, 0x00080018, 0x00080016)))
+"""UIDs of study, series, instance and SOP class: pydicom looks up a keyword in some microseconds, a tag at once."""
+_PIXEL_DATA = tag_at(0x7FE00010)
 
 
 class FailureReason(IntEnum):
@@ -110,7 +115,7 @@ def parse_instance(file: IO[bytes], plain: Dataset | None = None) -> Dataset:
     except Exception as exc:
         # Whatever pydicom raises here is a fault of the sender's bytes, never of ours.
         raise RejectedInstanceError(FailureReason.CANNOT_UNDERSTAND, "Not a readable DICOM file") from exc
-    names = [_uid(dataset, keyword) for keyword in _NAMING]
+    names = [_uid(dataset, tag) for tag in _NAMING]
     sop_class, sop_instance = names[3], names[2]
     if whole.cut_off:
         text = "The file is truncated"
@@ -131,13 +136,13 @@ def parse_instance(file: IO[bytes], plain: Dataset | None = None) -> Dataset:
     return dataset
 
 
-def _uid(dataset: Dataset, keyword: str) -> str:
+def _uid(dataset: Dataset, tag: BaseTag) -> str:
     """Return a UID that is one (PS3.5 §9.1), or nothing."""
-    element = dataset.get_item(keyword)
+    element = dataset.get_item(tag)
     if isinstance(element, RawDataElement) and element.value and (found := _PLAIN_UID.fullmatch(element.value)):
         return found[1].decode("ascii")
     try:
-        value = UID(str(dataset.get(keyword) or ""))
+        value = UID(str(dataset[tag].value or "" if tag in dataset else ""))
     except Exception:  # noqa: BLE001  a value pydicom cannot decode is no UID
         return ""
     return str(value) if value.is_valid else ""
@@ -145,12 +150,12 @@ def _uid(dataset: Dataset, keyword: str) -> str:
 
 def _pixel_fault(dataset: Dataset, syntax: str) -> str | None:
     """What is wrong with the pixel data, if anything; a codestream is recognised by its first bytes, not decoded."""
-    if "PixelData" not in dataset:
+    if _PIXEL_DATA not in dataset:
         return None
-    element = dataset.get_item(0x7FE00010)
+    element = dataset.get_item(_PIXEL_DATA)
     is_plain = isinstance(element, RawDataElement) and element.VR in (None, "OB", "OW") and syntax in _NATIVE
     data = element.value if is_plain else dataset.PixelData
-    if not isinstance(data, bytes | bytearray | memoryview):
+    if not isinstance(data, bytes | bytearray | memoryview | Unread):
         return "The pixel data cannot be read"
     if syntax in _NATIVE:
         try:
@@ -160,6 +165,8 @@ def _pixel_fault(dataset: Dataset, syntax: str) -> str | None:
         if len(data) < expected:
             return "The pixel data is shorter than its attributes say"
         return None
+    if isinstance(data, Unread):  # only of native pixel data is the length enough
+        return "The pixel data cannot be read"
     if bytes(data[:4]) != b"\xfe\xff\x00\xe0":
         return "The transfer syntax says compressed, the pixel data is not encapsulated"
     if syntax in _VIDEO:

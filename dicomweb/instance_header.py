@@ -10,16 +10,19 @@ import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
-from typing import Any
+from typing import IO, Any
 
 import orjson
 from pydicom import Dataset, dcmread
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.tag import BaseTag, Tag
 
 from dicomweb.dicom_json import dicom_json
 from dicomweb.index.levels import Level, level_of
+from dicomweb.store.plain_file import tag_at
 from foramen.kernel.dicom_text import mend_escape_sequences
 from foramen.kernel.errors import InvalidResourceError
 
@@ -41,7 +44,7 @@ _BULK_VRS = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "UN"))
 OWN_MANUFACTURER = "Foramen"
 _PLAIN_TEXT = re.compile(rb"[A-Za-z0-9 .-]+\0?")
 _TEXT_VRS = frozenset((None, "CS", "IS", "LO", "SH", "UI"))
-_OWN_MODALITIES = frozenset(("SEG", "SR", "PR", "KO"))
+_OWN_MODALITIES = frozenset(("SEG", "SR", "PR", "KO", "REG"))
 
 
 class MalformedInstanceError(InvalidResourceError):
@@ -82,8 +85,8 @@ def tag_of(keyword: str) -> str:
     return f"{tag:08X}"
 
 
-def read_header(content: bytes) -> InstanceHeader:
-    """Read the header of one DICOM file.
+def read_header(content: bytes | IO[bytes]) -> InstanceHeader:
+    """Read the header of one DICOM file, given whole or opened.
 
     Raises
     ------
@@ -91,7 +94,8 @@ def read_header(content: bytes) -> InstanceHeader:
         Not DICOM, or without the UIDs that name it.
     """
     try:
-        dataset = dcmread(BytesIO(content), stop_before_pixels=True)
+        file = BytesIO(content) if isinstance(content, bytes) else content
+        dataset = dcmread(file, stop_before_pixels=True)
     except Exception as exc:
         # Whatever pydicom raises here is a fault of the sender's bytes, never of ours.
         raise MalformedInstanceError("Not a readable DICOM file") from exc
@@ -101,10 +105,10 @@ def read_header(content: bytes) -> InstanceHeader:
 def header_of(dataset: Dataset, *, has_pixel_data: bool) -> InstanceHeader:
     """Take the header of a parsed dataset with file meta information."""
     study, series, instance = (text_of(dataset, f"{name}InstanceUID") for name in ("Study", "Series", "SOP"))
-    sop_class = text_of(dataset, "SOPClassUID")
-    if not all((study, series, instance, sop_class)) or "TransferSyntaxUID" not in dataset.file_meta:
+    sop_class, syntax = text_of(dataset, "SOPClassUID"), dataset.file_meta.get(_tag("TransferSyntaxUID"))
+    if not all((study, series, instance, sop_class)) or syntax is None:
         raise MalformedInstanceError("A UID that names the instance is missing")
-    transfer_syntax = str(dataset.file_meta.TransferSyntaxUID)
+    transfer_syntax = str(syntax.value)
     path = f"studies/{study}/series/{series}/instances/{instance}"
     model = json_model(dataset, path)
     if has_pixel_data:
@@ -234,7 +238,9 @@ def _plain(value: Any) -> Any:
 
 def text_of(dataset: Dataset, keyword: str) -> str:
     """Text of an attribute, without its padding; empty where there is none, or none that can be decoded."""
-    raw = dataset.get_item(keyword)
+    raw = dataset.get_item(_tag(keyword))
+    if raw is None:
+        return ""
     if isinstance(raw, RawDataElement) and raw.value and raw.VR in _TEXT_VRS and _PLAIN_TEXT.fullmatch(raw.value):
         text: str = raw.value.decode("ascii")  # any character set reads it like this
         return text.replace("\0", "").strip()
@@ -243,6 +249,12 @@ def text_of(dataset: Dataset, keyword: str) -> str:
     except Exception:  # noqa: BLE001  pydicom raises many kinds for one broken value; absent is the honest reading
         return ""
     return "" if value is None else str(value).replace("\0", "").strip()
+
+
+@lru_cache(maxsize=256)
+def _tag(keyword: str) -> BaseTag:
+    """Tag of a keyword; pydicom takes some microseconds each time it is given a keyword."""
+    return tag_at(Tag(keyword))
 
 
 def _integer(dataset: Dataset, keyword: str) -> int | None:

@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import IO, Any, cast
 
@@ -148,6 +148,10 @@ class Part:
         """The whole content."""
         return self.spool.read_at(self.start, self.size)
 
+    def head(self, size: int) -> bytes:
+        """Return the first bytes of the content, at most `size`."""
+        return self.spool.read_at(self.start, min(size, self.size))
+
     @property
     def pieces(self) -> list[memoryview]:
         """The whole content in pieces, not copied where they are in memory."""
@@ -203,9 +207,9 @@ def boundary_of(content_type: str) -> tuple[str, bytes]:
 class _Collector:
     """Takes what the splitter finds: one `Part` after the other, their content in the spool."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Spool, whole: Callable[[Part], None] | None) -> None:
         self.parts: list[Part] = []
-        self._spool = spool
+        self._spool, self._whole = spool, whole
 
     def begin(self, headers: dict[str, str]) -> None:
         """Open the next part.
@@ -217,6 +221,8 @@ class _Collector:
         """
         if len(self.parts) >= _MOST_PARTS:
             raise PayloadTooLargeError(f"More than {_MOST_PARTS} parts")
+        if self.parts and self._whole is not None:
+            self._whole(self.parts[-1])
         self.parts.append(Part(self._spool, self._spool.size, headers=headers))
 
     def data(self, view: memoryview) -> None:
@@ -225,8 +231,18 @@ class _Collector:
         self.parts[-1].size += len(view)
 
 
-async def read_parts(stream: AsyncIterator[bytes], boundary: bytes, limit_bytes: int, spool: Spool) -> list[Part]:
+async def read_parts(
+    stream: AsyncIterator[bytes],
+    boundary: bytes,
+    limit_bytes: int,
+    spool: Spool,
+    whole: Callable[[Part], None] | None = None,
+) -> list[Part]:
     """Receive a whole multipart body before anything is done with it: a malformed one changes nothing.
+
+    Parameters
+    ----------
+    whole : told of each part but the last when it has come to its end; what follows may still be malformed
 
     Raises
     ------
@@ -235,7 +251,7 @@ async def read_parts(stream: AsyncIterator[bytes], boundary: bytes, limit_bytes:
     PayloadTooLargeError
         Longer than `limit_bytes`, too many parts, or a part's headers are too long.
     """
-    collector = _Collector(spool)
+    collector = _Collector(spool, whole)
     splitter = PartSplitter(boundary, collector.begin, collector.data, _MOST_HEADER_BYTES)
     received = 0
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -15,7 +16,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dicomweb.archive import Archive, ArchiveError
+from dicomweb.archive import Acknowledged, Archive, ArchiveError
 from dicomweb.database import Database
 from dicomweb.instance_check import FailureReason, RejectedInstanceError
 from dicomweb.instance_header import InstanceHeader
@@ -25,7 +26,8 @@ from dicomweb.multipart import Part, Spool
 from dicomweb.rejection.doors import Door
 from dicomweb.rejection.note import SOP_CLASS as NOTE_CLASS
 from dicomweb.rejection.part import Rejections
-from dicomweb.store.inspect import inspect
+from dicomweb.store.early import EarlyLook, Outcome, outcome_of
+from dicomweb.store.inspect import HEAD_BYTES, Inspected, inspect
 from dicomweb.store.known import Known
 from dicomweb.store.metadata import assemble, models_of
 from dicomweb.store.native_xml import to_xml
@@ -57,6 +59,8 @@ class _Delivery:
     orthanc_id: str = ""
     sender: AccessContext | None = None
     is_note: bool = False
+    early: Outcome = None
+    """What was found at its beginning while the rest of the request came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +92,18 @@ class Stow:
             # Whose they are is known after they were stored; a refusal for some would tell of patients elsewhere.
             raise ForbiddenError("Where institutions are separate, images are stored by services")
         answer = _answer_type(request)
-        spool = Spool()
+        spool, early = Spool(), EarlyLook(self._parsing)
         try:
-            kind, parts = await receive(request, spool, self._settings)
+            try:
+                kind, parts = await receive(request, spool, self._settings, early.whole)
+            finally:
+                found = await early.end()
             if not parts:
                 raise InvalidRequestError("The body holds no instance")
             deliveries = (
-                [_Delivery(part) for part in parts] if kind == DICOM else await self._assembled(parts, kind, spool)
+                [_Delivery(part, early=found.get(part.start)) for part in parts]
+                if kind == DICOM
+                else await self._assembled(parts, kind, spool)
             )
             for item in deliveries:
                 item.sender = context
@@ -201,6 +210,12 @@ class Stow:
         for item in good:
             if item.fault is None and item.header is not None:
                 chains.setdefault(item.header.sop_instance_uid, []).append(item)
+        # Nearly all are new and come once: they go on together, the others have something to be asked each.
+        simple = [
+            chain[0]
+            for uid, chain in chains.items()
+            if not (looked.may_be_there or uid in known or uid in before) and _is_simple(chain)
+        ]
         limit, faults = asyncio.Semaphore(_PARALLEL), [down] if down else []
 
         async def work(uid: str, chain: list[_Delivery]) -> None:
@@ -221,13 +236,39 @@ class Stow:
                         )
 
         try:
-            await asyncio.gather(*(work(uid, chain) for uid, chain in chains.items()))
+            if not faults:
+                faults += await self._store_simple(simple, known)
+            left = {uid: chain for uid, chain in chains.items() if any(_is_open(item) for item in chain)}
+            await asyncio.gather(*(work(uid, chain) for uid, chain in left.items()))
         finally:
             before.update(chains)
             # Also when we are cancelled half-way: what the archive holds already is indexed and will be registered.
             stored = [item for item in good if item.orthanc_id and item.fault is None and not item.is_note]
             indexing.append(asyncio.create_task(self._into_index(stored, trace_id, *indexing[-1:])))
         return faults[0] if faults else None
+
+    async def _store_simple(self, items: Sequence[_Delivery], known: dict[str, str]) -> list[ArchiveError]:
+        """Store instances that the archive does not hold; returns why it takes nothing more, if so.
+
+        Of one that it holds all the same `known` gets the Orthanc id: it is still to be compared.
+        """
+        faults: list[ArchiveError] = []
+        answers: dict[int, Acknowledged | ArchiveError | None] = {}
+        try:
+            await self._archive.store_each([partial(_pieces, item) for item in items], _PARALLEL, answers)
+        finally:  # also when we are cancelled: what the archive has taken is indexed
+            for number, answer in list(answers.items()):
+                item = items[number]
+                if isinstance(answer, ArchiveError):
+                    faults.append(answer)
+                    item.fault = _refused(item, FailureReason.PROCESSING_FAILURE, "The archive does not take it now")
+                elif answer is None:
+                    item.fault = _refused(item, FailureReason.CANNOT_UNDERSTAND, "The archive cannot read the instance")
+                elif answer[1] == "AlreadyStored" and item.header is not None:  # another delivery won in between
+                    known[item.header.sop_instance_uid] = answer[0]
+                else:
+                    item.orthanc_id = answer[0]
+        return faults
 
     async def _into_index(self, stored: Sequence[_Delivery], trace_id: str, *before: asyncio.Task[None]) -> None:
         await asyncio.gather(*before)
@@ -290,13 +331,37 @@ def _inspect_all(deliveries: Sequence[_Delivery]) -> None:
             item.fault = RejectedInstanceError(FailureReason.CANNOT_UNDERSTAND, "The part is not application/dicom")
             continue
         try:
-            body = BytesIO(item.part.content) if item.part.size <= _WHOLE_BYTES else item.part.body
-            item.header, remark = inspect(body)
+            item.header, remark = _inspected(item)
             item.remark = item.remark or remark
         except RejectedInstanceError as error:
             item.fault = error
         except OSError:  # where it was to be inflated
             item.fault = RejectedInstanceError(FailureReason.OUT_OF_RESOURCES, "There is no room to look at it")
+
+
+def _is_simple(chain: Sequence[_Delivery]) -> bool:
+    """Whether the instances of one UID are one, small, and no rejection note."""
+    header, part = chain[0].header, chain[0].part
+    is_note = header is not None and header.sop_class_uid == NOTE_CLASS
+    return len(chain) == 1 and not is_note and part.size <= _WHOLE_BYTES
+
+
+def _is_open(item: _Delivery) -> bool:
+    """Whether it is neither stored nor refused."""
+    return item.fault is None and not item.orthanc_id
+
+
+def _pieces(item: _Delivery) -> list[memoryview]:
+    return item.part.pieces
+
+
+def _inspected(item: _Delivery) -> Inspected:
+    found = item.early or outcome_of(item.part.head(HEAD_BYTES), item.part.size)
+    if isinstance(found, RejectedInstanceError):
+        raise found
+    if found is not None:
+        return found
+    return inspect(BytesIO(item.part.content) if item.part.size <= _WHOLE_BYTES else item.part.body)
 
 
 def _answer_type(request: Request) -> str:

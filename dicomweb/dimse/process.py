@@ -89,7 +89,8 @@ def listen(settings: Settings, services: Services) -> Server:
         evt_handlers=services.handlers,
         request_handler=Handler,
     )
-    server.retrieve, server.store, server.tls = services.retrieve, services.store, server_context(settings)
+    server.retrieve, server.store, server.begin = services.retrieve, services.store, services.begin
+    server.tls = server_context(settings)
     server.most_bytes = settings.dimse_max_instance_bytes
     server.most, server.idle_s = settings.dimse_max_associations, settings.dimse_idle_timeout_s
     entity._servers.append(server)

@@ -15,7 +15,9 @@ from typing import IO, Any, cast
 
 from pynetdicom import dimse_messages
 
-_MEMORY_BYTES = 1024 * 1024
+from dicomweb.dimse.passing_on import LARGEST_BYTES, PassingOn
+
+_MEMORY_BYTES = LARGEST_BYTES
 """Up to here in memory; larger ones are files, so that many associations at once do not fill the memory."""
 _CHUNK_BYTES = 256 * 1024
 
@@ -28,6 +30,8 @@ class ReceivedFile:
         """Whether the disk could not take it: then it is not whole."""
         self.size = 0
         self.name = ""
+        self.passing_on: PassingOn | None = None
+        """Takes what comes on to the archive already."""
         self._pieces: list[bytes | memoryview] = []
         self._file: IO[bytes] | None = None
 
@@ -50,6 +54,8 @@ class ReceivedFile:
         except OSError:
             self.failed = True
             self.discard()
+        if self.passing_on is not None:
+            self.passing_on.take(data)
         return len(data)
 
     def _spill(self) -> None:
@@ -90,6 +96,8 @@ class ReceivedFile:
 
     def discard(self) -> None:
         """Release memory and file; may be called again."""
+        if self.passing_on is not None:
+            self.passing_on.break_off()
         self._pieces = []
         if self._file is not None:
             with contextlib.suppress(OSError):

@@ -23,6 +23,7 @@ from dicomweb.dimse.events import IMPORT, SECURITY_ALERT, dimse_event
 from dicomweb.dimse.find import Find
 from dicomweb.dimse.operation import Operation
 from dicomweb.dimse.parts import Parts
+from dicomweb.dimse.passing_on import PassingOn
 from dicomweb.dimse.performed_step import PerformedSteps
 from dicomweb.dimse.received_file import ReceivedFile, received_file
 from dicomweb.dimse.retrieve import Retrieve
@@ -156,6 +157,12 @@ class Services:
         request = event.request
         names = (str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID))
         return self.store(event.assoc, received_file(request), *names)
+
+    def begin(self, association: Any, sop_class_uid: str, sop_instance_uid: str) -> PassingOn | None:
+        """Return what takes an instance on to the archive while the association receives it."""
+        if "store" not in association.foramen_account.rights:
+            return None
+        return self._storing.begin(sop_class_uid, sop_instance_uid, association.foramen_context)
 
     def store(self, association: Any, received: ReceivedFile, sop_class_uid: str, sop_instance_uid: str) -> int:
         """Store what an association received; returns the status to answer."""

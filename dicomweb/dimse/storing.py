@@ -20,12 +20,13 @@ from dicomweb.dimse.bridge import Bridge
 from dicomweb.dimse.index_questions import IndexQuestions
 from dicomweb.dimse.newcomers import Newcomers
 from dicomweb.dimse.parts import Parts
+from dicomweb.dimse.passing_on import Admitted, PassingOn
 from dicomweb.dimse.received_file import ReceivedFile
 from dicomweb.instance_check import FailureReason, RejectedInstanceError
 from dicomweb.instance_header import InstanceHeader
 from dicomweb.rejection.doors import Door
 from dicomweb.rejection.note import SOP_CLASS as NOTE_CLASS
-from dicomweb.store.inspect import inspect
+from dicomweb.store.inspect import inspect, inspect_head
 from dicomweb.store.known import Known
 from dicomweb.store.sameness import is_same
 from dicomweb.study_index import same_patient
@@ -81,6 +82,12 @@ class Storing:
         try:
             if received.failed:
                 raise OSError("It could not be received")
+            passed = received.passing_on.arrived(self._newcomers.stored) if received.passing_on is not None else None
+            if passed is not None:
+                header, remark = passed[0].header, passed[0].remark
+                study = header.study_instance_uid
+                self._to_index(header, passed[1])
+                return (0xB007 if remark is not None else status.SUCCESS), study
             content = received.content() if received.size <= _WHOLE_BYTES else None
             with received.open() if content is None else BytesIO(content) as file:
                 header, remark = inspect(file)
@@ -103,6 +110,30 @@ class Storing:
             received.discard()
         return (0xB007 if remark is not None else status.SUCCESS), study
 
+    def begin(self, sop_class_uid: str, sop_instance_uid: str, sender: AccessContext | None) -> PassingOn:
+        """Return what takes an instance on to the archive while it is received; `store` ends it."""
+
+        def admit(head: bytes, size: int) -> Admitted | None:
+            inspected = inspect_head(head, size)
+            if inspected is None:
+                return None
+            header, remark = inspected
+            names = (header.sop_class_uid, header.sop_instance_uid)
+            lock = self._busy[hash(header.sop_instance_uid) % _LOCKS]
+            # Nobody waits while it receives: whoever comes second is stored once it is whole.
+            if names != (sop_class_uid, sop_instance_uid) or names[0] == NOTE_CLASS or not lock.acquire(blocking=False):
+                return None
+            try:
+                admitted = None if self._admit(header, sender) else Admitted(header, remark, lock)
+            except BaseException:
+                lock.release()
+                raise
+            if admitted is None:
+                lock.release()
+            return admitted
+
+        return PassingOn(self._parts.archive.writer, admit)
+
     def _store(
         self, received: ReceivedFile, content: bytes | None, header: InstanceHeader, sender: AccessContext | None
     ) -> None:
@@ -114,6 +145,16 @@ class Storing:
             there = self._parts.archive.find_now([uid]) if may_be_there else ()
             orthanc_id = self._into_archive(received, content, header, there)
             self._newcomers.stored(orthanc_id, uid)
+        self._to_index(header, orthanc_id)
+
+    def _to_index(self, header: InstanceHeader, orthanc_id: str) -> None:
+        """Have it indexed soon.
+
+        Raises
+        ------
+        UpstreamError
+            The index does not follow, or the process is being stopped.
+        """
         # Bounded: where the index cannot follow, senders wait.
         if not self._room.acquire(timeout=_LONGEST_S):
             raise UpstreamError("The index does not follow")

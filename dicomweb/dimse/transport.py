@@ -18,6 +18,7 @@ from pynetdicom.association import MODE_ACCEPTOR, Association
 from pynetdicom.dimse_primitives import C_GET, C_MOVE
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
+from dicomweb.dimse.passing_on import PassingOn
 from dicomweb.dimse.received_file import ReceivedFile
 from dicomweb.dimse.upper_layer import UpperLayer, next_message
 from foramen.kernel.log import get_log
@@ -29,6 +30,8 @@ _SLOWEST_BYTES_PER_S = 4096
 """A peer that sends less holds an association with a drip of bytes."""
 Store = Callable[[Any, ReceivedFile, str, str], int]
 """Stores what an association received, under SOP class and SOP instance UID; returns the status to answer."""
+Begin = Callable[[Any, str, str], PassingOn | None]
+"""Returns what takes an instance on while it is received, under SOP class and SOP instance UID; None: nothing does."""
 
 
 class BoundedSocket(AssociationSocket):  # type: ignore[misc]
@@ -75,6 +78,7 @@ class ServedAssociation(Association):  # type: ignore[misc]
     is_established: bool
     retrieve: Callable[[Any, Any, Any], None] | None = None
     store: Store | None = None
+    begin: Begin | None = None
     most_bytes = 0
     is_serving = False
     """Whether a message is being answered in the association's own thread."""
@@ -138,6 +142,7 @@ class Handler(RequestHandler):  # type: ignore[misc]
         made._server = server
         made.name = f"AcceptorThread@{next(_NUMBERS)}"  # pynetdicom counts associations by this beginning
         made.retrieve, made.store, made.most_bytes = server.retrieve, server.store, server.most_bytes
+        made.begin = server.begin
         made.dul = UpperLayer(made)
         made.acse_timeout, made.network_timeout = self.ae.acse_timeout, self.ae.network_timeout  # its timers
         made.set_socket(BoundedSocket(made, client_socket=self.request))
@@ -160,12 +165,13 @@ _NUMBERS = itertools.count(1)
 
 
 class Server(ThreadedAssociationServer):  # type: ignore[misc]
-    """A server with bounds; set `retrieve`, `store`, `tls`, `most` and `most_bytes` before it serves."""
+    """A server with bounds; set `retrieve`, `store`, `begin`, `tls`, `most` and `most_bytes` before it serves."""
 
     daemon_threads = True
     request_queue_size = 64
     retrieve: Callable[[Any, Any, Any], None] | None = None
     store: Store | None = None
+    begin: Begin | None = None
     most_bytes = 0
     tls: ssl.SSLContext | None = None
     most = 64

@@ -19,6 +19,7 @@ from pynetdicom.dul import DULServiceProvider
 
 from dicomweb.dimse import status
 from dicomweb.dimse.contexts import STORAGE_CLASSES
+from dicomweb.dimse.passing_on import PAUSE_MS
 from dicomweb.dimse.received_file import ReceivedFile
 from dicomweb.dimse.store_request import (
     COMMAND,
@@ -152,6 +153,8 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         """Receive the data set, have it stored, and answer."""
         received = ReceivedFile()
         try:
+            if self.assoc.begin is not None:
+                received.passing_on = self.assoc.begin(self.assoc, request.sop_class_uid, request.sop_instance_uid)
             received.write(file_head(request, syntax))
             self._receive(request, rest, body, received)
             code = self.assoc.store(self.assoc, received, request.sop_class_uid, request.sop_instance_uid)
@@ -187,6 +190,8 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
                     if number < len(fragments):
                         raise ValueError("Something follows the last fragment")
                     return
+            if received.passing_on is not None and received.passing_on.is_under_way and not self._comes_soon():
+                received.passing_on.break_off()
             head, content = self._read_pdu()
             size += len(content)
             if size > self.assoc.most_bytes:
@@ -199,6 +204,15 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
             self._idle_timer.restart()
             body = memoryview(content)
             fragments = list(fragments_of(body))
+
+    def _comes_soon(self) -> bool:
+        """Whether the sender makes no pause."""
+        connection = self.socket.socket
+        if isinstance(connection, ssl.SSLSocket) and connection.pending():
+            return True
+        waiting = select.poll()
+        waiting.register(connection.fileno(), select.POLLIN)
+        return bool(waiting.poll(PAUSE_MS))
 
     def _read_pdu(self) -> tuple[bytearray, bytearray]:
         """Read a PDU: its type and length, and the rest.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from dicomweb.archive import Archive
@@ -16,6 +17,7 @@ from dicomweb.instance_header import InstanceHeader, MalformedInstanceError, rea
 from dicomweb.reconciliation import rows
 from dicomweb.reconciliation.comparison import Archived, Comparison, compare
 from dicomweb.reconciliation.drifts import Finding, mended
+from dicomweb.reconciliation.headers import headers_in
 from dicomweb.reconciliation.kinds import DUPLICATE, HEADER_CHANGED, MISSING, MOVED, PATIENT_CHANGED, UNREADABLE
 from dicomweb.reconciliation.levels import Identity, make_anew
 from dicomweb.study_index import add_rows
@@ -48,8 +50,10 @@ class Outcome:
 class Indexing:
     """Follows the archive, study by study."""
 
-    def __init__(self, database: Database, archive: Archive, forget: Forget | None = None) -> None:
-        self._database, self._archive, self._forget = database, archive, forget
+    def __init__(
+        self, database: Database, archive: Archive, forget: Forget | None = None, storage: Path | None = None
+    ) -> None:
+        self._database, self._archive, self._forget, self._storage = database, archive, forget, storage
 
     async def follow(self, study: str, trace_id: str) -> Outcome:
         """Bring the rows of a study into line.
@@ -102,9 +106,11 @@ class Indexing:
         unreadable: list[str] = []
         limit = asyncio.Semaphore(_PARALLEL_READS)
 
-        async def header(item: Archived) -> tuple[InstanceHeader, Archived] | None:
+        async def header(item: Archived, local: InstanceHeader | None) -> tuple[InstanceHeader, Archived] | None:
+            self._archive.forget(item.orthanc_id)
+            if local is not None:
+                return local, item
             async with limit:
-                self._archive.forget(item.orthanc_id)
                 try:
                     content = await self._archive.read(item.orthanc_id, keep=False)
                     return await asyncio.to_thread(read_header, content), item
@@ -116,7 +122,9 @@ class Indexing:
                 return None
 
         for start in range(0, len(todo), _BATCH):
-            found = await asyncio.gather(*(header(item) for item in todo[start : start + _BATCH]))
+            batch = todo[start : start + _BATCH]
+            here = await asyncio.to_thread(headers_in, self._storage, batch) if self._storage is not None else {}
+            found = await asyncio.gather(*(header(item, here.get(item.attachment)) for item in batch))
             read = [pair for pair in found if pair is not None]
             async with self._database.connection() as connection, connection.transaction():
                 uids = {item.sop_instance_uid for _, item in read}

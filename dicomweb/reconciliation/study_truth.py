@@ -11,6 +11,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
@@ -93,10 +94,11 @@ class StudyTruth:
         fhir_base: str,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         forget: Forget | None = None,
+        storage: Path | None = None,
     ) -> None:
         self._database, self._index, self._fhir = database, index, fhir
         self._default_issuer, self._fhir_base, self._clock = default_issuer, fhir_base, clock
-        self._indexing = Indexing(database, archive, forget)
+        self._indexing = Indexing(database, archive, forget, storage)
         self._busy: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def align(self, study_instance_uid: str, trace_id: str) -> str:

@@ -14,15 +14,43 @@ from pydicom.uid import UID
 
 from dicomweb.instance_check import FailureReason, RejectedInstanceError, parse_instance
 from dicomweb.instance_header import InstanceHeader, header_of, text_of
-from dicomweb.store.plain_file import read_plain
+from dicomweb.store.plain_file import read_plain, tag_at
 from dicomweb.store.report import Remark, WarningReason
-from dicomweb.store.structure import check_structure
+from dicomweb.store.structure import check_structure, is_flat
 
 _DIRECTORY = "1.2.840.10008.1.3.10"
-_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_PIXELS = tuple(map(tag_at, (0x7FE00010, 0x7FE00008, 0x7FE00009)))
+"""Pixel Data, Float Pixel Data, Double Float Pixel Data."""
+_PATIENT_ID = tag_at(0x00100020)
+HEAD_BYTES = 32 * 1024
+"""The beginning of a file that is looked at first: of nearly all slices it holds everything but the pixels."""
+Inspected = tuple[InstanceHeader, Remark | None]
 
 
-def inspect(body: IO[bytes]) -> tuple[InstanceHeader, Remark | None]:
+def inspect_head(head: bytes, size: int) -> Inspected | None:
+    """Look at a file of the common kind by its beginning: that its pixel data are whole, its size says.
+
+    Parameters
+    ----------
+    head : the first bytes of the file
+    size : of the whole file in bytes
+
+    Returns
+    -------
+    What `inspect` finds in the whole file; None: that has to be looked at.
+
+    Raises
+    ------
+    RejectedInstanceError
+        It is not stored.
+    """
+    plain = read_plain(head, size)
+    if plain is None or not (is_flat(plain) or check_structure(BytesIO(head), size)):
+        return None
+    return _of(parse_instance(BytesIO(head), plain))
+
+
+def inspect(body: IO[bytes]) -> Inspected:
     """Parse a file wholly.
 
     Returns
@@ -35,16 +63,19 @@ def inspect(body: IO[bytes]) -> tuple[InstanceHeader, Remark | None]:
         It is not stored.
     """
     check_structure(body)
-    dataset = parse_instance(body, read_plain(body.getvalue()) if isinstance(body, BytesIO) else None)
+    return _of(parse_instance(body, read_plain(body.getvalue()) if isinstance(body, BytesIO) else None))
+
+
+def _of(dataset: Dataset) -> Inspected:
     sop_class = UID(text_of(dataset, "SOPClassUID"))
     if not _is_stored(sop_class):
         reason, names = FailureReason.SOP_CLASS_NOT_SUPPORTED, (str(sop_class), text_of(dataset, "SOPInstanceUID"))
         raise RejectedInstanceError(reason, "The SOP class is not one of stored instances", *names)
-    has_pixel_data = any(keyword in dataset for keyword in _PIXELS)
+    has_pixel_data = any(tag in dataset for tag in _PIXELS)
     remark = None if _fits(dataset, sop_class, has_pixel_data) else Remark(WarningReason.DOES_NOT_MATCH_SOP_CLASS)
-    for keyword in _PIXELS:
-        if keyword in dataset:
-            delattr(dataset, keyword)
+    for tag in _PIXELS:
+        if tag in dataset:
+            del dataset[tag]
     try:
         return header_of(dataset, has_pixel_data=has_pixel_data), remark
     except Exception as exc:
@@ -56,7 +87,7 @@ def inspect(body: IO[bytes]) -> tuple[InstanceHeader, Remark | None]:
 def _fits(dataset: Dataset, sop_class: UID, has_pixel_data: bool) -> bool:
     """Whether the attributes every instance of the class must have (type 1, or 2 for the patient's) are there."""
     has_modality = bool(text_of(dataset, "Modality"))
-    return has_modality and "PatientID" in dataset and (has_pixel_data or not _is_image(sop_class))
+    return has_modality and _PATIENT_ID in dataset and (has_pixel_data or not _is_image(sop_class))
 
 
 @lru_cache(maxsize=256)

@@ -2,6 +2,7 @@
 
 Gives what pydicom's `dcmread` gives for such a file, elements not decoded yet, for a fifth of the time: nearly every
 slice is of this kind. Whatever is odd in the least, and everything compressed, is left to pydicom. DICOM PS3.5 §7.1.
+Its beginning is enough where nothing but pixel data lies beyond: of those only the length is asked for.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pydicom.valuerep import VR
 _DATA_SET = 0x00080000
 _CHARACTERS = 0x00080005
 _PIXEL_DATA = 0x7FE00010
-_UNDEFINED = 0xFFFFFFFF
+_PIXEL_DATA_TAG = b"\xe0\x7f\x10\x00"
 _VRS = {vr.value.encode("ascii"): vr.value for vr in VR if len(vr.value) == 2}
 _LONG = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"))
 _SYNTAX = b"\x02\x00\x10\x00UI"
@@ -30,20 +31,40 @@ _CHARACTER_SETS = re.compile(rb"[A-Z0-9_ \\]*")
 _EXPLICIT, _IMPLICIT = struct.Struct("<HH2sH"), struct.Struct("<HHL")
 
 
-def read_plain(content: bytes) -> Dataset | None:
+class Unread:
+    """Stands for pixel data of a file of which only the beginning is there: they have a length and no content."""
+
+    __slots__ = ("_length",)
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+
+def read_plain(content: bytes, size: int | None = None) -> Dataset | None:
     """Return the data set of a file of the common kind, its file meta information with its transfer syntax alone.
 
-    Its pixel data is a view of `content`.
+    Its pixel data is a view of `content`, or `Unread` where it goes on beyond.
 
-    None: it is of another kind, whole or not.
+    Parameters
+    ----------
+    content : the file, or its beginning
+    size : of the whole file in bytes, where `content` is its beginning
+
+    Returns
+    -------
+    None: it is of another kind, whole or not, or something else than pixel data lies beyond its beginning.
     """
     if content[128:132] != b"DICM":
         return None
     place, syntax = _after_meta(content)
+    end = len(content) if size is None else size
     if syntax == ExplicitVRLittleEndian:
-        elements = _explicit(content, place)
+        elements = _explicit(content, place, end)
     elif syntax == ImplicitVRLittleEndian:
-        elements = _implicit(content, place)
+        elements = _implicit(content, place, end)
     else:
         return None
     if not elements:
@@ -57,6 +78,19 @@ def read_plain(content: bytes) -> Dataset | None:
     encodings = _encodings(named.VR, named.value, is_implicit) if named is not None else ()
     dataset.set_original_encoding(is_implicit, True, list(encodings) if named is not None else default_encoding)
     return dataset
+
+
+def announced_size(head: bytes) -> int | None:
+    """Bytes of a file of the common kind that ends with its pixel data, as its beginning says; None: it says nothing.
+
+    Only `read_plain` shows whether that is so.
+    """
+    place = head.find(_PIXEL_DATA_TAG, 132)
+    if place < 0 or len(head) - place < 12:
+        return None
+    is_explicit = head[place + 4 : place + 6] in (b"OW", b"OB")
+    begin = place + (12 if is_explicit else 8)
+    return begin + int.from_bytes(head[begin - 4 : begin], "little")
 
 
 def _after_meta(content: bytes) -> tuple[int, str]:
@@ -76,40 +110,44 @@ def _after_meta(content: bytes) -> tuple[int, str]:
     return place, syntax
 
 
-def _explicit(content: bytes, place: int) -> dict[BaseTag, RawDataElement] | None:
+def _explicit(content: bytes, place: int, end: int) -> dict[BaseTag, RawDataElement] | None:
     found: dict[BaseTag, RawDataElement] = {}
-    end, before = len(content), _DATA_SET - 1
+    there, before = len(content), _DATA_SET - 1
     while place < end:
-        if end - place < 8:
+        if there - place < 8:
             return None
         group, element, letters, length = _EXPLICIT.unpack_from(content, place)
         vr, tag = _VRS.get(letters), group << 16 | element
         place += 8
         if vr in _LONG:
-            if end - place < 4:
+            if there - place < 4:
                 return None
             length, place = int.from_bytes(content[place : place + 4], "little"), place + 4
         if vr is None or tag <= before or length > end - place:  # an undefined length is longer than any file
             return None
-        key = BaseTag(tag)
+        if length > there - place and not _is_pixel_data(tag, vr):
+            return None
+        key = tag_at(tag)
         found[key] = RawDataElement(key, vr, length, _value(content, tag, vr, place, length), place, False, True)
         place, before = place + length, tag
     return found
 
 
-def _implicit(content: bytes, place: int) -> dict[BaseTag, RawDataElement] | None:
+def _implicit(content: bytes, place: int, end: int) -> dict[BaseTag, RawDataElement] | None:
     if content[place + 4 : place + 6] in _VRS:  # looks explicit, whatever its transfer syntax says
         return None
     found: dict[BaseTag, RawDataElement] = {}
-    end, before = len(content), _DATA_SET - 1
+    there, before = len(content), _DATA_SET - 1
     while place < end:
-        if end - place < 8:
+        if there - place < 8:
             return None
         group, element, length = _IMPLICIT.unpack_from(content, place)
         tag, place = group << 16 | element, place + 8
         if tag <= before or length > end - place:
             return None
-        key = BaseTag(tag)
+        if length > there - place and not _is_pixel_data(tag, None):
+            return None
+        key = tag_at(tag)
         found[key] = RawDataElement(key, None, length, _value(content, tag, None, place, length), place, True, True)
         place, before = place + length, tag
     return found
@@ -118,9 +156,19 @@ def _implicit(content: bytes, place: int) -> dict[BaseTag, RawDataElement] | Non
 def _value(content: bytes, tag: int, vr: str | None, place: int, length: int) -> Any:
     if not length:
         return empty_value_for_VR(vr, raw=True)
-    if tag == _PIXEL_DATA and vr in (None, "OB", "OW"):  # not copied: it is measured, and taken out
-        return memoryview(content)[place : place + length]
+    if _is_pixel_data(tag, vr):  # not copied: it is measured, and taken out
+        return memoryview(content)[place : place + length] if place + length <= len(content) else Unread(length)
     return content[place : place + length]
+
+
+@lru_cache(maxsize=16384)
+def tag_at(tag: int) -> BaseTag:
+    """Return the one object of a tag: dictionaries find it by identity, else pydicom compares tags in Python."""
+    return BaseTag(tag)
+
+
+def _is_pixel_data(tag: int, vr: str | None) -> bool:
+    return tag == _PIXEL_DATA and vr in (None, "OB", "OW")
 
 
 @lru_cache(maxsize=8)

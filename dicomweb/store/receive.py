@@ -7,7 +7,7 @@ than allowed changes nothing and leaves no trace but its audit.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -40,8 +40,14 @@ class NoSpaceError(UpstreamError):
     issue_code = "no-store"
 
 
-async def receive(request: Request, spool: Spool, settings: Settings) -> tuple[str, list[Part]]:
+async def receive(
+    request: Request, spool: Spool, settings: Settings, whole: Callable[[Part], None] | None = None
+) -> tuple[str, list[Part]]:
     """Receive the body. Returns what it consists of (`DICOM`, `DICOM_JSON` or `DICOM_XML`) and its parts.
+
+    Parameters
+    ----------
+    whole : told of each part of several that are DICOM files when it has come to its end, but for the last
 
     Raises
     ------
@@ -72,7 +78,8 @@ async def receive(request: Request, spool: Spool, settings: Settings) -> tuple[s
         kind, boundary = boundary_of(content_type)
         if kind not in ("", *BODIES):
             raise UnsupportedMediaTypeError("Only parts of application/dicom, +json and +xml are stored")
-        return kind or DICOM, await read_parts(stream, boundary, limit, spool)
+        is_dicom = kind in ("", DICOM)
+        return kind or DICOM, await read_parts(stream, boundary, limit, spool, whole if is_dicom else None)
     except OSError as exc:
         raise NoSpaceError("There is no room to receive the body", headers={"Retry-After": "30"}) from exc
 

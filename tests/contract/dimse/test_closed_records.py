@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from pydicom import Dataset, dcmread
 
-from dicomweb.consents.closed_records import MAX_AGE_S
+from dicomweb.recently_read import MAX_AGE_S
 from terminology import systems
 from tests.builders.dicom import series
 from tests.contract.dicomweb.conftest import Gateway
