@@ -154,6 +154,7 @@ class DicomWebService(WorklistHandlers, RejectionHandlers):
             *(self._database, self._index, self._archive, self._fhir),
             *(settings.default_patient_id_issuer, settings.fhir_base),
             forget=lambda name: self._wado.files.forget(name),
+            storage=(settings.orthanc_storage or settings.home / "orthanc" / "storage").absolute(),
         )
         self.intake = Intake(self._database, self._index, self._archive, truth)
         self.watch = Watch(

@@ -13,6 +13,10 @@ import orjson
 from foramen.kernel.errors import UpstreamError
 
 _CLOSE_S = 5.0
+_AT_HAND = 2
+"""Of a search: its own, and one for what goes on in the background."""
+_KEPT_S = 3600.0
+"""A connection that is not used stays so long: to open one costs as much as many searches, and one waits for it."""
 
 
 async def _prepare(connection: asyncpg.Connection[Any]) -> None:
@@ -54,8 +58,9 @@ class Database:
                 if self._pool is None:
                     self._pool = await asyncpg.create_pool(
                         self._url,
-                        min_size=1,
+                        min_size=_AT_HAND,
                         max_size=8,
+                        max_inactive_connection_lifetime=_KEPT_S,
                         init=_prepare,
                         reset=_no_reset,
                         command_timeout=30,

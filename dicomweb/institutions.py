@@ -8,25 +8,20 @@ is shown (503). https://hl7.org/fhir/R4/http.html#history
 
 from __future__ import annotations
 
-import asyncio
 import math
 import re
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dicomweb.database import Database
+from dicomweb.recently_read import RecentlyRead
 from foramen.kernel.access_context import AccessContext
-from foramen.kernel.errors import InteropError, UpstreamError
 from foramen.kernel.fhir_client import FhirClient, next_cursor
 
-MAX_AGE_S = 1.0
-"""A change of a patient's institution counts after this time at the latest."""
 _OVERLAP = timedelta(seconds=60)
 """Read again each time: differences of clocks, and writes that were committed late."""
-_WAIT_S = 10.0
 _PAGE = "1000"
 _BATCH = 100
 _ORGANIZATION = re.compile(r"(Organization/[A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?")
@@ -74,8 +69,8 @@ class Institutions:
     def __init__(self, database: Database, fhir: FhirClient, institutions: str, fhir_base: str) -> None:
         self._database, self._fhir = database, fhir
         self._setting, self._fhir_base = institutions, fhir_base
-        self._read_at = -MAX_AGE_S
-        self._reading: asyncio.Task[None] | None = None
+        text = "It cannot be asked now whose patients these are; try again"
+        self._recent = RecentlyRead(self._read, "dicomweb-institutions", text)
 
     async def bounds(self, context: AccessContext) -> Bounds | None:
         """Return what bounds a caller, once the index knows of all changes.
@@ -87,38 +82,17 @@ class Institutions:
         """
         found = bounds_of(context, self._setting)
         if found is not None and found.organization is not None:
-            await self._bring_up_to_date()
+            await self._recent.ensure()
         return found
 
     def as_of(self, context: AccessContext) -> float:
         """When what `bounds` stands on was read (`time.monotonic`); infinity: no institution bounds the caller."""
         found = bounds_of(context, self._setting)
-        return math.inf if found is None or found.organization is None else self._read_at
-
-    async def _bring_up_to_date(self) -> None:
-        """Read what changed, with all who ask meanwhile; what takes long goes on when nobody waits any more."""
-        if time.monotonic() - self._read_at < MAX_AGE_S:
-            return
-        if self._reading is None or self._reading.done():
-            self._reading = asyncio.create_task(self._read_once(), name="dicomweb-institutions")
-            self._reading.add_done_callback(_retrieved)
-        try:
-            async with asyncio.timeout(_WAIT_S):
-                await asyncio.shield(self._reading)
-        except (InteropError, TimeoutError) as exc:
-            text = "It cannot be asked now whose patients these are; try again"
-            raise UpstreamError(text, headers={"Retry-After": "2"}) from exc
-
-    async def _read_once(self) -> None:
-        began = time.monotonic()
-        await self._read()
-        self._read_at = began
+        return math.inf if found is None or found.organization is None else self._recent.read_at
 
     async def stop(self) -> None:
         """End what is being read."""
-        if self._reading is not None and not self._reading.done():
-            self._reading.cancel()
-            await asyncio.wait([self._reading])
+        await self._recent.stop()
 
     async def _read(self) -> None:
         now = datetime.now(UTC)
@@ -177,9 +151,3 @@ class Institutions:
         if found:
             async with self._database.connection() as connection:
                 await connection.execute(_SET, list(found), list(found.values()))
-
-
-def _retrieved(task: asyncio.Task[None]) -> None:
-    """Take note of how it ended: whoever waited was told, and perhaps nobody did."""
-    if not task.cancelled():
-        task.exception()

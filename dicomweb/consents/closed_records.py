@@ -1,8 +1,8 @@
 """Keeps whose studies are closed as the record has it, and hides them inside every query (`dicomweb.visibility`).
 
 The record alone reads Consents and restrictions; it tells the rules (`ImagingStudy/$closed-records`) and this keeps
-them in tables: asked again before an answer whenever they are older than `MAX_AGE_S`, by a tag, so that mostly nothing
-is sent. When the record cannot be asked nothing is shown (503). ADR 0040; docs/api/consent.md
+them in tables: at most a second old when they decide (`RecentlyRead`), asked for by a tag, so that mostly nothing is
+sent. When the record cannot be asked nothing is shown (503). ADR 0040; docs/api/consent.md
 """
 
 from __future__ import annotations
@@ -14,16 +14,13 @@ from typing import Any
 
 from dicomweb.consents.rules import Rules, rules_of
 from dicomweb.database import Database
+from dicomweb.recently_read import RecentlyRead
 from dicomweb.visibility import Clause
 from foramen.kernel.access_context import ADMINISTRATOR, AccessContext
 from foramen.kernel.consent_caller import caller_of
-from foramen.kernel.errors import InteropError, UpstreamError
 from foramen.kernel.fhir_client import FhirClient
 
-MAX_AGE_S = 1.0
-"""A change of a Consent or a restriction counts after this time at the latest."""
 PATH = "ImagingStudy/$closed-records"
-_WAIT_S = 10.0
 _LOCK = 4_060_060_060
 """One process at a time asks the record and writes: an older answer never replaces a newer one."""
 # The rules of `fhir_server.access.consent.DenialPolicy`; `test_consents_property.py` holds the two against each other.
@@ -48,8 +45,8 @@ class ClosedRecords:
 
     def __init__(self, database: Database, fhir: FhirClient) -> None:
         self._database, self._fhir = database, fhir
-        self._read_at = -MAX_AGE_S
-        self._reading: asyncio.Task[None] | None = None
+        text = "It cannot be asked now which records are closed; try again"
+        self._recent = RecentlyRead(self._read, "dicomweb-closed-records", text)
         self._denied = self._restricted = True
         self._tag: str | None = None
 
@@ -61,7 +58,7 @@ class ClosedRecords:
         UpstreamError
             The record cannot be asked: nothing may be shown.
         """
-        await self._bring_up_to_date()
+        await self._recent.ensure()
         found = []
         if self._denied:
             caller = caller_of(context)
@@ -74,32 +71,11 @@ class ClosedRecords:
 
     def as_of(self, context: AccessContext) -> float:
         """See `dicomweb.visibility.Limit`."""
-        return self._read_at
+        return self._recent.read_at
 
     async def stop(self) -> None:
         """End what is being read."""
-        if self._reading is not None and not self._reading.done():
-            self._reading.cancel()
-            await asyncio.wait([self._reading])
-
-    async def _bring_up_to_date(self) -> None:
-        """Read what changed, with all who ask meanwhile; what takes long goes on when nobody waits any more."""
-        if time.monotonic() - self._read_at < MAX_AGE_S:
-            return
-        if self._reading is None or self._reading.done():
-            self._reading = asyncio.create_task(self._read_once(), name="dicomweb-closed-records")
-            self._reading.add_done_callback(_retrieved)
-        try:
-            async with asyncio.timeout(_WAIT_S):
-                await asyncio.shield(self._reading)
-        except (InteropError, TimeoutError) as exc:
-            text = "It cannot be asked now which records are closed; try again"
-            raise UpstreamError(text, headers={"Retry-After": "2"}) from exc
-
-    async def _read_once(self) -> None:
-        began = time.monotonic()
-        await self._read()
-        self._read_at = began
+        await self._recent.stop()
 
     async def _read(self) -> None:
         if not await self._nothing_changed():
@@ -144,9 +120,3 @@ async def _replace(connection: Any, rules: Rules, tag: str) -> None:
            ON CONFLICT (one) DO UPDATE SET tag = EXCLUDED.tag""",
         tag,
     )
-
-
-def _retrieved(task: asyncio.Task[None]) -> None:
-    """Take note of how it ended: whoever waited was told, and perhaps nobody did."""
-    if not task.cancelled():
-        task.exception()

@@ -114,7 +114,7 @@ class BulkData:
 
     def _one(self, request: Request, content: list[Piece], offer: Offer, tag: str) -> Response:
         content_type = f"{OCTETS}; transfer-syntax={EXPLICIT_LITTLE}"
-        made = [piece.path for piece in content if isinstance(piece, FileSpan) and piece.whole]
+        made = [Path(piece.path) for piece in content if isinstance(piece, FileSpan) and piece.whole]
         after = made[0].unlink if made else None
         if not offer.multipart:
             return answers.single(request, content, content_type, tag, after=after)
@@ -175,7 +175,7 @@ class BulkData:
                 finally:
                     for piece in content:
                         if isinstance(piece, FileSpan):
-                            piece.path.unlink(missing_ok=True)
+                            _remove(Path(piece.path))
                 continue
             path, layout = await self._in.files.layout(instance)
             if layout.direct and layout.length:
@@ -190,6 +190,10 @@ class BulkData:
             async for chunk in self._all_frames(path, layout, instance.frames, first[0]):
                 yield chunk
         yield closing(boundary)
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
 
 
 def _headers(boundary: str, tag: str) -> dict[str, str]:

@@ -98,13 +98,13 @@ class Instances:
         unpacking = await self._in.files.packed(files)
         if unpacking is not None:
             return self._unpacked(request, found, files, unpacking, boundary, tag)
-        parts = (
-            (_head(item.transfer_syntax_uid), [FileSpan(self._in.files.absolute(file), 0, file.size, whole=True)])
-            for item, file in zip(found, files, strict=True)
-        )
+        heads: dict[str, bytes] = {}
         pieces: list[Piece] = []
-        for head, content in parts:
-            pieces += (part_head(boundary, head), *content)
+        for item, file in zip(found, files, strict=True):
+            syntax = item.transfer_syntax_uid
+            if syntax not in heads:
+                heads[syntax] = part_head(boundary, _head(syntax))
+            pieces += (heads[syntax], FileSpan(self._in.files.name(file), 0, file.size, whole=True))
         pieces.append(closing(boundary))
         headers = _multipart_headers(boundary, tag)
         handed = self._in.nginx.response(request, pieces, headers)

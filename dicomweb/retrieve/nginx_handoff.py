@@ -31,7 +31,7 @@ class NginxHandoff:
     """Turns a body of whole files into an instruction for nginx."""
 
     def __init__(self, *, enabled: bool, storage: Path, plans: Path) -> None:
-        self._enabled, self._storage, self._plans = enabled, storage, plans
+        self._enabled, self._storage, self._plans = enabled, f"{storage}/", plans
 
     def possible(self, request: Request) -> bool:
         """Whether this request came through an nginx that knows our locations."""
@@ -44,7 +44,7 @@ class NginxHandoff:
             return None
         if sum(piece.length for piece in files) < _WORTH_BYTES or not all(piece.whole for piece in files):
             return None
-        if any(not piece.path.is_relative_to(self._storage) for piece in files):
+        if not all(str(piece.path).startswith(self._storage) for piece in files):
             return None
         told = {
             name: value for name, value in headers.items() if name.lower() not in ("content-length", "accept-ranges")
@@ -56,7 +56,7 @@ class NginxHandoff:
         return Response(None, headers=told | {"X-Accel-Redirect": PLANS + self._write(pieces)})
 
     def _name(self, piece: FileSpan) -> str:
-        return str(piece.path.relative_to(self._storage))
+        return str(piece.path).removeprefix(self._storage)
 
     def _write(self, pieces: Sequence[Piece]) -> str:
         self._plans.mkdir(mode=0o755, parents=True, exist_ok=True)

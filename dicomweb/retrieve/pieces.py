@@ -21,7 +21,7 @@ _INLINE_BYTES = 1024 * 1024
 class FileSpan:
     """A stretch of a file, in bytes; `whole` when it is all of it."""
 
-    path: Path
+    path: Path | str
     offset: int
     length: int
     whole: bool = False
@@ -79,12 +79,25 @@ def read_now(pieces: Sequence[Piece], length: int) -> bytearray | None:
     return body
 
 
-def read_spans_now(path: str, spans: Sequence[tuple[int, int]], head: bytes, tail: bytes) -> bytearray | None:
-    """Return `head`, stretches (offset, length) of one file and `tail`; None unless all is in the page cache."""
+def read_spans_now(
+    path: str, spans: Sequence[tuple[int, int]], head: bytes, tail: bytes, body: bytearray | None = None
+) -> bytearray | None:
+    """Return `head`, stretches (offset, length) of one file and `tail`; None unless all is in the page cache.
+
+    Parameters
+    ----------
+    body : what nobody holds any more, to be filled instead of new memory; its content is lost
+    """
     position = len(head)
-    body = bytearray(position + sum(size for _, size in spans) + len(tail))
+    length = position + sum(size for _, size in spans) + len(tail)
+    if body is None:
+        body = bytearray(length)
+    elif len(body) > length:
+        del body[length:]
+    elif len(body) < length:
+        body.extend(bytes(length - len(body)))
     view = memoryview(body)
-    view[:position], view[len(body) - len(tail) :] = head, tail
+    view[:position], view[length - len(tail) :] = head, tail
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:

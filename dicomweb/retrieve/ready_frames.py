@@ -14,21 +14,15 @@ from collections.abc import Callable
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dicomweb.audit_windows import AuditWindows
-from dicomweb.multipart import closing, new_boundary, part_head
-from dicomweb.retrieve import answers
-from dicomweb.retrieve.cross_origin import MARKS
-from dicomweb.retrieve.frames import chosen, frame_head, frame_spans_in, multipart_media
-from dicomweb.retrieve.pieces import is_small, read_spans_now
+from dicomweb.retrieve.frames_ahead import AskedFrame, FrameAnswer, FramesAhead
 from dicomweb.retrieve.series_plans import SeriesPlans
 from dicomweb.retrieve.stored_files import StoredFiles
-from dicomweb.retrieve.transfer_syntaxes import EXPLICIT_LITTLE
 from foramen.kernel.access_context import AccessContext
 from foramen.kernel.errors import InteropError
 from foramen.kernel.tokens import bearer_token
 
 _PATH = re.compile(r"/studies/([0-9.]+)/series/([0-9.]+)/instances/([0-9.]+)/frames/([1-9][0-9]{0,8})", re.ASCII)
 _ASKS_MORE = frozenset((b"traceparent", b"if-none-match", b"if-range", b"range"))
-_TOLD = [(name.lower().encode(), value.encode()) for name, value in answers.CACHE.items()] + MARKS
 INTERACTION = "retrieve-frames"
 
 
@@ -36,7 +30,8 @@ class ReadyFrames:
     """ASGI middleware before all others of the gateway; `ready_by` gives it the parts, once they are built."""
 
     def __init__(self, app: ASGIApp, verify: Callable[[str], AccessContext], base: str) -> None:
-        self._app, self._verify, self._base = app, verify, base
+        self._app, self._verify = app, verify
+        self._frames = FramesAhead(base)
         self._parts: tuple[SeriesPlans, StoredFiles, AuditWindows] | None = None
 
     def ready_by(self, plans: SeriesPlans, files: StoredFiles, windows: AuditWindows) -> None:
@@ -49,49 +44,46 @@ class ReadyFrames:
             match = _PATH.fullmatch(scope["path"].removeprefix(scope.get("root_path", "")))
             found = self._answer(scope, *match.groups()) if match is not None else None
             if found is not None:
-                headers, body = found
-                await send({"type": "http.response.start", "status": 200, "headers": headers})
-                await send({"type": "http.response.body", "body": body})
+                context, asked, answer = found
+                await send({"type": "http.response.start", "status": 200, "headers": answer.headers})
+                await send({"type": "http.response.body", "body": answer.body})
+                self._look_ahead(context, asked, answer)
                 return
         await self._app(scope, receive, send)
 
     def _answer(
         self, scope: Scope, study: str, series: str, instance: str, number: str
-    ) -> tuple[list[tuple[bytes, bytes]], bytearray] | None:
-        """Return headers and body; None: the endpoint has to look."""
-        asked = _token_and_accept(scope)
-        if asked is None or self._parts is None:
+    ) -> tuple[AccessContext, AskedFrame, FrameAnswer] | None:
+        """Return who asks, what for, and the answer; None: the endpoint has to look."""
+        told = _token_and_accept(scope)
+        if told is None or self._parts is None:
             return None
         plans, files, windows = self._parts
         try:
-            context = self._verify(bearer_token(asked[0]))
-            one = plans.ready(context, study, series, instance)
-            known = files.ready(one.orthanc_id) if one is not None else None
-            if one is None or known is None or int(number) > one.frames:
-                return None
-            offer = chosen(asked[1], one.transfer_syntax_uid, True)
+            context = self._verify(bearer_token(told[0]))
         except InteropError:
             return None
-        path, layout = known
-        syntax = offer.transfer_syntax or EXPLICIT_LITTLE
-        spans = frame_spans_in(layout, int(number), syntax)
-        if spans is None:
+        one = plans.ready(context, study, series, instance)
+        if one is None or int(number) > one.frames:
             return None
-        told = answers.etag_of("frames", str(offer), one.orthanc_id, number)
-        head = tail = b""
-        if offer.multipart:
-            boundary = new_boundary()
-            head, tail = part_head(boundary, frame_head(self._base, one, int(number), offer)), closing(boundary)
-            kind, tag = f"multipart/related; {multipart_media(offer)}; boundary={boundary}", f'W/"{told}"'
-        else:
-            kind, tag = f"{offer.media_type}; transfer-syntax={syntax}", f'"{told}"'
-        length = len(head) + sum(size for _, size in spans) + len(tail)
-        body = read_spans_now(path, spans, head, tail) if is_small(length) else None
+        asked = AskedFrame(one, int(number), told[1], scope.get("client"))
+        answer = self._frames.answer(asked, files)
         # Last of all: what is counted is sent.
-        if body is None or not windows.join(context, f"urn:oid:{study}", INTERACTION, instance, time.monotonic()):
+        if answer is None or not windows.join(context, f"urn:oid:{study}", INTERACTION, instance, time.monotonic()):
             return None
-        headers = [(b"content-type", kind.encode()), (b"etag", tag.encode()), (b"content-length", b"%d" % length)]
-        return [*headers, *_TOLD, *([] if offer.multipart else [(b"accept-ranges", b"bytes")])], body
+        return context, asked, answer
+
+    def _look_ahead(self, context: AccessContext, asked: AskedFrame, answer: FrameAnswer) -> None:
+        """Have the frame ready that follows, in this instance or the next one of its series."""
+        if self._parts is None:
+            return
+        plans, files, _ = self._parts
+        following: AskedFrame | None = None
+        if asked.number < asked.one.frames:
+            following = asked._replace(number=asked.number + 1)
+        elif (next_one := plans.after(context, asked.one)) is not None:
+            following = asked._replace(one=next_one, number=1)
+        self._frames.sent(asked, answer, following, files)
 
 
 def _token_and_accept(scope: Scope) -> tuple[str, str] | None:

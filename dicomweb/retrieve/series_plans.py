@@ -13,6 +13,7 @@ import math
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from dicomweb.retrieve.stored_files import StoredFiles
 from dicomweb.study_index import IndexedInstance, StudyIndex
@@ -36,6 +37,8 @@ class _Plan:
     asked: int = 0
     until: float = -math.inf
     instances: dict[str, IndexedInstance] = field(default_factory=dict)
+    after: dict[str, IndexedInstance] = field(default_factory=dict)
+    """Of an instance, the next one of the series, in the order of a search."""
     reading: asyncio.Task[None] | None = None
 
     def is_busy(self, now: float) -> bool:
@@ -81,6 +84,11 @@ class SeriesPlans:
         plan.asked += 1
         return plan.instances.get(instance)
 
+    def after(self, context: AccessContext, one: IndexedInstance) -> IndexedInstance | None:
+        """Return the instance that follows one that `ready` gave; None: it is the last, or its plan is gone."""
+        plan = self._plans.get((context.subject, context.token_id, one.study_instance_uid, one.series_instance_uid))
+        return None if plan is None else plan.after.get(one.sop_instance_uid)
+
     def _plan(self, key: tuple[str, str, str, str], context: AccessContext, now: float) -> _Plan:
         known = self._plans.get(key)
         if known is not None and (known.context is context or known.context == context):
@@ -106,6 +114,7 @@ class SeriesPlans:
         else:
             await self._files.know(found)
         plan.instances = {one.sop_instance_uid: one for one in found} if fits else {}
+        plan.after = {one.sop_instance_uid: following for one, following in pairwise(found)} if fits else {}
         plan.since, plan.asked, plan.until = time.monotonic(), 0, as_of + MAX_AGE_S
 
     def _forget(self, now: float) -> None:

@@ -19,13 +19,18 @@ from dicomweb.lifecycle.unpacking import Unpacking
 from dicomweb.retrieve.fetched_files import FetchedFiles
 from dicomweb.retrieve.pixel_layout import PixelLayout, scan
 from dicomweb.study_index import IndexedInstance
-from foramen.kernel.errors import NotFoundError
+from foramen.kernel.errors import InteropError, NotFoundError
 
 _ATTACHMENT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _REMEMBERED = 20_000
 _SAVE = """INSERT INTO dicomweb.instance_file (orthanc_id, attachment, size)
            SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[]) ON CONFLICT (orthanc_id) DO UPDATE
            SET attachment = EXCLUDED.attachment, size = EXCLUDED.size, layout = NULL"""
+
+_AT_ONCE = 64
+_KEEP_LAYOUTS = """UPDATE dicomweb.instance_file f SET layout = v.layout
+    FROM unnest($1::text[], $2::bytea[], $3::text[]) AS v(orthanc_id, layout, attachment)
+    WHERE f.orthanc_id = v.orthanc_id AND f.attachment = v.attachment"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,10 @@ class StoredFiles:
     def absolute(self, file: StoredFile) -> Path:
         """Path of a file in the archive's folder."""
         return self._storage / file.path
+
+    def name(self, file: StoredFile) -> str:
+        """The same as text: for a whole study, paths as objects cost more than all else before its first byte."""
+        return f"{self._storage}/{file.path}"
 
     async def files(self, instances: Sequence[IndexedInstance]) -> list[StoredFile] | None:
         """Files of instances, in their order; None when the archive's folder is not within reach.
@@ -157,10 +166,26 @@ class StoredFiles:
         instances = [IndexedInstance(*row) for row in rows]
         if not instances:
             return
-        await self.files(instances)
-        for instance in instances:
-            if instance.frames:
-                await self.layout(instance)
+        files = await self.files(instances) or []
+        imaged = [(file, one) for file, one in zip(files, instances, strict=False) if one.frames]
+        for start in range(0, len(imaged), _AT_ONCE):
+            some = imaged[start : start + _AT_ONCE]
+            done = await self._scan([file for file, _ in some])
+            for file, instance in some:
+                if file.orthanc_id not in done:  # packed, gone or not readable
+                    await self.layout(instance)
+
+    async def _scan(self, files: Sequence[StoredFile]) -> set[str]:
+        """Find the pixel data of files that can be opened as they are; returns whose were found, by Orthanc id."""
+        layouts = await asyncio.to_thread(_layouts, [self.absolute(file) for file in files])
+        found = [(file, layout) for file, layout in zip(files, layouts, strict=True) if layout is not None]
+        for file, layout in found:
+            self._remember(file, layout)
+        rows = [(file.orthanc_id, layout.dumps(), Path(file.path).name) for file, layout in found]
+        if rows:
+            async with self._database.connection() as connection:
+                await connection.execute(_KEEP_LAYOUTS, *(list(column) for column in zip(*rows, strict=True)))
+        return {row[0] for row in rows}
 
     async def _load(self, wanted: list[str]) -> dict[str, StoredFile]:
         query = "SELECT orthanc_id, attachment, size, layout FROM dicomweb.instance_file WHERE orthanc_id = ANY($1)"
@@ -200,3 +225,14 @@ class StoredFiles:
 
 def _file(orthanc_id: str, attachment: str, size: int) -> StoredFile:
     return StoredFile(orthanc_id, f"{attachment[:2]}/{attachment[2:4]}/{attachment}", size)
+
+
+def _layouts(paths: Sequence[Path]) -> list[PixelLayout | None]:
+    """Where the pixel data of each file lies; None: it cannot be told now."""
+    found: list[PixelLayout | None] = []
+    for path in paths:
+        try:
+            found.append(scan(path))
+        except (OSError, InteropError):
+            found.append(None)
+    return found

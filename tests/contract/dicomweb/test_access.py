@@ -263,6 +263,24 @@ async def test_what_is_decided_is_answered_at_once_and_as_the_endpoint_answers(
     assert not at_once  # Whose event is not durable waits for it there.
 
 
+async def test_frames_taken_one_after_the_other_are_read_ahead_and_each_is_its_own(gateway: Gateway):
+    images = series(12, seed=4801, patient_id="SYN-48")
+    images[3].PixelData, images[3].Rows = images[3].PixelData[: images[3].Columns * 2 * 5], 5  # One is smaller.
+    assert (await gateway.store(*images)).status_code == 200
+    token = bearer(READ, sub="in turn") | {"Accept": FRAMES}
+    ahead = 0
+    for _ in range(4):
+        for image in images:
+            answer = await gateway.http.get(frame_of(image), headers=token)
+            boundary = answer.headers["content-type"].partition("boundary=")[2].encode()
+            (_, part, _) = answer.content.split(b"--" + boundary)
+            head, _, pixels = part.partition(b"\r\n\r\n")
+            assert image.SOPInstanceUID.encode() in head
+            assert pixels.removesuffix(b"\r\n") == image.PixelData
+            ahead += gateway.service._ready_frames._frames._ahead is not None
+    assert ahead >= 12
+
+
 def without_boundary(answer: httpx.Response) -> tuple[dict[str, str], bytes]:
     boundary = answer.headers["content-type"].partition("boundary=")[2] or "none"
     headers = {name: value.replace(boundary, "") for name, value in answer.headers.items() if name != "date"}

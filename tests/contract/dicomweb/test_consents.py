@@ -17,9 +17,9 @@ from typing import Any, cast
 import pytest
 from pydicom import Dataset
 
-from dicomweb.consents.closed_records import MAX_AGE_S, ClosedRecords
 from dicomweb.consents.released_output import SIGNED, ReleasedOutput
 from dicomweb.instance_header import OWN_MANUFACTURER
+from dicomweb.recently_read import MAX_AGE_S, RecentlyRead
 from dicomweb.routes import ROUTES
 from dicomweb.study_index import StudyIndex
 from fhir_server.rules.ai_signoff import SIGNED_OFF
@@ -93,8 +93,9 @@ async def worlds(gateway: Gateway) -> Worlds:
 
 
 def forget(gateway: Gateway) -> None:
-    """Let the record be asked again at the next request, as it is after `MAX_AGE_S`."""
-    gateway.service._closed_records._read_at = -MAX_AGE_S
+    """Let the record be asked again at the next request, as it is after `MAX_AGE_S`, whatever is being read now."""
+    limit = gateway.service._closed_records
+    limit._recent = RecentlyRead(limit._read, "dicomweb-closed-records", "try again")
 
 
 @pytest.mark.parametrize("probe", PROBES.values(), ids=PROBES)
@@ -263,11 +264,11 @@ async def test_a_record_closed_to_everybody_stays_closed_when_images_arrive(gate
 async def test_when_the_record_cannot_be_asked_nothing_is_shown(
     gateway: Gateway, worlds: Worlds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def away(self: ClosedRecords) -> None:
+    async def away() -> None:
         raise UpstreamError("away")
 
-    monkeypatch.setattr(ClosedRecords, "_read", away)
     forget(gateway)
+    monkeypatch.setattr(gateway.service._closed_records._recent, "_read", away)
     uid = worlds.mine.StudyInstanceUID
     for path in ("/studies", f"/studies/{uid}", f"/studies/{uid}/metadata", f"/studies/{uid}/rendered"):
         assert (await gateway.http.get(path, headers=physician("e"))).status_code == 503

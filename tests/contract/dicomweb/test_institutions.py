@@ -9,7 +9,8 @@ import asyncio
 
 import pytest
 
-from dicomweb.institutions import MAX_AGE_S, Institutions, organization_of
+from dicomweb.institutions import organization_of
+from dicomweb.recently_read import MAX_AGE_S
 from dicomweb.routes import ROUTES
 from foramen.kernel.errors import UpstreamError
 from tests.builders.dicom import series
@@ -101,6 +102,7 @@ async def test_a_change_counts_within_seconds(gateway: Gateway) -> None:
 
 
 async def test_what_was_there_before_institutions_were_separate(gateway: Gateway, worlds: Worlds) -> None:
+    await gateway.service._institutions.stop()  # What is being read now would be kept after this.
     async with gateway.service._database.connection() as connection:
         await connection.execute("DELETE FROM dicomweb.institutions_read")
         await connection.execute("UPDATE dicomweb.study SET institution = 'Organization/b'")
@@ -112,10 +114,10 @@ async def test_what_was_there_before_institutions_were_separate(gateway: Gateway
 async def test_when_the_record_cannot_be_asked_nothing_is_shown(
     gateway: Gateway, worlds: Worlds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def away(self: Institutions) -> None:
+    async def away() -> None:
         raise UpstreamError("away")
 
-    monkeypatch.setattr(Institutions, "_read", away)
+    monkeypatch.setattr(gateway.service._institutions._recent, "_read", away)
     await asyncio.sleep(MAX_AGE_S)
     for path in ("/studies", f"/studies/{worlds.mine.StudyInstanceUID}/metadata"):
         assert (await gateway.http.get(path, headers=physician("a"))).status_code == 503
@@ -140,14 +142,15 @@ def test_whose_a_patient_is(reference: str | None, expected: str | None) -> None
 async def test_what_takes_long_to_read_goes_on_when_nobody_waits(
     gateway: Gateway, worlds: Worlds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, release = Institutions._read, asyncio.Event()
+    recent = gateway.service._institutions._recent
+    read, release = recent._read, asyncio.Event()
 
-    async def slow(self: Institutions) -> None:
+    async def slow() -> None:
         await release.wait()
-        await read(self)
+        await read()
 
-    monkeypatch.setattr(Institutions, "_read", slow)
-    monkeypatch.setattr("dicomweb.institutions._WAIT_S", 0.2)
+    monkeypatch.setattr(recent, "_read", slow)
+    monkeypatch.setattr("dicomweb.recently_read._WAIT_S", 0.2)
     await asyncio.sleep(MAX_AGE_S)
     for _ in range(2):
         assert (await gateway.http.get("/studies", headers=physician("a"))).status_code == 503

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom import dcmread, dcmwrite
+from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.data import get_testdata_files
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
@@ -21,10 +21,10 @@ from dicomweb import dicom_json as memory
 from dicomweb.dicom_json import dicom_json
 from dicomweb.instance_check import RejectedInstanceError
 from dicomweb.multipart import Part, Spool
-from dicomweb.store.inspect import inspect
+from dicomweb.store.inspect import HEAD_BYTES, inspect, inspect_head
 from dicomweb.store.metadata import assemble, models_of
 from dicomweb.store.native_xml import MalformedModelError, from_xml, to_xml
-from dicomweb.store.plain_file import read_plain
+from dicomweb.store.plain_file import announced_size, read_plain
 from foramen.kernel.errors import InvalidRequestError
 from tests.builders.dicom import encoded, series
 
@@ -86,17 +86,48 @@ def test_damaged_files(data: st.DataObject) -> None:
         orjson.dumps([header.study, header.series, header.instance])  # as the index takes it
 
 
-def _outcome(file: Any) -> Any:
+def _outcome(file: Any, look: Callable[..., Any] = inspect, *more: Any) -> Any:
     try:
-        return inspect(file)
+        return look(file, *more)
     except RejectedInstanceError as error:
         return error.reason, error.text, error.sop_class_uid, error.sop_instance_uid
 
 
 def _same_both_ways(content: bytes) -> bool:
     """Whether the fast reader took it; what comes of a file is the same as by pydicom's reader alone."""
-    assert _outcome(BytesIO(content)) == _outcome(BufferedReader(BytesIO(content)))  # the latter is pydicom's
+    whole = _outcome(BytesIO(content))
+    assert whole == _outcome(BufferedReader(BytesIO(content)))  # the latter is pydicom's
+    for size in (200, 1500, 4096, HEAD_BYTES):
+        # By its beginning: the same, or the whole file is asked for.
+        assert _outcome(content[:size], inspect_head, len(content)) in (None, whole)
     return read_plain(content) is not None
+
+
+def test_a_slice_is_known_by_its_beginning() -> None:
+    for content, behind in zip(FILES[:2], (12, 8), strict=True):
+        place = content.index(b"\xe0\x7f\x10\x00") + behind
+        assert announced_size(content[: place + 4]) == len(content)
+        assert inspect_head(content[:place], len(content)) == inspect(BytesIO(content))
+        assert inspect_head(content[: place - 20], len(content)) is None
+        # Pixel data that go on beyond the end, and something else behind them, are for the whole file to tell.
+        assert inspect_head(content[:place], len(content) - 2) is None
+        assert inspect_head(content[:place], len(content) + 2) is None
+
+
+def test_a_nest_that_leads_out_of_the_beginning_is_followed_in_the_whole_file() -> None:
+    """A value in an item that says it is longer than its sequence jumps into the pixels: they are walked as well."""
+    dataset, item = series(1)[0], Dataset()
+    deep = b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff" * 40
+    dataset.PixelData = deep.ljust(len(dataset.PixelData), b"\0")
+    item.add_new(0x00091001, "OB", b"1234")
+    dataset.add_new(0x00081140, "SQ", [item])
+    content = encoded(dataset)
+    value, pixels = content.index(b"\x09\x00\x01\x10OB") + 12, content.index(deep)
+    lying = content[: value - 4] + (pixels - value).to_bytes(4, "little") + content[value:]
+    assert inspect_head(content[:pixels], len(content)) is not None
+    assert inspect_head(lying[:pixels], len(lying)) is None
+    with pytest.raises(RejectedInstanceError, match="nested"):
+        inspect(BytesIO(lying))
 
 
 @settings(max_examples=100, deadline=None)
