@@ -36,6 +36,7 @@ from foramen.commands import (
     project,
     quality,
     reconcile,
+    register,
     subject,
     terminology,
     token,
@@ -75,6 +76,7 @@ app.command("train")(train.train)
 app.command("launch")(launch.launch)
 app.command("ingest")(ingest.ingest)
 app.command("quality")(quality.quality)
+app.command("register")(register.register)
 app.command("load")(load.load)
 app.command("export")(export.export)
 app.command("import")(import_.import_)

@@ -26,6 +26,7 @@ _REASONS = (
     ("too-large", "The images are larger than this installation can hold in memory", "图像过大，超出内存上限"),
     ("other-series-preferred", "Another series of the study fits better", "另一序列更合适"),
     # The same for CT.
+    ("no-ct-images", "The study holds no CT images", "该检查不含 CT 图像"),
     (
         "ct-not-released",
         "CT is not analysed here: nobody has released a model for it",
@@ -84,11 +85,25 @@ _REASONS = (
         "模型缺失或与发布版本不符，已拒绝使用",
     ),
     ("model-output-invalid", "The model's output is not valid; it was not used", "模型输出无效，已拒绝使用"),
+    (
+        "no-model-released",
+        "The last released model was recalled and nobody has released another",
+        "最后发布的模型已召回，尚未发布其他模型",
+    ),
     ("device-unavailable", "The device that the models must run on cannot be used", "指定的计算设备无法使用"),
     ("out-of-memory", "There was not enough memory for this study", "内存不足，未能完成分析"),
     # The request and the parts around it.
     ("incomplete-task", "The Task does not say what to work on", "任务未指明分析对象"),
     ("patient-mismatch", "The Task and the ImagingStudy name different patients", "任务与检查的患者不一致"),
+    # Registration of two studies.
+    ("different-patients", "The two studies are of different patients", "两次检查属于不同患者"),
+    ("frame-of-reference-missing", "A series does not name one frame of reference", "序列未注明唯一的参考坐标系"),
+    (
+        "same-frame-of-reference",
+        "Both series claim one frame of reference: they are aligned already, or one of the claims is wrong",
+        "两序列标注同一参考坐标系：已对齐，或其中之一标注有误",
+    ),
+    ("not-registered", "The two series could not be registered well enough to be used", "两序列未能可靠配准，未予采用"),
     ("not-an-ai-report", "The report holds no finding of a model", "该报告不含模型给出的所见"),
     ("upstream-unavailable", "A part that the analysis needs does not answer", "所需服务无响应"),
     ("unexpected", "The analysis could not be completed", "未能完成分析"),

@@ -74,6 +74,7 @@ FINDINGS = {
         _finding("canal-ap-bone", "Bony canal anteroposterior diameter", "骨性椎管前后径"),
         _finding("canal-width-bone", "Bony canal width between the pedicles", "骨性椎管横径"),
         _finding("numbering", "Vertebral numbering", "椎体计数"),
+        _finding("mr-ct-registration", "MR-CT registration", "MR–CT 配准"),
     )
 }
 

@@ -1,6 +1,7 @@
 """The CT pipeline and the registration on SYNTHETIC phantoms: figures of what was drawn against what was found.
 
-`python -m ai_services.evaluation.lumbar_ct`. No figure here says anything about a patient: no labelled CT was there.
+`python -m ai_services.evaluation.lumbar_ct`; with `--folder` it writes them as a labelled folder for
+`foramen model evaluate --name lumbar_ct`. No figure here says anything about a patient: no labelled CT was there.
 """
 
 from __future__ import annotations
@@ -8,9 +9,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
+from ai_services.evaluation.ct_folder import write_phantoms
 from ai_services.imaging.ct_phantom import CtPhantom, CtSetting, ct_phantom
 from ai_services.imaging.ct_phantom_bones import foramen_height_mm
 from ai_services.imaging.volume import Volume
@@ -106,4 +109,10 @@ def _row(variant: str, name: str, values: np.ndarray[tuple[int], np.dtype[np.flo
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description="Figures of the CT pipeline on SYNTHETIC phantoms.")
     arguments.add_argument("--phantoms", type=int, default=3, help="How many phantoms of each kind.")
-    print(table(range(100, 100 + arguments.parse_args().phantoms)))  # noqa: T201  the table is what this is for
+    arguments.add_argument("--folder", type=Path, help="Write a labelled SYNTHETIC folder here instead of the table.")
+    asked = arguments.parse_args()
+    numbers = range(100, 100 + asked.phantoms)
+    if asked.folder is not None:
+        write_phantoms(asked.folder, (ct_phantom(seed, USUAL) for seed in numbers))
+    else:
+        print(table(numbers))  # noqa: T201  the table is what this is for

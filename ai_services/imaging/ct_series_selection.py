@@ -23,7 +23,7 @@ def select_ct_series(series: Sequence[Sequence[Dataset]]) -> SeriesSelection:
     ----------
     series : for each series its instances (headers suffice)
     """
-    return best_of(series, reason_to_decline_ct, _rank)
+    return best_of(series, reason_to_decline_ct, _rank, "no-ct-images")
 
 
 def reason_to_decline_ct(dataset: Dataset) -> str | None:

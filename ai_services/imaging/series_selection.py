@@ -47,6 +47,7 @@ _LOCALISER = re.compile(r"locali[sz]er|scout|survey|(?:^|[^a-z])loc(?:[^a-z]|$)"
 
 NEARNESS = (
     "not-lumbar-mr",
+    "not-lumbar-ct",
     "geometry-missing",
     "enhanced-multi-frame",
     "localizer",
@@ -70,18 +71,19 @@ class DeclinedSeries:
 
 @dataclass(frozen=True, slots=True)
 class SeriesSelection:
-    """The series to read (None when there is none) and every series declined."""
+    """The series to read (None when there is none), every series declined, and the reason where there is no image."""
 
     series_instance_uid: str | None
     declined: tuple[DeclinedSeries, ...]
+    without_images: str = "no-mr-images"
 
     def require(self) -> str:
         """The chosen series' UID, or a PipelineError that says why there is none."""
         if self.series_instance_uid is not None:
             return self.series_instance_uid
-        images = [item for item in self.declined if item.reason_code != "not-mr-image"]
+        images = [item for item in self.declined if item.reason_code not in ("not-mr-image", "not-ct-image")]
         if not images:
-            raise refusal("no-mr-images")
+            raise refusal(self.without_images)
         # The reason nearest to success explains most: an incomplete series says more than the wrong body part.
         best = max(
             images, key=lambda item: NEARNESS.index(item.reason_code) if item.reason_code in NEARNESS else len(NEARNESS)
@@ -107,12 +109,14 @@ def best_of(
     series: Sequence[Sequence[Dataset]],
     decline: Callable[[Dataset], str | None],
     rank: Callable[[Sequence[Dataset]], tuple[float, ...]],
+    without_images: str = "no-mr-images",
 ) -> SeriesSelection:
     """Choose the series of the lowest rank, then of the lower UID, among those that are complete and not declined.
 
     Parameters
     ----------
     decline : reason code from one image's header, or None
+    without_images : reason code where no series holds an image of the modality
     """
     declined: list[DeclinedSeries] = []
     accepted: list[tuple[tuple[float, ...], str]] = []
@@ -133,7 +137,7 @@ def best_of(
     reason = ANALYSIS_REASONS["other-series-preferred"]
     for _, uid in accepted[1:]:
         declined.append(DeclinedSeries(uid, reason.code, reason.display, reason.display_zh))
-    return SeriesSelection(accepted[0][1] if accepted else None, tuple(declined))
+    return SeriesSelection(accepted[0][1] if accepted else None, tuple(declined), without_images)
 
 
 def reason_to_decline(dataset: Dataset) -> str | None:

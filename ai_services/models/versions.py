@@ -171,12 +171,17 @@ class ModelRegistry:
 
         Parameters
         ----------
-        recall : the version that is left is wrong, and becomes recalled instead of retired
+        recall : the version that is left is wrong, and becomes recalled instead of retired; where there is no earlier
+            release, nobody speaks then
+
+        Returns
+        -------
+        the version that speaks now; the recalled one where none does
 
         Raises
         ------
         StageError
-            There is no earlier release that may speak.
+            There is no earlier release that may speak, and nothing is recalled.
         """
         with self._step(name) as connection:
             current = _current(connection, name)
@@ -187,13 +192,16 @@ class ModelRegistry:
                    ORDER BY c.id DESC LIMIT 1""",
                 (name, current or ""),
             ).fetchone()
-            if current is None or earlier is None:
+            if current is None or (earlier is None and not recall):
                 raise StageError("there is no earlier release to go back to")
             _set(connection, name, current, Stage.RECALLED if recall else Stage.RETIRED, by_whom, reason)
             _drop_rules_of(connection, name, current, by_whom)
-            _set(connection, name, earlier["version"], Stage.RELEASED, by_whom, f"back from {current}: {reason}")
-            _speak(connection, name, earlier["version"])
-        return self.version(name, earlier["version"])
+            if earlier is None:  # a wrong version must not go on speaking because it is the only one
+                _silence(connection, name)
+            else:
+                _set(connection, name, earlier["version"], Stage.RELEASED, by_whom, f"back from {current}: {reason}")
+                _speak(connection, name, earlier["version"])
+        return self.version(name, current if earlier is None else earlier["version"])
 
     def rules(self, name: str) -> tuple[Rule, ...]:
         """Routing rules of a pipeline, in order."""
@@ -335,6 +343,10 @@ def _speak(connection: Connection, name: str, version: str) -> None:
     sql = """INSERT INTO ai.current_release VALUES (%s, %s)
              ON CONFLICT (name) DO UPDATE SET version = excluded.version"""
     connection.execute(sql, (name, version))
+
+
+def _silence(connection: Connection, name: str) -> None:
+    connection.execute("DELETE FROM ai.current_release WHERE name = %s", (name,))
 
 
 def _set(

@@ -16,7 +16,7 @@ from terminology import systems
 from terminology.codes import SYNTHETIC
 
 Resource = dict[str, Any]
-MEASURE_VERSION = "1.1.0"
+MEASURE_VERSION = "1.2.0"
 _ABSENT = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 _SCORING = "http://terminology.hl7.org/CodeSystem/measure-scoring"
 _POPULATION = "http://terminology.hl7.org/CodeSystem/measure-population"

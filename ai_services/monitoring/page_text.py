@@ -72,6 +72,14 @@ _WORDS: dict[str, tuple[str, str]] = {
     "grade-confidence": ("分级置信度", "confidence of the grade"),
     "height-index": ("椎间隙高度指数", "disc height index"),
     "canal": ("椎管前后径 (mm)", "canal diameter (mm)"),
+    "facet-angle": ("关节突关节角 (°)", "facet joint angle (°)"),
+    "foramen-height": ("椎间孔高度 (mm)", "foramen height (mm)"),
+    "foramen-width": ("椎间孔宽度 (mm)", "foramen width (mm)"),
+    "foramen-area": ("椎间孔面积 (mm²)", "foramen area (mm²)"),
+    "pedicle-width": ("椎弓根宽度 (mm)", "pedicle width (mm)"),
+    "facet-tropism": ("关节突关节不对称 (°)", "facet tropism (°)"),
+    "canal-width-bone": ("骨性椎管横径 (mm)", "bony canal width (mm)"),
+    "canal-ap-bone": ("骨性椎管前后径 (mm)", "bony canal diameter (mm)"),
     "p": ("p", "p"),
 }
 

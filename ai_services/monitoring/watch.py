@@ -17,12 +17,24 @@ from ai_services.monitoring.strata import KINDS
 from ai_services.monitoring.thresholds import Thresholds
 from terminology.codes import MORPHOLOGY, PFIRRMANN
 
-SCORES = ("morphology", "morphology-confidence", "grade", "grade-expected", "grade-confidence", "height-index", "canal")
-"""What is compared: what the version calls, how sure it is, and what it measures."""
+_MR_SCORES = (
+    *("morphology", "morphology-confidence", "grade", "grade-expected", "grade-confidence", "height-index", "canal"),
+)
+_SIDED = ("facet-angle", "foramen-height", "foramen-width", "foramen-area", "pedicle-width")
+_CT_SCORES = (*_SIDED, "facet-tropism", "canal-width-bone", "canal-ap-bone")
+_SCORES = {"lumbar_ct": _CT_SCORES}
+SCORES = (*_MR_SCORES, *_CT_SCORES)
+"""What is compared, of all pipelines: what a version calls, how sure it is, and what it measures."""
 CLASSES = {"morphology": MORPHOLOGY, "grade": PFIRRMANN}
 """Scores that are classes: their codes, in order."""
 _CLASSES = {score: tuple(codes) for score, codes in CLASSES.items()}
-_MEASURED = {"height-index": "F13", "canal": "canal-ap"}
+_MEASURED = {
+    "F13": "height-index",
+    "canal-ap": "canal",
+    **{f"{score}-{side}": score for score in _SIDED for side in ("right", "left")},
+    **{code: code for code in ("facet-tropism", "canal-width-bone", "canal-ap-bone")},
+}
+"""Code of a measured finding → score; both sides of a patient are one score."""
 _CODES = {"morphology": "F01", "grade": "F06"}
 
 
@@ -99,8 +111,9 @@ def watch(
         if report.is_decided
     ]
     cells = sum(len({item.groups[kind] for item in decided}) for kind in KINDS)
-    checks = max(1, len(SCORES) + cells)
-    samples = samples_of(one_each)
+    scores = scores_of(name)
+    checks = max(1, len(scores) + cells)
+    samples = samples_of(one_each, name)
     return Watch(
         name=name,
         version=version,
@@ -109,7 +122,7 @@ def watch(
         reports=None if len({report.patient for report in one_each}) < thresholds.cell else len(one_each),
         drift=tuple(
             compare(score, samples[score], reference.samples.get(score) if reference else None, thresholds, checks)
-            for score in SCORES
+            for score in scores
         ),
         overrides=overall(decided, thresholds),
         groups={kind: by_group(decided, kind, thresholds, checks) for kind in KINDS},
@@ -121,6 +134,11 @@ def watch(
     )
 
 
+def scores_of(name: str) -> tuple[str, ...]:
+    """Scores of a pipeline; those of MR for one that names none of its own."""
+    return _SCORES.get(name, _MR_SCORES)
+
+
 def latest(reports: Iterable[JudgedReport]) -> list[JudgedReport]:
     """One report a study: the decided one, else the last that was written; in order of their references."""
     best: dict[str, JudgedReport] = {}
@@ -129,20 +147,21 @@ def latest(reports: Iterable[JudgedReport]) -> list[JudgedReport]:
     return sorted(best.values(), key=lambda item: item.reference)
 
 
-def samples_of(reports: Iterable[JudgedReport]) -> dict[str, Sample]:
-    """Scores by kind, those of a patient together; patients in an order that tells nothing of them."""
-    found: dict[str, dict[str, list[float]]] = {score: defaultdict(list) for score in SCORES}
+def samples_of(reports: Iterable[JudgedReport], name: str = "lumbar_mr") -> dict[str, Sample]:
+    """Scores of a pipeline by kind, those of a patient together; patients in an order that tells nothing of them."""
+    found: dict[str, dict[str, list[float]]] = {score: defaultdict(list) for score in scores_of(name)}
     for report in reports:
         for finding in report.findings:
-            for score, value in _scores(finding):
-                found[score][report.patient].append(value)
+            for score, value in _scores_in(finding):
+                if score in found:
+                    found[score][report.patient].append(value)
     return {
         score: Sample(tuple(sorted(tuple(sorted(values)) for values in people.values())), _CLASSES.get(score, ()))
         for score, people in found.items()
     }
 
 
-def _scores(finding: JudgedFinding) -> list[tuple[str, float]]:
+def _scores_in(finding: JudgedFinding) -> list[tuple[str, float]]:
     said, told = finding.said, []
     for score, code in _CODES.items():
         if finding.code == code and said is not None and said.code in _CLASSES[score]:
@@ -151,7 +170,7 @@ def _scores(finding: JudgedFinding) -> list[tuple[str, float]]:
                 told.append((f"{score}-confidence", finding.confidence))
             if score == "grade" and finding.expected is not None:
                 told.append(("grade-expected", finding.expected))
-    for score, code in _MEASURED.items():
-        if finding.code == code and said is not None and said.number is not None:
-            told.append((score, said.number))
+    measured = _MEASURED.get(finding.code)
+    if measured is not None and said is not None and said.number is not None:
+        told.append((measured, said.number))
     return told

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,14 @@ from ai_services.registration.quality import (
     spread_mm,
     surfaces_and_overlap,
 )
-from ai_services.registration.rigid import FEWEST_LANDMARKS, RigidTransform, between_centres, from_landmarks, refine
+from ai_services.registration.rigid import (
+    FEWEST_LANDMARKS,
+    NoOverlapError,
+    RigidTransform,
+    between_centres,
+    from_landmarks,
+    refine,
+)
 
 STARTS_MM = (0.0, 4.0, -4.0)
 """Offsets of the starts, sideways and along the spine at once: within half a disc distance."""
@@ -79,12 +87,22 @@ def register(
     targets = np.array([here[name] for name in names])
     inside = _around(fixed, fixed_vertebrae)
     results = []
-    for offset in STARTS_MM:
-        moved = RigidTransform(start.rotation, start.shift + offset * np.array([0.6, 0.0, 0.8]))
-        results.append(refine(fixed, moving, moved, inside))
-    elsewhere = [refine(fixed, moving, start, inside)[1] for start in _one_level_off(here, there)]
+    try:
+        for offset in STARTS_MM:
+            moved = RigidTransform(start.rotation, start.shift + offset * np.array([0.6, 0.0, 0.8]))
+            results.append(refine(fixed, moving, moved, inside))
+    except NoOverlapError as exc:
+        raise RegistrationError(f"could not register: {exc}") from exc
+    elsewhere = []
+    for other in _one_level_off(here, there):
+        with suppress(NoOverlapError):  # then the images do not agree better there
+            elsewhere.append(refine(fixed, moving, other, inside)[1])
     results.sort(key=lambda item: -item[1])
-    transform, information = results[0]
+    information = results[0][1]  # of one pass, as those one level off have had
+    better = refine(fixed, moving, results[0][0], inside)
+    if better[1] > information:
+        results.insert(0, better)
+    transform = results[0][0]
     surface, overlap = surfaces_and_overlap(fixed_vertebrae, moving_vertebrae, transform)
     landmark = np.sqrt(np.mean([np.sum((transform.apply(here[n]) - there[n]) ** 2) for n in names]))
     quality = Quality(
@@ -93,7 +111,7 @@ def register(
         spread_mm=spread_mm([item[0] for item in results], targets),
         landmark_mm=float(landmark),
         vertebrae=len(names),
-        mutual_information=information,
+        mutual_information=results[0][1],
         better_elsewhere=max(elsewhere, default=-np.inf) > information,
     )
     reasons = reasons_against(quality)

@@ -30,6 +30,10 @@ WORKING_MM = 1.2
 FEWEST_LANDMARKS = 3
 
 
+class NoOverlapError(ValueError):
+    """Under a start, what is compared of the fixed volume lies outside the moving one."""
+
+
 @dataclass(frozen=True, slots=True)
 class RigidTransform:
     """Maps points of the fixed volume's frame to the moving one's: ``moving = rotation @ fixed + shift``, LPS mm.
@@ -104,6 +108,11 @@ def refine(
     Returns
     -------
     the transform, and its mutual information (nats, more is better)
+
+    Raises
+    ------
+    NoOverlapError
+        See there.
     """
     here, there = sitk_image(fixed), sitk_image(moving)
     method = sitk.ImageRegistrationMethod()
@@ -124,7 +133,10 @@ def refine(
     euler.SetMatrix(start.rotation.ravel().tolist(), 1e-6)
     euler.SetTranslation((start.apply(centre) - centre).tolist())
     method.SetInitialTransform(euler, inPlace=True)
-    method.Execute(here, there)
+    try:
+        method.Execute(here, there)
+    except RuntimeError as exc:  # ITK: too many samples map outside the moving image buffer
+        raise NoOverlapError("too little of one volume lies in the other") from exc
     rotation = np.array(euler.GetMatrix()).reshape(3, 3)
     shift = np.array(euler.TransformPoint((0.0, 0.0, 0.0)))
     return RigidTransform(rotation, shift), -float(method.GetMetricValue())

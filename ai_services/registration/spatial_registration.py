@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, ExplicitVRLittleEndian
 
 from ai_services.registration.quality import Quality
 from ai_services.registration.register import Registration
@@ -40,6 +40,7 @@ def build_spatial_registration(
     moving: Sequence[Dataset],
     made_at: datetime,
     software_version: str,
+    key: Sequence[str] = (),
 ) -> Dataset:
     """Build the object; it belongs to the study of the fixed series.
 
@@ -49,6 +50,7 @@ def build_spatial_registration(
     fixed, moving : instances of both series, headers suffice
     made_at : aware time
     software_version : of the software that registered
+    key : names the run, see `derived_uid`; frames of reference and version without it
 
     Raises
     ------
@@ -58,7 +60,7 @@ def build_spatial_registration(
     frames = [_frame_of(series) for series in (fixed, moving)]
     if frames[0] == frames[1]:
         raise ValueError("both series have the same frame of reference: there is nothing to register")
-    dataset = _head(fixed[0], made_at, software_version, frames)
+    dataset = _head(fixed[0], made_at, software_version, key or (*frames, software_version))
     dataset.FrameOfReferenceUID, dataset.PositionReferenceIndicator = frames[0], ""
     dataset.ContentLabel = "MR_CT_RIGID"
     dataset.ContentDescription = quality_text(registration.quality)[:64]
@@ -94,16 +96,21 @@ def quality_text(quality: Quality) -> str:
     )
 
 
-def _head(source: Dataset, made_at: datetime, software_version: str, frames: Sequence[str]) -> Dataset:
+def _head(source: Dataset, made_at: datetime, software_version: str, key: Sequence[str]) -> Dataset:
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    # DICOMweb clients write what is there: without preamble and these elements it is no file of PS3.10 §7.1.
+    dataset.file_meta.FileMetaInformationGroupLength = 0  # counted when it is written
+    dataset.preamble = b"\0" * 128
+    dataset.file_meta.FileMetaInformationVersion = b"\0\1"
+    dataset.file_meta.ImplementationClassUID = PYDICOM_IMPLEMENTATION_UID
     for keyword in (*_PATIENT, *_STUDY):
         if keyword in source or keyword != "IssuerOfPatientID":
             setattr(dataset, keyword, source.get(keyword, ""))
     copy_issuer(source, dataset)
     dataset.SpecificCharacterSet = source.get("SpecificCharacterSet") or "ISO_IR 192"
-    key = (*frames, made_at.isoformat(), software_version)
+    # Not the time: the same series registered by the same method are the same object, however often they are.
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = SPATIAL_REGISTRATION_STORAGE
     uid = derived_uid("spatial-registration", *key)
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid

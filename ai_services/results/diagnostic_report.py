@@ -22,6 +22,8 @@ _CODES: dict[str, dict[str, Any]] = {
         "text": "腰椎 CT AI 分析",
     },
 }
+REPORT_CODINGS: tuple[dict[str, str], ...] = tuple(coding for code in _CODES.values() for coding in code["coding"])
+"""Codes of the reports that runs write, whatever the modality."""
 _CATEGORY = {"system": "http://terminology.hl7.org/CodeSystem/v2-0074", "code": "RAD", "display": "Radiology"}
 
 

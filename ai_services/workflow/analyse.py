@@ -13,7 +13,15 @@ from dbos import DBOS
 from ai_services.workflow import claim, spool
 from ai_services.workflow import services as worker_services
 from ai_services.workflow.claim import identifier_value
-from ai_services.workflow.model_choice import choose_model, ct_is_released, package_of, pipeline_of, shadows_of
+from ai_services.workflow.model_choice import (
+    choose_model,
+    is_looked_at,
+    package_of,
+    pipeline_of,
+    shadows_of,
+    speaks,
+)
+from ai_services.workflow.pipelines import kind_of, pipeline_of_study
 from ai_services.workflow.priorities import LAST, Rank, rank_of
 from ai_services.workflow.steps import answer, step
 from foramen.kernel.errors import UpstreamError
@@ -24,7 +32,7 @@ from terminology import systems
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-    from ai_services.prediction import Prediction
+    from ai_services.prediction import PipelineError, Prediction
     from ai_services.results.context import RunContext
     from ai_services.results.run_record import Computation
 
@@ -40,6 +48,9 @@ def analyse_study(task_id: str, run_id: str, trace_id: str) -> None:
         series_uid = step("select", select, task_id, run_id, study)
         study["model"] = step("choose-model", choose_model, task_id, run_id, study, series_uid)
         step("retrieve", retrieve, task_id, run_id, study, series_uid)
+        if not speaks(study["model"]):
+            step("shadow", run_shadows, task_id, run_id, study, series_uid)
+            raise not_released()
         step("infer", infer, task_id, run_id, study, series_uid)
         step("store-objects", store_objects, task_id, run_id, study, series_uid)
         report = step("publish", publish, task_id, run_id, study, series_uid)
@@ -85,21 +96,26 @@ def begin(task_id: str, run_id: str) -> Study:
 
 def select(task_id: str, run_id: str, study: Study) -> str:
     """Choose the series; declines with the reason that explains most. CT is read where there is no MR and it may be."""
-    from ai_services.imaging.ct_series_selection import select_ct_series
-    from ai_services.imaging.refusal import refusal
-    from ai_services.imaging.series_selection import select_series
-
     services = _progress(task_id, run_id, "selecting-series")
     study_uid = study["study_instance_uid"]
     series = services.dicom.series_of_study(study_uid)
-    modalities = {modality for _, modality in series}
-    chosen = "CT" if "CT" in modalities and "MR" not in modalities else "MR"
-    if chosen == "CT" and not ct_is_released():
-        raise refusal("ct-not-released")
+    pipeline = pipeline_of_study({modality for _, modality in series})
+    if not is_looked_at(pipeline):
+        raise not_released()
+    kind = kind_of(pipeline)
     headers = [
-        services.dicom.series_metadata(study_uid, series_uid) for series_uid, modality in series if modality == chosen
+        services.dicom.series_metadata(study_uid, series_uid)
+        for series_uid, modality in series
+        if modality == kind.modality
     ]
-    return (select_ct_series(headers) if chosen == "CT" else select_series(headers)).require()
+    return kind.select(headers).require()
+
+
+def not_released() -> PipelineError:
+    """The answer to a CT study where nobody has released a model for CT (ADR 0057)."""
+    from ai_services.imaging.refusal import refusal
+
+    return refusal("ct-not-released")
 
 
 def retrieve(task_id: str, run_id: str, study: Study, series_uid: str) -> int:
@@ -162,18 +178,18 @@ def publish(task_id: str, run_id: str, study: Study, series_uid: str) -> str:
 
 def run_shadows(task_id: str, run_id: str, study: Study, series_uid: str) -> int:
     """Ask the shadow versions too and keep how they differ; nothing of it reaches the record, and no fault the Task."""
-    from ai_services.models.comparison import compare
+    from ai_services.models.comparison import alone, compare
     from ai_services.prediction import PipelineError
 
     services, asked = worker_services.current(), 0
     for shadow in shadows_of(study["model"]):
-        live, _ = _prediction(run_id, study, series_uid)
+        live = _prediction(run_id, study, series_uid)[0] if speaks(study["model"]) else None
         try:
             with services.gate.turn(LAST):
                 other = services.run_pipeline(
                     _series(run_id, study, series_uid), package_of({"version": shadow.version, "pipeline": shadow.name})
                 )
-            told = compare(live, other)
+            told = alone(other) if live is None else compare(live, other)
         except PipelineError as declined:
             told = {"declined": declined.reason_code}
         except Exception:  # noqa: BLE001  whatever a shadow does, the study has its answer

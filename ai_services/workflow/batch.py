@@ -63,8 +63,8 @@ class Plan:
     registration_s: float = 0.0
 
 
-async def studies_of_group(fhir: FhirClient, group: str) -> list[str]:
-    """Study Instance UIDs of the MR studies of a cohort's patients.
+async def studies_of_group(fhir: FhirClient, group: str, modality: str = "MR") -> list[str]:
+    """Study Instance UIDs of the studies of a cohort's patients that hold a modality.
 
     Raises
     ------
@@ -81,7 +81,7 @@ async def studies_of_group(fhir: FhirClient, group: str) -> list[str]:
     found: list[str] = []
     for start in range(0, len(patients), _IDS_A_SEARCH):
         page = ",".join(name for name in patients[start : start + _IDS_A_SEARCH] if name.startswith("Patient/"))
-        parameters = [("subject", page), ("modality", "MR"), ("status", "available")]
+        parameters = [("subject", page), ("modality", modality), ("status", "available")]
         found += [uid for study in await fhir.search("ImagingStudy", parameters) if (uid := _uid_of(study))]
     return sorted(set(found))
 

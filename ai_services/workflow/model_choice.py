@@ -10,18 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 from ai_services.workflow import claim
 from ai_services.workflow import services as worker_services
+from ai_services.workflow.pipelines import MR, pipeline_of_modality
 
 if TYPE_CHECKING:
     from ai_services.models.registry import Manifest
     from ai_services.models.versions import ModelVersion
 
-PIPELINE = "lumbar_mr"
-CT_PIPELINE = "lumbar_ct"
 _SPACE_LIKE = re.compile(r"(?:^|[^a-z])(?:space|vista|cube)(?:[^a-z]|$)", re.IGNORECASE)
 
 
 def choose_model(task_id: str, run_id: str, study: dict[str, Any], series_uid: str) -> dict[str, str] | None:
-    """Choose the version; None where the registry knows none, and the pipeline speaks with what it comes with."""
+    """Choose the version; None where the registry knows none, and the pipeline speaks with what it comes with.
+
+    A choice without ``version`` says that nobody may speak: no version is released, but the registry knows some.
+
+    Raises
+    ------
+    PipelineError
+        ``no-model-released``: MR, where the last release was recalled.
+    """
     from ai_services.models.routing import choose
 
     services = worker_services.current()
@@ -32,26 +39,61 @@ def choose_model(task_id: str, run_id: str, study: dict[str, Any], series_uid: s
     current = services.models.current(pipeline)
     rules = services.models.rules(pipeline)
     version = choose(rules, features_of(study, series_uid), study["study_instance_uid"]) if rules else None
-    if version is None and current is None:
-        return None
-    chosen = {"version": version or current.version}  # type: ignore[union-attr]
-    return chosen if pipeline == PIPELINE else {**chosen, "pipeline": pipeline}
+    speaking = version or (current.version if current else None)
+    return choice_of(pipeline, speaking, is_known=bool(services.models.versions(pipeline)))
+
+
+def choice_of(pipeline: str, version: str | None, *, is_known: bool) -> dict[str, str] | None:
+    """What is kept with the run: the version that speaks, or that nobody may.
+
+    Parameters
+    ----------
+    pipeline : name
+    version : of the rule that fits, else the current release; None where there is neither
+    is_known : whether the registry knows any version of the pipeline
+
+    Raises
+    ------
+    PipelineError
+        ``no-model-released``
+    """
+    from ai_services.imaging.refusal import refusal
+
+    if version is not None:
+        return {"version": version} if pipeline == MR else {"version": version, "pipeline": pipeline}
+    if pipeline == MR and is_known:
+        raise refusal("no-model-released")
+    return None if pipeline == MR else {"pipeline": pipeline}
 
 
 def pipeline_of(choice: dict[str, str] | None) -> str:
     """The pipeline that a choice belongs to."""
-    return (choice or {}).get("pipeline", PIPELINE)
+    return (choice or {}).get("pipeline", MR)
 
 
-def ct_is_released() -> bool:
-    """Whether somebody has released a model for CT here; what comes with the software is a candidate (ADR 0057)."""
+def speaks(choice: dict[str, str] | None) -> bool:
+    """Whether a version of the choice's pipeline may answer; else only its shadows look."""
+    return choice is None or "version" in choice
+
+
+def is_looked_at(pipeline: str) -> bool:
+    """Whether studies of a pipeline are looked at here at all: a version is released, or runs in the shadow (ADR 0057).
+
+    What comes with the software for MR always is; for CT it is a candidate.
+    """
+    from ai_services.models.stages import Stage
+
+    if pipeline == MR:
+        return True
     models = worker_services.current().models
-    return models is not None and models.current(CT_PIPELINE) is not None
+    if models is None:
+        return False
+    return any(item.stage in (Stage.RELEASED, Stage.SHADOW) for item in models.versions(pipeline))
 
 
 def _pipeline_of_series(study_uid: str, series_uid: str) -> str:
     modalities = dict(worker_services.current().dicom.series_of_study(study_uid))
-    return CT_PIPELINE if modalities.get(series_uid) == "CT" else PIPELINE
+    return pipeline_of_modality(modalities.get(series_uid, ""))
 
 
 def features_of(study: dict[str, Any], series_uid: str) -> dict[str, str]:
@@ -84,7 +126,7 @@ def package_of(choice: dict[str, str] | None) -> Manifest | None:
     from ai_services.prediction import PipelineError
 
     models = worker_services.current().models
-    if choice is None or models is None:
+    if choice is None or models is None or not speaks(choice):
         return None
     try:
         return models.open(models.version(pipeline_of(choice), choice["version"]))
@@ -102,5 +144,5 @@ def shadows_of(choice: dict[str, str] | None) -> list[ModelVersion]:
     return [
         item
         for item in models.versions(pipeline_of(choice))
-        if item.stage is Stage.SHADOW and item.version != choice["version"]
+        if item.stage is Stage.SHADOW and item.version != choice.get("version")
     ]

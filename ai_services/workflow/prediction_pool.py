@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from ai_services.models.registry import Manifest
 from ai_services.models.runtime import Execution, configure, device_of
 from ai_services.prediction import PipelineError
+from ai_services.workflow.pipelines import MR, kind_of
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -78,7 +79,7 @@ class Pool:
 
     Parameters
     ----------
-    manifest : the version that speaks; None for the one that the pipeline comes with
+    manifest : the version that speaks; None for the one that the MR pipeline comes with
     ahead : studies handed out beyond one a process: what lies ready bounds memory and spool
     """
 
@@ -202,15 +203,15 @@ def _peak_mb() -> float:
 
 
 def _predict(job: Job, out: Path) -> Answer:
-    from ai_services.imaging.series_selection import select_series
-    from ai_services.pipelines.lumbar_mr.pipeline import run
     from ai_services.workflow.spool import write_prediction
+
+    kind = kind_of(_Mine.manifest.name if _Mine.manifest else MR)
 
     by_series: dict[str, list[Dataset]] = {}
     for dataset in _read(job.files):
         by_series.setdefault(str(dataset.get("SeriesInstanceUID", "")), []).append(dataset)
-    chosen = select_series([found for found in by_series.values() if found[0].get("Modality") == "MR"]).require()
-    prediction = run(by_series[chosen], _Mine.manifest)
+    chosen = kind.select([found for found in by_series.values() if found[0].get("Modality") == kind.modality]).require()
+    prediction = kind.run(by_series[chosen], _Mine.manifest)
     write_prediction(out / f"{job.name}.npz", prediction)
     return Answer(
         job.study_instance_uid,

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from ai_services.results.diagnostic_report import REPORT_CODINGS
 from ai_services.results.supersede import is_ai_generated
 from foramen.kernel.fhir_client import FhirClient
 from terminology import systems
 
 Resource = dict[str, Any]
-_LOINC_MR_LUMBAR = f"{systems.LOINC}|24968-0"
+_CODES_OF_REPORTS = ",".join(f"{coding['system']}|{coding['code']}" for coding in REPORT_CODINGS)
 _IDS_A_PAGE = 40
 
 
@@ -28,7 +29,7 @@ async def earlier_results(fhir: FhirClient, patient: str, imaging_study: str) ->
     reports = [
         report
         for report in await fhir.search(
-            "DiagnosticReport", [("subject", patient), ("code", _LOINC_MR_LUMBAR), ("status", "partial")]
+            "DiagnosticReport", [("subject", patient), ("code", _CODES_OF_REPORTS), ("status", "partial")]
         )
         if is_ai_generated(report)
         and imaging_study in {item.get("reference") for item in report.get("imagingStudy", [])}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx
 
 from ai_services.workflow.gate import Gate
+from ai_services.workflow.pipelines import run_pipeline
 from ai_services.workflow.retry import CLOSING_POLICY, RetryPolicy
 from foramen.kernel.fhir_client import BackendServiceAuth, FhirClient
 from foramen.kernel.secret_files import read_or_create_key
@@ -39,23 +40,7 @@ _TIMEOUT_S = 30.0
 T = TypeVar("T")
 
 
-def run_pipeline(series: Sequence[Dataset], manifest: Manifest | None) -> Prediction:
-    """The pipeline that a version belongs to; without a version the one for MR."""
-    if manifest is None or manifest.name == "lumbar_mr":
-        return run_lumbar_mr(series, manifest)
-    from ai_services.pipelines.lumbar_ct.pipeline import run
-
-    return run(series, manifest)
-
-
 RunPipeline = Callable[[Sequence["Dataset"], "Manifest | None"], "Prediction"]
-
-
-def run_lumbar_mr(series: Sequence[Dataset], manifest: Manifest | None) -> Prediction:
-    """The pipeline, imported on the first study: ONNX Runtime and NumPy are most of a worker's memory."""
-    from ai_services.pipelines.lumbar_mr.pipeline import run
-
-    return run(series, manifest)
 
 
 @dataclass(slots=True)

@@ -8,27 +8,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ai_services.workflow.pipelines import MR, kind_of
+
 if TYPE_CHECKING:
     from ai_services.models.registry import Manifest
 
-_SHAPE = (1, 320, 256)
-
 
 def warm_up(manifest: Manifest | None) -> None:
-    """Load the networks of a version and run them once on an empty slice.
+    """Load what a version needs; networks run once on an empty slice.
 
     Parameters
     ----------
-    manifest : None for the version that the pipeline comes with
+    manifest : None for the version that the MR pipeline comes with
 
     Raises
     ------
     ModelIntegrityError, DeviceError
         As `models.runtime.open_session`.
     """
-    import numpy as np
-
-    from ai_services.pipelines.lumbar_mr.infer import load_networks, networks_of
-
-    networks = load_networks() if manifest is None else networks_of(manifest)
-    networks.segment(np.zeros(_SHAPE, dtype=np.float32), 4.0)
+    kind_of(manifest.name if manifest else MR).warm_up(manifest)

@@ -56,7 +56,7 @@ def _reproduced(provenance_id: str, tolerance: float) -> Outcome:
 
     from ai_services.results.reproduce import reproduce as again
     from ai_services.workflow.dicom_access import DicomAccess
-    from ai_services.workflow.services import run_pipeline
+    from ai_services.workflow.pipelines import run_pipeline
     from foramen.identity.oauth.operator_token import operator_token
     from foramen.kernel.database_url import database_url
     from foramen.kernel.fhir_client import FhirClient

@@ -15,6 +15,7 @@ from foramen.kernel.settings import Settings
 
 if TYPE_CHECKING:
     from ai_services.workflow.dicom_access import DicomAccess
+    from ai_services.workflow.pipelines import PipelineKind
     from ai_services.workflow.prediction_pool import Answer, Job
     from foramen.kernel.fhir_client import FhirClient
 
@@ -35,8 +36,8 @@ def uids_in(path: Path) -> Iterator[str]:
             yield uid
 
 
-def files_by_study(folder: Path, console: Console) -> dict[str, tuple[Path, ...]]:
-    """MR files by study."""
+def files_by_study(folder: Path, modality: str, console: Console) -> dict[str, tuple[Path, ...]]:
+    """Files of a modality by study."""
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
 
@@ -50,12 +51,12 @@ def files_by_study(folder: Path, console: Console) -> dict[str, tuple[Path, ...]
         except (InvalidDicomError, OSError):
             left_out += 1
             continue
-        if header.get("Modality") == "MR" and "StudyInstanceUID" in header:
+        if header.get("Modality") == modality and "StudyInstanceUID" in header:
             found.setdefault(str(header.StudyInstanceUID), []).append(path)
         else:
             left_out += 1
     if left_out:
-        console.print(f"{left_out} files are not MR images and are left out")
+        console.print(f"{left_out} files are not {modality} images and are left out")
     return {uid: tuple(paths) for uid, paths in found.items()}
 
 
@@ -67,9 +68,10 @@ def jobs_of_files(uids: Iterable[str], files: Mapping[str, tuple[Path, ...]]) ->
         yield Job(uid, files[uid])
 
 
-def jobs_of_archive(access: DicomAccess, uids: Iterable[str], folder: Path) -> Iterator[Job | Answer]:
+def jobs_of_archive(
+    access: DicomAccess, uids: Iterable[str], folder: Path, kind: PipelineKind
+) -> Iterator[Job | Answer]:
     """Fetch each study when a process is nearly free; what cannot be fetched has its answer at once."""
-    from ai_services.imaging.series_selection import select_series
     from ai_services.prediction import PipelineError
     from ai_services.workflow.prediction_pool import Answer, Job
     from foramen.kernel.errors import InteropError
@@ -78,8 +80,9 @@ def jobs_of_archive(access: DicomAccess, uids: Iterable[str], folder: Path) -> I
         job = Job(uid, ())
         try:
             modalities = access.series_of_study(uid)
-            headers = [access.series_metadata(uid, series) for series, modality in modalities if modality == "MR"]
-            datasets = access.retrieve_series(uid, select_series(headers).require())
+            own = [series for series, modality in modalities if modality == kind.modality]
+            headers = [access.series_metadata(uid, series) for series in own]
+            datasets = access.retrieve_series(uid, kind.select(headers).require())
         except PipelineError as no:
             yield Answer(uid, "declined", job.name, no.reason_code, no.text_en, no.text_zh)
             continue

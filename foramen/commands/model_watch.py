@@ -88,7 +88,7 @@ def reference(
     if len({report.patient for report in reports}) < limits.patients:
         typer.echo(f"fewer than {limits.patients} patients: too few for a reference", err=True)
         raise typer.Exit(3)
-    content = written(name, version, period, samples_of(reports))
+    content = written(name, version, period, samples_of(reports, name))
     out.write_bytes(content)
     typer.echo(f"{len(reports)} studies, reference {hashlib.sha256(content).hexdigest()[:12]}: {out}")
 

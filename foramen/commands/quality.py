@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _DERIVED_SERIES_FROM = 9000
 _SCOPES = "system/ImagingStudy.crs"
 _TOKEN_S = 86_400
+_WITHOUT_PIXELS = ("SEG", "SR", "PR", "KO", "REG")
 
 
 def quality(
@@ -139,5 +140,5 @@ def _access() -> DicomAccess:
 
 
 def _of_study(access: DicomAccess, study: str) -> list[list[Dataset]]:
-    images = [uid for uid, modality in access.series_of_study(study) if modality not in ("SEG", "SR", "PR", "KO")]
+    images = [uid for uid, modality in access.series_of_study(study) if modality not in _WITHOUT_PIXELS]
     return [[one for one in access.retrieve_series(study, uid) if "Rows" in one] for uid in images]

@@ -32,6 +32,11 @@ COMPONENTS: tuple[Row, ...] = (
     ("segment-number", "Segment number", "分割编号"),
     ("quality", "Quality", "质量"),
     ("numbering-confident", "Numbering is reliable", "计数是否可靠"),
+    ("surface-distance", "Mean distance of surfaces, worst vertebra", "椎体表面平均距离（最差椎体）"),
+    ("overlap", "Overlap (Dice)", "重叠度 (Dice)"),
+    ("centroid-distance", "Distance of centroids (root mean square)", "椎体中心距离（均方根）"),
+    ("start-spread", "Spread of results of different starts", "不同起点结果的差异"),
+    ("vertebrae", "Vertebrae in common", "共有椎体数"),
 )
 DECISIONS: tuple[Row, ...] = (
     ("accept", "Accepted", "接受"),

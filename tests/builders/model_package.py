@@ -21,3 +21,14 @@ def model_package(folder: Path, version: str, **calibration: float) -> Path:
     manifest["constants"]["calibration"] |= calibration
     (folder / "manifest.yaml").write_text(yaml.safe_dump(manifest, allow_unicode=True), encoding="utf-8")
     return folder
+
+
+def ct_model_package(folder: Path, version: str) -> Path:
+    """The CT package that the software comes with, under another version."""
+    source = package_folder("lumbar_ct")
+    folder.mkdir(parents=True)
+    shutil.copytree(source / "weights", folder / "weights")
+    shutil.copyfile(source / "MODEL_CARD.md", folder / "MODEL_CARD.md")
+    manifest = yaml.safe_load((source / "manifest.yaml").read_text(encoding="utf-8"))
+    (folder / "manifest.yaml").write_text(yaml.safe_dump(manifest | {"version": version}, allow_unicode=True))
+    return folder

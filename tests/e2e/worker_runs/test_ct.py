@@ -1,69 +1,192 @@
-"""A SYNTHETIC lumbar CT: refused until a person releases the candidate, then through the worker to its results."""
+"""A SYNTHETIC lumbar CT through its whole life here: refused, in the shadow, released, watched, recalled."""
 
 from __future__ import annotations
 
-import pytest
+import json
+from pathlib import Path
+from typing import Any
 
-from ai_services.imaging.ct_phantom import CtSetting, ct_phantom
+import pytest
+from typer.testing import CliRunner
+
+from ai_services.imaging.ct_phantom import CtPhantom, CtSetting, ct_phantom
+from ai_services.models.registry import load_manifest
 from ai_services.models.stages import CHECKLIST, Stage
 from ai_services.models.versions import ModelRegistry
+from foramen.cli import app
 from foramen.kernel.identifiers import derived_uid, new_trace_id
+from foramen.kernel.settings import get_settings
+from terminology import systems
 from terminology.analysis_reasons import ANALYSIS_REASONS
+from terminology.codes import MODEL_RECALLED
 from tests.builders.ct_series import ct_series
-from tests.builders.installation import ISSUER, Installation
+from tests.builders.installation import ISSUER, Installation, wait_for
 from tests.builders.worker_runs import StartWorker, report_of
 
 pytestmark = pytest.mark.system
+CT = "lumbar_ct"
+VERSION = load_manifest(CT).version
 
 
-def test_ct_is_read_only_where_somebody_released_its_model(system: Installation, start_worker: StartWorker) -> None:
+@pytest.fixture(scope="module")
+def phantom() -> CtPhantom:
+    return ct_phantom(4, CtSetting(spacing_mm=(2.0, 1.3, 1.3)))
+
+
+@pytest.fixture
+def command(system: Installation, monkeypatch: pytest.MonkeyPatch) -> Any:
+    for name, value in system.environment.items():
+        if name.startswith("FORAMEN_"):
+            monkeypatch.setenv(name, value)
+    get_settings.cache_clear()
+
+    def run(*words: str, status: int = 0) -> str:
+        done = CliRunner().invoke(app, ["model", *words])
+        assert done.exit_code == status, f"{done.output}\n{done.exception!r}"
+        return done.output
+
+    yield run
+    get_settings.cache_clear()
+
+
+def send(system: Installation, phantom: CtPhantom) -> str:
+    study = derived_uid("test", new_trace_id())
+    system.store(
+        ct_series(
+            phantom,
+            StudyInstanceUID=study,
+            SeriesInstanceUID=f"{study}.1",
+            FrameOfReferenceUID=f"{study}.9",
+            PatientID=system.new_patient(),
+            IssuerOfPatientID=ISSUER,
+            StudyDescription="CT L-spine SYNTHETIC",
+        )
+    )
+    return study
+
+
+def is_not_released(task: dict[str, Any]) -> bool:
+    known = ANALYSIS_REASONS["ct-not-released"]
+    assert task["status"] == "rejected"
+    return bool(task["statusReason"] == {"coding": [known.coding()], "text": known.display_zh})
+
+
+def test_ct_speaks_only_while_it_is_released_and_a_recall_finds_all_it_wrote(
+    system: Installation, start_worker: StartWorker, phantom: CtPhantom, command: Any, tmp_path: Path
+) -> None:
     registry = ModelRegistry(system.database_url, system.settings.home)
     registry.take_in_what_came_with_the_software()
-    (candidate,) = registry.versions("lumbar_ct")
-    assert candidate.stage is Stage.CANDIDATE
-    assert registry.current("lumbar_ct") is None
-    phantom = ct_phantom(4, CtSetting(spacing_mm=(2.0, 1.3, 1.3)))
-    studies = [derived_uid("test", new_trace_id()) for _ in range(2)]
+    assert registry.version(CT, VERSION).stage is Stage.CANDIDATE
+    assert registry.current(CT) is None
+    studies = [send(system, phantom)]
+    start_worker(PIPELINE="real", FORAMEN_WORKER_WARM_UP="true")
+    assert is_not_released(system.ended_task(studies[0], 120))
+    assert registry.shadow_runs(CT, VERSION) == []
 
-    def send(study: str) -> None:
-        system.store(
-            ct_series(
-                phantom,
-                StudyInstanceUID=study,
-                SeriesInstanceUID=f"{study}.1",
-                FrameOfReferenceUID=f"{study}.9",
-                PatientID=system.new_patient(),
-                IssuerOfPatientID=ISSUER,
-                StudyDescription="CT L-spine SYNTHETIC",
-            )
-        )
+    # In the shadow it looks, nobody hears it, and what it found is counted.
+    step = ("--name", CT, "--by", "dr-li", "--reason", "on SYNTHETIC images only")
+    command("promote", VERSION, *step, "--to", "shadow")
+    studies.append(send(system, phantom))
+    assert is_not_released(system.ended_task(studies[1], 180))
+    wait_for(lambda: registry.shadow_runs(CT, VERSION), 10, "the shadow's answer")
+    summary = json.loads(command("shadow", VERSION, "--name", CT))
+    assert (summary["studies"], summary["alone"], summary["declined"]) == (1, 1, 0)
+    assert summary["alone_numbering_confident"] == 1.0
+    assert system.results(studies[1])["Observation"] == system.results(studies[1])["SEG"] == 0
 
-    send(studies[0])
-    start_worker(PIPELINE="real")
-    refused = system.ended_task(studies[0], 120)
-    known = ANALYSIS_REASONS["ct-not-released"]
-    assert refused["status"] == "rejected"
-    assert refused["statusReason"] == {"coding": [known.coding()], "text": known.display_zh}
+    command("promote", VERSION, *step, *(word for item in CHECKLIST for word in ("--confirm", item)))
+    log = system.settings.home / "worker.log"
+    wait_for(
+        lambda: any(
+            '"model warmed up"' in line and CT in line for line in log.read_text(encoding="utf-8").splitlines()
+        ),
+        30,
+        "CT warmed up",
+    )
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(f'- when: {{modality: CT, body_part: ""}}\n  version: "{VERSION}"\n- version: "{VERSION}"\n')
+    with pytest.raises(AssertionError, match="word or a list of words"):
+        command("route", str(rules), "--name", CT, "--by", "dr-li")
+    rules.write_text(f'- when: {{modality: CT}}\n  version: "{VERSION}"\n')
+    assert VERSION in command("route", str(rules), "--name", CT, "--by", "dr-li")
 
-    registry.move("lumbar_ct", candidate.version, Stage.SHADOW, "dr-li", "to try")
-    registry.move("lumbar_ct", candidate.version, Stage.RELEASED, "dr-li", "on SYNTHETIC images only", CHECKLIST)
-    send(studies[1])
-    task = system.ended_task(studies[1], 180)
-    assert task["status"] == "completed", task.get("statusReason")
-    report = report_of(system, task)
-    assert report["status"] == "partial"
-    assert report["code"]["text"] == "腰椎 CT AI 分析"
-    assert "SYNTHETIC-trained and UNVERIFIED" in report["conclusion"]
-    found = system.results(studies[1])
-    assert found["Observation"] > 40
-    assert {
-        kind: found[kind] for kind in ("SEG", "SR", "PR", "KO", "CarePlan", "RequestGroup", "DiagnosticReport")
-    } == {
-        "SEG": 1,
-        "SR": 1,
-        "PR": 0,
-        "KO": 0,
-        "CarePlan": 0,
-        "RequestGroup": 0,
-        "DiagnosticReport": 1,
+    # A cohort: the CT studies of its patients, those that were refused with `--again`.
+    patients = [system.task(study)["for"]["reference"] for study in studies]
+    group = {
+        "resourceType": "Group",
+        "type": "person",
+        "actual": True,
+        "member": [{"entity": {"reference": patient}} for patient in patients],
     }
+    made = system.http.post("/fhir/Group", json=group, headers={"Content-Type": "application/fhir+json"})
+    cohort = ("run", "--cohort", f"Group/{made.json()['id']}")
+    assert "No study to analyse" in command(*cohort, status=1)
+    assert "2 completed" in command(*cohort, "--pipeline", CT, "--again")
+    reports = [report_of(system, system.task(study)) for study in studies]
+    assert reports[0]["status"] == "partial"
+    assert reports[0]["code"]["text"] == "腰椎 CT AI 分析"
+    assert "SYNTHETIC-trained and UNVERIFIED" in reports[0]["conclusion"]
+    found = system.results(studies[0])
+    assert found["Observation"] > 40
+    kinds = ("SEG", "SR", "PR", "KO", "CarePlan", "RequestGroup", "DiagnosticReport")
+    assert {kind: found[kind] for kind in kinds} == dict(zip(kinds, (1, 1, 0, 0, 0, 0, 1), strict=True))
+
+    again(system, studies[1], phantom)
+    watch = json_of_watch(system, command)
+    assert {"facet-angle", "canal-ap-bone"} <= watch
+    assert not {"grade", "morphology"} & watch
+    provenance = system.search(f"Provenance?target=DiagnosticReport/{reports[0]['id']}")[0]["id"]
+    assert "same: version" in command("reproduce", provenance)
+
+    # The only release is recalled: what it wrote is marked, and CT is refused again.
+    listed = tmp_path / "recall.json"
+    command("recall", VERSION, *step, "--out", str(listed))
+    assert registry.current(CT) is None
+    told = json.loads(listed.read_text(encoding="utf-8"))
+    assert {f"DiagnosticReport/{item['id']}" for item in reports} <= {
+        reference.split("/_history/")[0] for run in told["runs"] for reference in run["wrote"]
+    }
+    marked = system.http.get(f"/fhir/DiagnosticReport/{reports[0]['id']}").json()
+    assert marked["status"] == "cancelled"
+    assert MODEL_RECALLED.coding() in marked["meta"]["tag"]
+    assert is_not_released(system.ended_task(send(system, phantom), 120))
+
+
+def again(system: Installation, study: str, phantom: CtPhantom) -> None:
+    """One more image makes the study new: its answer takes the place of the earlier one, which nobody had verified."""
+    before = system.search(f"DiagnosticReport?subject={system.task(study)['for']['reference']}")
+    extra = ct_series(
+        phantom,
+        StudyInstanceUID=study,
+        SeriesInstanceUID=f"{study}.2",
+        FrameOfReferenceUID=f"{study}.9",
+        PatientID=patient_id_of(system, study),
+        IssuerOfPatientID=ISSUER,
+        StudyDescription="CT L-spine SYNTHETIC",
+    )
+    system.store(extra)
+
+    def open_and_closed() -> bool:
+        found = system.search(f"DiagnosticReport?subject={system.task(study)['for']['reference']}")
+        return len(found) == 2 and sorted(item["status"] for item in found) == ["cancelled", "partial"]
+
+    wait_for(open_and_closed, 180, "the new answer in the place of the old one")
+    assert len(before) == 1
+
+
+def patient_id_of(system: Installation, study: str) -> str:
+    patient = system.http.get(f"/fhir/{system.task(study)['for']['reference']}").json()
+    return next(
+        str(item["value"])
+        for item in patient["identifier"]
+        if item["system"] == f"{systems.IDENTIFIER_PATIENT}/{ISSUER}"
+    )
+
+
+def json_of_watch(system: Installation, command: Any) -> set[str]:
+    """Scores of the MeasureReport that a watch of the version writes; two patients are too few to tell."""
+    command("watch", VERSION, "--name", CT, "--since", "2020-01-01", "--until", "2100-01-01", status=3)
+    (report,) = [
+        item for item in system.search("MeasureReport") if item["identifier"][0]["value"].startswith(f"{CT}-{VERSION}-")
+    ]
+    return {coding["code"] for group in report["group"] for coding in group["code"]["coding"]}
