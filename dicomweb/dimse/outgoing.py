@@ -12,6 +12,7 @@ from pynetdicom.presentation import PresentationContext
 
 from dicomweb.dimse.application_entity import ApplicationEntity
 from dicomweb.dimse.tls import client_context, fingerprint
+from foramen.kernel.reactor_pause import rests_while_we_send
 from foramen.kernel.settings import Settings
 
 MAX_PDU_BYTES = 256 * 1024
@@ -60,6 +61,7 @@ def associated(
         tls_args=tls,
         evt_handlers=[(evt.EVT_CONN_OPEN, no_delay), *handlers],
     )
+    rests_while_we_send(association)
     try:
         if association.is_established and not _is_peer(association, peer):
             association.abort()

@@ -13,6 +13,8 @@ from typing import Any
 from pydicom import Dataset
 from pynetdicom import AE, evt
 
+from foramen.kernel.reactor_pause import rests_while_we_send
+
 _MOST_CONTEXTS = 128
 _TIMEOUT_S = 30.0
 _STATUS_TEXT = {
@@ -102,6 +104,7 @@ def _send_batch(batch: list[Dataset], host: str, port: int, called: str, calling
         reason = _refusal(association, f"{host}:{port}", connected=bool(connected))
         yield from (Outcome(str(item.SOPInstanceUID), reason, again="accepts none" not in reason) for item in batch)
         return
+    rests_while_we_send(association)
     try:
         for dataset in batch:
             reason = _store(association, dataset)

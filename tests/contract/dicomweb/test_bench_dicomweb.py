@@ -24,5 +24,5 @@ def test_it_measures_both_and_remembers(tmp_path: Path) -> None:
     assert entry["bench"] == "dicomweb"
     assert set(entry["figures"]) == set(rows)
     page = (tmp_path / "dicomweb.md").read_text("utf-8")
-    assert page.count("\n| ") == 1 + len(rows)
+    assert page.count("\n| ") == 2 + len(rows)
     assert "foramen bench dicomweb --instances 4 " in page

@@ -71,6 +71,7 @@ def is_not_released(task: dict[str, Any]) -> bool:
     return bool(task["statusReason"] == {"coding": [known.coding()], "text": known.display_zh})
 
 
+@pytest.mark.timeout(900)  # many analyses of seconds each, on cores that other tests share
 def test_ct_speaks_only_while_it_is_released_and_a_recall_finds_all_it_wrote(
     system: Installation, start_worker: StartWorker, phantom: CtPhantom, command: Any, tmp_path: Path
 ) -> None:
