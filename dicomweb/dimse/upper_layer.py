@@ -8,11 +8,11 @@ thread is woken. All other messages take pynetdicom's way. DICOM PS3.8 §9.2 (st
 
 from __future__ import annotations
 
-import contextlib
 import os
 import queue
 import select
 import ssl
+import threading
 from typing import Any
 
 from pynetdicom.dul import DULServiceProvider
@@ -66,6 +66,8 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         """Whether a C-STORE is being served: then the association is not idle, however long that takes."""
         self._run_loop_delay = 0
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._ringing = threading.Lock()
+        """Held while the bell is rung or taken down: its number may belong to another file right after."""
         self.to_user_queue = WakingQueue(association.dimse.msg_queue)
 
     def send_pdu(self, primitive: Any) -> None:
@@ -90,12 +92,14 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]
         try:
             super().run_reactor()
         finally:
-            wake, self._wake = self._wake, -1
-            os.close(wake)
+            with self._ringing:
+                os.close(self._wake)
+                self._wake = -1
 
     def _ring(self) -> None:
-        with contextlib.suppress(OSError):  # it has ended
-            os.eventfd_write(self._wake, 1)
+        with self._ringing:
+            if self._wake >= 0:  # else it has ended
+                os.eventfd_write(self._wake, 1)
 
     def _is_transport_event(self) -> bool:
         if self.socket is None or self.socket.socket is None or self.state_machine.current_state == "Sta13":

@@ -132,6 +132,16 @@ class Installation:
         """The Task of a study, waiting until it is registered."""
         return wait_for(lambda: self.tasks(study), 30, "the Task of the study")[0]
 
+    def cancel(self, study: str) -> None:
+        """End the Task of a study as a person would: no worker takes it up."""
+        task = self.task(study)
+        response = self.http.put(
+            f"/fhir/Task/{task['id']}",
+            json={**task, "status": "cancelled"},
+            headers={"Content-Type": "application/fhir+json"},
+        )
+        assert response.status_code == 200, response.text
+
     def ended_task(self, study: str, timeout_s: float = 60) -> dict[str, Any]:
         """The Task of a study once it has been answered."""
 

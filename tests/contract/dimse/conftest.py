@@ -17,10 +17,12 @@ from typing import Any
 import psycopg
 import pytest
 from pydicom import Dataset, dcmread
+from pynetdicom import AE
 
 from dicomweb.dimse.accounts import save_account
 from dicomweb.dimse.application_entity import ApplicationEntity
 from foramen.kernel.heartbeat import heartbeat_file
+from foramen.kernel.reactor_pause import rests_while_we_send
 from foramen.kernel.settings import Settings
 from foramen.supervisor.ports import free_port
 from tests.builders.dicom import encoded
@@ -30,6 +32,19 @@ __all__ = ["gateway", "institutions", "orthanc"]
 
 AET = "FORAMEN_QR"
 ALL = frozenset(("find", "get", "move", "store", "commit", "mwl", "mpps"))
+
+
+@pytest.fixture(autouse=True)
+def callers_get_their_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' own callers are pynetdicom too: on a busy machine it would lose answers (`reactor_pause`)."""
+    associate = AE.associate
+
+    def resting(caller: AE, *arguments: Any, **named: Any) -> Any:
+        association = associate(caller, *arguments, **named)
+        rests_while_we_send(association)
+        return association
+
+    monkeypatch.setattr(AE, "associate", resting)
 
 
 @dataclass

@@ -101,13 +101,7 @@ def test_a_task_cancelled_by_a_person_is_left_alone(system: Installation, start_
     study = system.new_study()
     worker = start_worker(SLOW_S="3")
     wait_for(lambda: worker.started_runs == 1, 30, "the run")
-    task = system.task(study)
-    response = system.http.put(
-        f"/fhir/Task/{task['id']}",
-        json={**task, "status": "cancelled"},
-        headers={"Content-Type": "application/fhir+json"},
-    )
-    assert response.status_code == 200
+    system.cancel(study)
     with pytest.raises(AssertionError):
         wait_for(lambda: system.results(study)["DiagnosticReport"], 6)
     assert system.task(study)["status"] == "cancelled"

@@ -50,7 +50,7 @@ def foramen(system: Installation, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def stored(system: Installation, series: list[Dataset], patient_id: str, study: str, frame: str) -> str:
-    """Send a series as a study of its own; returns the Study Instance UID once the record knows it."""
+    """Send a series as a study that nobody analyses; returns its Study Instance UID once the record knows it."""
     common = {"PatientID": patient_id, "IssuerOfPatientID": ISSUER, "StudyInstanceUID": study}
     common |= {"StudyDate": "20261123", "StudyTime": "080000", "StudyDescription": "L-spine SYNTHETIC"}
     common |= {"SeriesInstanceUID": f"{study}.1", "FrameOfReferenceUID": frame, "PatientBirthDate": "19700101"}
@@ -62,7 +62,7 @@ def stored(system: Installation, series: list[Dataset], patient_id: str, study: 
         dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
         dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     system.store(series)
-    system.task(study)
+    system.cancel(study)  # else the workers of the next tests would take it up
     return study
 
 

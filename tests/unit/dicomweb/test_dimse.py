@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import time
 from io import BytesIO
 from typing import Any
@@ -11,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom import AE
+from pynetdicom.association import MODE_ACCEPTOR
 from pynetdicom.dsutils import decode, encode
 from pynetdicom.sop_class import MRImageStorage
 
@@ -28,6 +32,8 @@ from dicomweb.dimse.matching import is_like, matches
 from dicomweb.dimse.prefetching import prior_query
 from dicomweb.dimse.procedure import procedure_of
 from dicomweb.dimse.store_request import StoreRequest, answer_to, file_head, fragments_of, request_of
+from dicomweb.dimse.transport import ServedAssociation
+from dicomweb.dimse.upper_layer import UpperLayer
 from dicomweb.dimse.worklist import scheduled_step
 from foramen.kernel.errors import ForbiddenError, InvalidRequestError
 from terminology import systems
@@ -241,3 +247,19 @@ def test_any_bytes_of_a_pdu_are_a_request_or_none(body: bytes) -> None:
     except ValueError:
         return
     assert all(one is None or isinstance(one, StoreRequest) for one in found)
+
+
+def test_an_association_may_end_while_its_connection_is_over() -> None:
+    """The reactor tells the upper layer to stop, which has just ended by itself: nothing is left to wake."""
+    association = ServedAssociation(AE(), MODE_ACCEPTOR)
+    upper = UpperLayer(association)
+    upper.kill_dul()
+    upper.run_reactor()
+    opened, beside = os.pipe()  # takes the number that the ended one has given back
+    try:
+        upper.stop_dul()
+        upper.kill_dul()
+        assert not select.select([opened], [], [], 0)[0]
+    finally:
+        os.close(opened)
+        os.close(beside)
