@@ -8,6 +8,7 @@ from __future__ import annotations
 from foramen.admin.words import (
     accounts,
     audit,
+    audit_events,
     break_glass,
     clients,
     frame,
@@ -28,6 +29,7 @@ _PARTS = (
     clients.WORDS,
     policies.WORDS,
     audit.WORDS,
+    audit_events.WORDS,
     break_glass.WORDS,
     health.WORDS,
     model_watch.WORDS,

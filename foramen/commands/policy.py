@@ -69,6 +69,6 @@ def explain(
             managed_by=managed_by,
         )
     for line in answer.lines:
-        typer.echo(f"{line.result:<10} {line.rule:<12} {line.reason}")
+        typer.echo(f"{line.result:<10} {line.rule:<12} {line.reason()}")
     typer.echo("allowed" if answer.allowed else "refused")
     raise typer.Exit(0 if answer.allowed else 1)

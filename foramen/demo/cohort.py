@@ -74,7 +74,7 @@ def demo_patients(imaging_patient_ids: list[str]) -> list[DemoPatient]:
                 family="演示",
                 given=f"患者{number:02d}",
                 gender="male" if number % 2 else "female",
-                birth_date=f"19{70 + number}-01-01",
+                birth_date=f"{1971 + (number - 1) % 30}-01-01",
                 answers=_COMPLETE if number == 1 else {},
             )
         )
@@ -86,7 +86,7 @@ def demo_patients(imaging_patient_ids: list[str]) -> list[DemoPatient]:
                 family="演示",
                 given=f"患者{number:02d}",
                 gender="female" if number % 2 else "male",
-                birth_date=f"19{60 + number}-06-01",
+                birth_date=f"{1961 + (number - 1) % 40}-06-01",
             )
         )
     return people

@@ -30,7 +30,6 @@ class AuditLine:
 
 def audit_line(event: dict[str, Any]) -> AuditLine:
     """Return the line of an AuditEvent."""
-    kinds = event.get("subtype") or [event.get("type", {})]
     agents = event.get("agent", [])
     requestor: dict[str, Any] = next((agent for agent in agents if agent.get("requestor")), agents[0] if agents else {})
     who = [str(agent["altId"]) for agent in agents if agent.get("altId")]
@@ -41,7 +40,7 @@ def audit_line(event: dict[str, Any]) -> AuditLine:
         who=", ".join(who),
         app=str(requestor.get("name", "")),
         address=str(requestor.get("network", {}).get("address", "")),
-        what=" ".join(filter(None, (str(kind.get("display") or kind.get("code", "")) for kind in kinds))),
+        what=" ".join(display for _, display in kinds_of(event)),
         concerns=", ".join(filter(None, concerns)),
         outcome=str(event.get("outcome", "")),
         reason=str(event.get("outcomeDesc", "")),
@@ -51,6 +50,13 @@ def audit_line(event: dict[str, Any]) -> AuditLine:
             for coding in purpose.get("coding", [])
         ),
     )
+
+
+def kinds_of(event: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return code and display (the code again where there is none) of what an AuditEvent records."""
+    codings = event.get("subtype") or [event.get("type", {})]
+    found = [(str(one.get("code", "")), str(one.get("display") or one.get("code", ""))) for one in codings]
+    return [(code, display) for code, display in found if display]
 
 
 def _named(entity: dict[str, Any]) -> str:

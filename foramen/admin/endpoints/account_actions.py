@@ -14,6 +14,7 @@ from starlette.responses import Response
 from foramen.admin.endpoints.accounts import link_shown
 from foramen.admin.layout import confirm, done, render, told
 from foramen.admin.page import MANAGE_ACCOUNTS, Call
+from foramen.identity.audit_line import kinds_of
 from foramen.identity.database import utc_now
 from foramen.identity.endpoints.record_reading import fhir_of
 from foramen.identity.people.accounts import Account
@@ -135,16 +136,15 @@ async def history(call: Call) -> Response:
     return render(call, "history.html", name=name, events=[_line(event) for event in events], most=_HISTORY)
 
 
-def _line(event: dict[str, Any]) -> dict[str, str]:
+def _line(event: dict[str, Any]) -> dict[str, Any]:
     """Return what one line shows of an AuditEvent: when, who, what, on whom, how it ended."""
-    kind = (event.get("subtype") or [event.get("type", {})])[0]
     agents = [str(agent.get("altId", "")) for agent in event.get("agent", [])]
     entities = [
         str(entity.get("name") or entity.get("what", {}).get("reference", "")) for entity in event.get("entity", [])
     ]
     return {
         "recorded": str(event.get("recorded", ""))[:19].replace("T", " "),
-        "what": str(kind.get("display") or kind.get("code", "")),
+        "kinds": kinds_of(event),
         "who": ", ".join(filter(None, agents)),
         "concerns": ", ".join(filter(None, entities)),
         "outcome": str(event.get("outcome", "")),

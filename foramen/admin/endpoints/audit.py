@@ -17,7 +17,7 @@ from starlette.responses import Response, StreamingResponse
 
 from foramen.admin.layout import render, told
 from foramen.admin.page import Call
-from foramen.identity.audit_line import AuditLine, audit_line
+from foramen.identity.audit_line import AuditLine, audit_line, kinds_of
 from foramen.identity.endpoints.record_reading import fhir_of
 from foramen.identity.pages import SECURITY_HEADERS
 from foramen.kernel.errors import InvalidRequestError
@@ -76,7 +76,11 @@ def _page(
         "audit.html",
         status=status,
         problem=problem,
-        lines=[audit_line(entry["resource"]) for entry in bundle.get("entry", []) if "resource" in entry],
+        lines=[
+            (audit_line(entry["resource"]), kinds_of(entry["resource"]))
+            for entry in bundle.get("entry", [])
+            if "resource" in entry
+        ],
         following=following,
         outcomes=OUTCOMES,
         most=MOST_EXPORTED,

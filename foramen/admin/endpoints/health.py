@@ -17,6 +17,7 @@ from foramen.admin.page import Call
 from foramen.identity.database import utc_now
 from foramen.identity.oauth.signing_keys import SigningKeys
 from foramen.kernel.settings import Settings
+from foramen.kernel.settings_zh import MEANINGS_ZH
 
 _WAIT_S = 5.0
 _DOTS = "••••"
@@ -55,7 +56,7 @@ async def health_page(call: Call) -> Response:
         "health.html",
         parts=parts,
         keys=_keys(call.env.signer.keys),
-        settings=_settings(call.env.settings),
+        settings=_settings(call.env.settings, call.language),
         version=version("foramen"),
         python=platform.python_version(),
         now=utc_now(),
@@ -87,14 +88,15 @@ def _keys(keys: SigningKeys) -> list[KeyLine]:
     ]
 
 
-def _settings(settings: Settings) -> list[SettingLine]:
-    """Return every setting, those that differ from the default first."""
+def _settings(settings: Settings, language: str) -> list[SettingLine]:
+    """Return every setting, those that differ from the default first, with its meaning in the page's language."""
     prefix = str(settings.model_config.get("env_prefix", ""))
     lines = []
     for name, field in type(settings).model_fields.items():
         value, changed = getattr(settings, name), getattr(settings, name) != field.default
         said = "" if value is None else _shown(name, str(value))
-        lines.append(SettingLine(f"{prefix}{name.upper()}", said, changed, field.description or ""))
+        meaning = MEANINGS_ZH[name] if language == "zh" else field.description or ""
+        lines.append(SettingLine(f"{prefix}{name.upper()}", said, changed, meaning))
     return sorted(lines, key=lambda line: not line.changed)
 
 

@@ -9,6 +9,7 @@ WORDS: dict[str, dict[str, str]] = {
         "app_title": "系统管理",
         "skip": "跳到正文",
         "navigation": "导航",
+        "colon": "：",
         "own_account": "我的账户",
         "sign_out": "退出登录",
         "disclaimer": "本软件不是注册医疗器械",
@@ -45,7 +46,7 @@ WORDS: dict[str, dict[str, str]] = {
         "error_unavailable": "服务暂时不可用，请稍后再试。",
         "error_internal": "服务出现意外错误。",
         "back_to_overview": "返回概览",
-        "to_portal": "返回首页",
+        "to_portal": "返回工作台",
     },
     "en": {
         "html_lang": "en",
@@ -53,6 +54,7 @@ WORDS: dict[str, dict[str, str]] = {
         "app_title": "Administration",
         "skip": "Skip to the content",
         "navigation": "Navigation",
+        "colon": ": ",
         "own_account": "My account",
         "sign_out": "Sign out",
         "disclaimer": "Not a registered medical device",
@@ -89,7 +91,7 @@ WORDS: dict[str, dict[str, str]] = {
         "error_unavailable": "The service is not available for the moment. Please try again shortly.",
         "error_internal": "An unexpected error occurred.",
         "back_to_overview": "Back to the overview",
-        "to_portal": "To the start page",
+        "to_portal": "To the portal",
     },
 }
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection
@@ -11,6 +12,7 @@ from sqlalchemy import Connection
 from foramen.identity.oauth.scopes import resource_scopes
 from foramen.identity.people.accounts import Account
 from foramen.identity.policy import evaluate
+from foramen.identity.rights.explanation_text import REASONS
 from foramen.identity.rights.permissions import GRANT, WITHDRAW, Rights, current_changes, rights_of
 from foramen.identity.rights.roles import PATIENT
 from foramen.kernel.errors import InvalidRequestError
@@ -19,19 +21,27 @@ from foramen.kernel.settings import get_settings
 HOLDS, REFUSES, IN_QUERY = "holds", "refuses", "in query"
 _TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
 _ACTIONS = "cruds"
-_IN_QUERY = {
-    "release": "AI output that no clinician verified is left out, resource by resource",
-    "consent": "Consents of the patient leave out what they deny, resource by resource",
-}
+_IN_QUERY = frozenset({"release", "consent"})
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One rule: its name, `HOLDS`, `REFUSES` or `IN_QUERY` (decided for each resource, inside the query), and why."""
+    """One rule: its name, `HOLDS`, `REFUSES` or `IN_QUERY` (decided for each resource, inside the query), and why.
+
+    Parameters
+    ----------
+    word : reason, a word of `explanation_text.REASONS`
+    values : names that the words have blanks for
+    """
 
     rule: str
     result: str
-    reason: str
+    word: str
+    values: Mapping[str, str] = field(default_factory=dict)
+
+    def reason(self, language: str = "en") -> str:
+        """Say why, in one of the languages of the pages."""
+        return REASONS[language][self.word].format(**self.values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +111,9 @@ def explain(
     for change in changes:
         if change.effect == WITHDRAW:
             refuses = not _permitted(answer) and _permitted(_without(question, change.permission))
-            said = f"{change.permission}, by {change.decided_by}"
-            lines.append(Line("withdrawn", REFUSES if refuses else HOLDS, said))
-    lines.append(Line("account", REFUSES if account.disabled else HOLDS, "disabled" if account.disabled else "active"))
+            told = {"permission": change.permission, "by": change.decided_by}
+            lines.append(Line("withdrawn", REFUSES if refuses else HOLDS, "withdrawn", told))
+    lines.append(_told("account", not account.disabled))
     return Explanation(bool(answer["allow"]) and not account.disabled, tuple(lines))
 
 
@@ -122,19 +132,15 @@ def _permitted(answer: dict[str, Any]) -> bool:
 def _line(rule: dict[str, Any], account: Account, rights: Rights, *, in_query: bool) -> Line:
     name, by = rule["rule"], ", ".join(rule["by"])
     if name in _IN_QUERY:
-        return Line(name, IN_QUERY, _IN_QUERY[name])
+        return Line(name, IN_QUERY, f"{name}_in_query")
     if name == "institution" and in_query and rule["holds"] and not rights.manages_institutions:
-        whose = f"whom {account.institution} manages" if account.institution else "of no institution: none, or the own"
-        return Line(name, IN_QUERY, f"of patients' records those {whose} are shown, no others")
-    reasons = {
-        "role": (f"{account.role}", "the role is not known"),
-        "scope": (by, "no scope of the token grants this on the type"),
-        "permission": (_lent(by, rights), "no permission of the account allows what the scope grants"),
-        "institution": ("no institution bounds it, or it is the patient's", "another institution's patient, or none"),
-        "compartment": ("the record asked about is within reach", "another patient's record, or no patient in context"),
-    }
-    return Line(name, HOLDS if rule["holds"] else REFUSES, reasons[name][0 if rule["holds"] else 1])
+        if account.institution is None:
+            return Line(name, IN_QUERY, "institution_in_query_none")
+        return Line(name, IN_QUERY, "institution_in_query_own", {"institution": account.institution})
+    if name == "permission" and rule["holds"] and rights.lenders:
+        return Line(name, HOLDS, "permission_lent", {"by": by, "lenders": ", ".join(rights.lenders)})
+    return _told(name, rule["holds"], by=account.role if name == "role" else by)
 
 
-def _lent(by: str, rights: Rights) -> str:
-    return f"{by} (lent by {', '.join(rights.lenders)})" if rights.lenders else by
+def _told(name: str, holds: bool, **values: str) -> Line:
+    return Line(name, HOLDS if holds else REFUSES, f"{name}_{'holds' if holds else 'refuses'}", values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,8 @@ def test_the_cohort_is_labelled_and_only_the_first_patient_was_asked_everything(
     assert all(item["meta"]["tag"][0]["code"] == "SYNTHETIC" for item in resources)
     answered = [item["subject"]["reference"] for item in resources if item["resourceType"] == "QuestionnaireResponse"]
     assert answered == ["Patient/syn-a"]
+
+
+def test_patients_of_a_large_cohort_were_born_on_days_that_exist() -> None:
+    for person in demo_patients([f"SYN-{number}" for number in range(200)]):
+        assert date.fromisoformat(person.birth_date) < date(2010, 1, 1)

@@ -1,0 +1,46 @@
+"""Why a rule of the policy holds, refuses, or is decided in the query: the words of `explanation.Line`."""
+
+from __future__ import annotations
+
+REASONS: dict[str, dict[str, str]] = {
+    "zh": {
+        "release_in_query": "未经医生确认的 AI 结果逐条隐去",
+        "consent_in_query": "患者同意书所拒绝的内容逐条隐去",
+        "institution_in_query_own": "只显示由 {institution} 管理的患者病历，其他不显示",
+        "institution_in_query_none": "账号不属于任何机构：不显示患者病历，本人的除外",
+        "role_holds": "{by}",
+        "role_refuses": "未知的角色",
+        "scope_holds": "{by}",
+        "scope_refuses": "令牌的范围都不允许对此类型做此操作",
+        "permission_holds": "{by}",
+        "permission_lent": "{by}（由 {lenders} 借出）",
+        "permission_refuses": "账号的权限都不允许该范围所授予的操作",
+        "institution_holds": "不受机构限制，或患者属于本机构",
+        "institution_refuses": "患者属于其他机构，或不属于任何机构",
+        "compartment_holds": "所问的病历在可及范围内",
+        "compartment_refuses": "是其他患者的病历，或应用没有打开患者",
+        "withdrawn": "{permission}，由 {by} 收回",
+        "account_holds": "账号正常",
+        "account_refuses": "账号已停用",
+    },
+    "en": {
+        "release_in_query": "AI output that no clinician verified is left out, resource by resource",
+        "consent_in_query": "Consents of the patient leave out what they deny, resource by resource",
+        "institution_in_query_own": "of patients' records those whom {institution} manages are shown, no others",
+        "institution_in_query_none": "the account is of no institution: no patients' records are shown but the own",
+        "role_holds": "{by}",
+        "role_refuses": "the role is not known",
+        "scope_holds": "{by}",
+        "scope_refuses": "no scope of the token grants this on the type",
+        "permission_holds": "{by}",
+        "permission_lent": "{by} (lent by {lenders})",
+        "permission_refuses": "no permission of the account allows what the scope grants",
+        "institution_holds": "no institution bounds it, or it is the patient's",
+        "institution_refuses": "another institution's patient, or none",
+        "compartment_holds": "the record asked about is within reach",
+        "compartment_refuses": "another patient's record, or no patient in context",
+        "withdrawn": "{permission}, by {by}",
+        "account_holds": "active",
+        "account_refuses": "disabled",
+    },
+}
