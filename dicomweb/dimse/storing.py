@@ -17,7 +17,7 @@ from dicomweb.archive import ArchiveError
 from dicomweb.archive_writer import ArchiveAnswerError
 from dicomweb.dimse import status
 from dicomweb.dimse.bridge import Bridge
-from dicomweb.dimse.index_questions import IndexQuestions
+from dicomweb.dimse.index_questions import Fate, IndexQuestions
 from dicomweb.dimse.newcomers import Newcomers
 from dicomweb.dimse.parts import Parts
 from dicomweb.dimse.passing_on import Admitted, PassingOn
@@ -114,32 +114,42 @@ class Storing:
         """Return what takes an instance on to the archive while it is received; `store` ends it."""
 
         def admit(head: bytes, size: int) -> Admitted | None:
+            lock = self._busy[hash(sop_instance_uid) % _LOCKS]
+            # Nobody waits while it receives: whoever comes second is stored once it is whole.
+            if sop_class_uid == NOTE_CLASS or not lock.acquire(blocking=False):
+                return None
+            admitted = None
+            try:
+                admitted = self._admitted_early(head, size, (sop_class_uid, sop_instance_uid), sender, lock)
+            finally:
+                if admitted is None:
+                    lock.release()
+            return admitted
+
+        return PassingOn(self._parts.archive.writer, admit)
+
+    def _admitted_early(
+        self, head: bytes, size: int, names: tuple[str, str], sender: AccessContext | None, lock: threading.Lock
+    ) -> Admitted | None:
+        """Decide by the beginning of a file; None: not before it is whole."""
+        fate = self._questions.ask_fate(names[1])  # answered while we look at it
+        try:
             inspected = inspect_head(head, size)
             if inspected is None:
                 return None
             header, remark = inspected
-            names = (header.sop_class_uid, header.sop_instance_uid)
-            lock = self._busy[hash(header.sop_instance_uid) % _LOCKS]
-            # Nobody waits while it receives: whoever comes second is stored once it is whole.
-            if names != (sop_class_uid, sop_instance_uid) or names[0] == NOTE_CLASS or not lock.acquire(blocking=False):
+            if (header.sop_class_uid, header.sop_instance_uid) != names or self._admit(header, sender, fate):
                 return None
-            try:
-                admitted = None if self._admit(header, sender) else Admitted(header, remark, lock)
-            except BaseException:
-                lock.release()
-                raise
-            if admitted is None:
-                lock.release()
-            return admitted
-
-        return PassingOn(self._parts.archive.writer, admit)
+            return Admitted(header, remark, lock)
+        finally:
+            fate.drop()
 
     def _store(
         self, received: ReceivedFile, content: bytes | None, header: InstanceHeader, sender: AccessContext | None
     ) -> None:
         uid = header.sop_instance_uid
         with self._busy[hash(uid) % _LOCKS]:  # of one UID one after the other
-            may_be_there = self._admit(header, sender)
+            may_be_there = self._admit(header, sender, self._questions.ask_fate(uid))
             if self._is_note(content, header, sender):
                 return
             there = self._parts.archive.find_now([uid]) if may_be_there else ()
@@ -167,7 +177,7 @@ class Storing:
             return False
         return self._bridge.run(self._door.is_note(sender, header, content, new_trace_id()))
 
-    def _admit(self, header: InstanceHeader, sender: AccessContext | None) -> bool:
+    def _admit(self, header: InstanceHeader, sender: AccessContext | None, fate: Fate) -> bool:
         """Refuse what was rejected before, and what is of another patient than its study.
 
         Returns
@@ -175,7 +185,7 @@ class Storing:
         Whether the archive may hold an instance of this name.
         """
         uid, patient = header.sop_instance_uid, self._patients.get(header.study_instance_uid)
-        is_rejected, is_indexed = self._questions.fate(uid)
+        is_rejected, is_indexed = fate.answer()
         if is_rejected:
             for refused in self._bridge.run(self._door.refused(sender, [header])).values():
                 raise refused
