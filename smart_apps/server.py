@@ -74,7 +74,8 @@ def build_app(settings: Settings, dist: Path = DIST) -> Starlette:
             Route("/apps/assets/{name}", server.asset),
             Route("/apps/{name}", server.without_slash),
             Route("/apps/{name}/", server.page),
-        ]
+        ],
+        exception_handlers={404: _nowhere},
     )
 
 
@@ -162,9 +163,16 @@ def _accepted_encodings(header: str) -> set[str]:
     return accepted
 
 
+_NOT_FOUND = """<!doctype html><html lang="zh-CN"><meta charset="utf-8"><title>Foramen</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<body style="font-family:sans-serif;max-width:40em;margin:4em auto;padding:0 1em">
+<h1>没有此页面 · There is no such page</h1>
+<p><a href="/">返回工作台 · Back to the portal</a></p>"""
+
+
 def _not_found() -> Response:
-    return HTMLResponse(
-        '<!doctype html><meta charset="utf-8"><p>没有此页面。 There is no such page. <a href="/">门户 Portal</a></p>',
-        404,
-        SECURITY_HEADERS,
-    )
+    return HTMLResponse(_NOT_FOUND, 404, SECURITY_HEADERS)
+
+
+async def _nowhere(_: Request, __: Exception) -> Response:
+    return _not_found()

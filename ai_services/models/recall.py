@@ -2,7 +2,9 @@
 
 What it wrote is found by Provenance: its agents are Devices, named by the hash of the weights. What nobody verified is
 closed, as a newer result would close it; what a person verified stays theirs and is marked only, to be looked at again.
-A Provenance of its own says who recalled it, when and why, so that whoever meets the mark can read that.
+A Provenance of its own says who recalled it, when and why, so that whoever meets the mark can read that. The Task that
+asked for it stays completed and says so in its business status, by which worklists find what has to be looked at again;
+asked for anew, it says it no longer. https://hl7.org/fhir/R4/task-definitions.html#Task.businessStatus
 https://hl7.org/fhir/R4/provenance.html, https://hl7.org/fhir/R4/auditevent.html
 """
 
@@ -113,19 +115,25 @@ async def mark(fhir: FhirClient, written: Written, recall: Recall, told: Callabl
             found.append(await fhir.read(reference))
         except (NotFoundError, DeletedError):
             told(Marked(reference, "gone", None))
+    found += await _tasks(fhir, written)
     open_ones = [item for item in found if not is_recalled(item)]
     for item in found:
         if item not in open_ones:
             told(_marked(item, "already"))
     closing = [with_tag(closed) for closed in close_unverified(open_ones)]
-    verified = [item for item in open_ones if _reference(item) not in {_reference(closed) for closed in closing}]
+    tasks = [item for item in open_ones if item["resourceType"] == "Task"]
+    left = {_reference(item) for item in [*closing, *tasks]}
+    verified = [item for item in open_ones if _reference(item) not in left]
     entries = [_update(item) for item in closing]
+    entries += [_update({**task, "businessStatus": MODEL_RECALLED.concept()}) for task in tasks]
     if found and not await _is_stated(fhir, _reference(found[0])):
         entries.append({"resource": statement(found, recall), "request": {"method": "POST", "url": "Provenance"}})
     if entries:
         await fhir.transaction({"resourceType": "Bundle", "type": "transaction", "entry": entries})
     for item in closing:
         told(_marked(item, "closed"))
+    for item in tasks:
+        told(_marked(item, "marked"))
     for item in verified:
         # The content of what a person signed is not ours to write: only its label is added.
         await fhir.add_tag(_reference(item), MODEL_RECALLED.coding())
@@ -167,9 +175,25 @@ async def who_saw(fhir: FhirClient, references: Iterable[str]) -> dict[str, set[
     return seen
 
 
+async def _tasks(fhir: FhirClient, written: Written) -> list[Resource]:
+    """The Tasks that a run answered: asked about what it was made from, with what it wrote as their output."""
+    wrote = set(_plain(written.targets))
+    studies = [reference for reference in _plain(written.sources) if reference.startswith("ImagingStudy/")]
+    if not studies:
+        return []
+    found = await fhir.search("Task", [("focus", ",".join(studies)), ("status", "completed")])
+    return [task for task in found if wrote & {_answer(output) for output in task.get("output", [])}]
+
+
+def _answer(output: Resource) -> str | None:
+    reference: str | None = output.get("valueReference", {}).get("reference")
+    return reference
+
+
 def is_recalled(resource: Resource) -> bool:
-    """Whether the resource carries the tag of a recalled model."""
-    return MODEL_RECALLED.code in {tag.get("code") for tag in resource.get("meta", {}).get("tag", [])}
+    """Whether the resource carries the tag of a recalled model, or a Task its business status."""
+    said = [*resource.get("meta", {}).get("tag", []), *resource.get("businessStatus", {}).get("coding", [])]
+    return MODEL_RECALLED.code in {coding.get("code") for coding in said}
 
 
 def with_tag(resource: Resource) -> Resource:

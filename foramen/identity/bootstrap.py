@@ -34,6 +34,8 @@ _SERVICES: dict[str, tuple[str, str, str]] = {
         "system/AuditEvent.c",
     ),
 }
+SERVICES = tuple(_SERVICES)
+"""Client ids under which our own services act, with nobody behind them."""
 _SIGN_IN = "openid fhirUser profile online_access"
 _APPS: dict[str, tuple[str, str, str, str]] = {
     "portal": ("/", "Foramen 工作台", "Foramen portal", f"{_SIGN_IN} user/*.rs user/Task.rus"),

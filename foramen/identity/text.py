@@ -23,7 +23,7 @@ WORDS: dict[str, dict[str, str]] = {
         "sign_in_for": "登录以继续使用",
         "username": "用户名",
         "password": "密码",
-        "sign_in_failed": "用户名或密码不正确，或该账户因多次失败已被暂时锁定。",
+        "sign_in_failed": "用户名或密码不正确，或该账号因多次失败已被暂时锁定。",
         "consent_title": "授权访问",
         "consent_external": "这不是 Foramen 自带的应用。请仅在您信任它时同意。",
         "consent_return": "同意后将返回",
@@ -183,6 +183,35 @@ _REACH = {
     "zh": {"patient": "所选患者的", "user": "您有权查看的所有患者的", "system": "系统中的"},
     "en": {"patient": "of the chosen patient", "user": "of every patient you may see", "system": "in the system"},
 }
+_OF_NOBODY = {
+    "zh": {
+        "CodeSystem": "代码系统",
+        "ConceptMap": "代码对照",
+        "Device": "设备与模型",
+        "Endpoint": "接入点",
+        "Library": "知识库",
+        "Location": "地点",
+        "Organization": "机构",
+        "Practitioner": "医务人员",
+        "PractitionerRole": "医务人员岗位",
+        "StructureDefinition": "结构定义",
+        "ValueSet": "值集",
+    },
+    "en": {
+        "CodeSystem": "code systems",
+        "ConceptMap": "concept maps",
+        "Device": "devices and models",
+        "Endpoint": "endpoints",
+        "Library": "libraries",
+        "Location": "places",
+        "Organization": "institutions",
+        "Practitioner": "staff",
+        "PractitionerRole": "positions of staff",
+        "StructureDefinition": "structure definitions",
+        "ValueSet": "value sets",
+    },
+}
+"""Types that are about no patient: whose they are is not said."""
 
 
 def explain_scope(scope: str, language: str) -> str:
@@ -195,9 +224,10 @@ def explain_scope(scope: str, language: str) -> str:
 
 def _explain_resource_scope(scope: Scope, language: str) -> str:
     actions = [word for action, word in _ACTIONS[language].items() if action in scope.actions]
-    kind = _TYPES[language].get(scope.resource_type, scope.resource_type)
-    reach = _REACH[language][scope.context]
+    common = _OF_NOBODY[language].get(scope.resource_type)
+    kind = common or _TYPES[language].get(scope.resource_type, scope.resource_type)
+    reach = "" if common else _REACH[language][scope.context]
     if language == "zh":
         return f"{'、'.join(actions)}{reach}{kind}{explain_query(scope.query, language)}"
     listed = actions[0] if len(actions) == 1 else f"{', '.join(actions[:-1])} and {actions[-1]}"
-    return f"{listed} {kind} {reach}{explain_query(scope.query, language)}"
+    return f"{listed} {kind}{reach and ' ' + reach}{explain_query(scope.query, language)}"

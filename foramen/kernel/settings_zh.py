@@ -68,9 +68,10 @@ MEANINGS_ZH: dict[str, str] = {
     "kms_command": "由 KMS 封装与解封数据密钥的命令（不经 shell）；不填则密钥存于文件。",
     "kms_timeout_s": "KMS 命令可用的秒数。",
     "launcher": "页面 /apps/launcher，用于试验启动并显示其令牌；foramen demo 会将其打开。",
-    "demo": "由 foramen demo 设置：页面会显示演示用的账号和口令。",
+    "demo": "由 foramen demo 设置：页面会显示演示用的账号和密码。",
     "max_body_bytes": "最大的 FHIR 请求体，字节。",
-    "orthanc_storage": "Orthanc 的文件夹，直接读取；默认 FORAMEN_HOME/orthanc/storage。不在本机时经 HTTP 向 Orthanc 取文件。",
+    "orthanc_storage": "Orthanc 的文件夹，直接读取；默认 FORAMEN_HOME/orthanc/storage。"
+    "不在本机时经 HTTP 向 Orthanc 取文件。",
     "fetched_files_bytes": "Orthanc 文件夹不在本机时，取来的文件可占的空间，字节。",
     "nginx_sendfile": "整个文件由前置的 nginx 发送（deploy/nginx.conf）。",
     "codec_processes": "每个 Web 进程用于像素数据编解码的进程数。",

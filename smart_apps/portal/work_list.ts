@@ -6,7 +6,7 @@ import { idOf, isSynthetic, isSyntheticPatient, studyInstanceUid, uidOf } from "
 
 export const PAGE_SIZE = 15;
 
-/** Filters a person picks, and the Task states each stands for. */
+/** Filters a person picks, and the Task states each stands for; what was recalled is in `attention`, and not in `done`. */
 export const FILTERS = {
   all: [],
   waiting: ["requested", "received", "accepted", "ready"],
@@ -19,6 +19,8 @@ export const FILTERS = {
 export const EXPEDITED = ["stat", "asap", "urgent"] as const;
 export type Expedited = (typeof EXPEDITED)[number];
 export type Filter = keyof typeof FILTERS;
+/** Business status of a Task whose result was recalled (ai_services/models/recall.py), as a search value. */
+const RECALLED_WORK = `${SYSTEM.TAG}|${MODEL_RECALLED}`;
 
 export interface WorkRow {
   taskId: string;
@@ -50,7 +52,12 @@ export function taskQuery(filter: Filter): Parameters {
     ["_count", String(PAGE_SIZE)],
   ];
   if (filter === "expedited") query.push(["priority", EXPEDITED.join(",")]);
-  if (FILTERS[filter].length) query.push(["status", FILTERS[filter].join(",")]);
+  if (filter === "done") query.push(["business-status:not", RECALLED_WORK]);
+  // One or the other of two parameters: https://hl7.org/fhir/R4/search_filter.html
+  if (filter === "attention") {
+    const states = FILTERS.attention.map((status) => `status eq ${status}`);
+    query.push(["_filter", [...states, `business-status eq ${RECALLED_WORK}`].join(" or ")]);
+  } else if (FILTERS[filter].length) query.push(["status", FILTERS[filter].join(",")]);
   return query;
 }
 

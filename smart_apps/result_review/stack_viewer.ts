@@ -21,6 +21,8 @@ const DRAG_TOOLS = {
 } as const;
 export type DragTool = keyof typeof DRAG_TOOLS;
 
+type Binding = tools.Types.IToolBinding;
+
 export interface Voi {
   lower: number;
   upper: number;
@@ -29,6 +31,8 @@ export interface Voi {
 export interface ViewerEvents {
   onSlice: (index: number) => void;
   onVoi: (voi: Voi) => void;
+  /** Factor to the size at which the image fits. */
+  onZoom: (zoom: number) => void;
   onError: () => void;
 }
 
@@ -101,19 +105,20 @@ export class StackViewer {
     this.useDragTool("window");
   }
 
-  /** What the left mouse button does; middle pans, right zooms, wheel scrolls, always. */
+  /** What the left mouse button and one finger do; middle pans, right and two fingers zoom, wheel scrolls, always. */
   useDragTool(tool: DragTool): void {
     const group = tools.ToolGroupManager.getToolGroup(GROUP);
-    const fixed: Record<DragTool, number[]> = {
+    const fixed: Record<DragTool, Binding[]> = {
       window: [],
-      pan: [MouseBindings.Auxiliary],
-      zoom: [MouseBindings.Secondary],
-      scroll: [MouseBindings.Wheel],
+      pan: [{ mouseButton: MouseBindings.Auxiliary }],
+      zoom: [{ mouseButton: MouseBindings.Secondary }, { numTouchPoints: 2 }],
+      scroll: [{ mouseButton: MouseBindings.Wheel }],
     };
-    for (const [name, buttons] of Object.entries(fixed) as [DragTool, number[]][]) {
-      const all = name === tool ? [MouseBindings.Primary, ...buttons] : buttons;
+    const chosen = [{ mouseButton: MouseBindings.Primary }, { numTouchPoints: 1 }];
+    for (const [name, always] of Object.entries(fixed) as [DragTool, Binding[]][]) {
+      const bindings = name === tool ? [...chosen, ...always] : always;
       group?.setToolPassive(DRAG_TOOLS[name], { removeAllBindings: true });
-      if (all.length) group?.setToolActive(DRAG_TOOLS[name], { bindings: all.map((mouseButton) => ({ mouseButton })) });
+      if (bindings.length) group?.setToolActive(DRAG_TOOLS[name], { bindings });
     }
   }
 
@@ -122,6 +127,7 @@ export class StackViewer {
     const on = (event: string, act: () => void) => this.element.addEventListener(event, act, { signal });
     on(Enums.Events.STACK_NEW_IMAGE, () => this.events.onSlice(this.viewport.getCurrentImageIdIndex()));
     on(Enums.Events.VOI_MODIFIED, () => this.reportVoi());
+    on(Enums.Events.CAMERA_MODIFIED, () => this.events.onZoom(this.viewport.getZoom()));
     const failed = () => this.events.onError();
     eventTarget.addEventListener(Enums.Events.IMAGE_LOAD_ERROR, failed);
     signal.addEventListener("abort", () => eventTarget.removeEventListener(Enums.Events.IMAGE_LOAD_ERROR, failed));

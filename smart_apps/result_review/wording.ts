@@ -2,7 +2,7 @@
 import { FINDINGS, MORPHOLOGY, PFIRRMANN, SYSTEM } from "@client/codes";
 import type { AiValueDetails } from "@client/components/AiValue";
 import { quantityText } from "@client/format";
-import { displayOf, ownLanguageLine } from "@client/i18n";
+import { displayOf, ownLanguageLine, ownLanguagePhrase } from "@client/i18n";
 import { codeOf } from "@client/resource";
 import i18next from "i18next";
 import { type Finding, unitText } from "./findings";
@@ -36,7 +36,8 @@ function valueText(observation: fhir4.Observation): { value: string; unit?: stri
     if (morphology) return { value: displayOf(MORPHOLOGY, morphology) };
     const grade = codeOf(concept, SYSTEM.PFIRRMANN);
     if (grade) return { value: ROMAN[grade] ?? displayOf(PFIRRMANN, grade) };
-    return { value: concept.text ?? concept.coding?.[0]?.display ?? concept.coding?.[0]?.code ?? "" };
+    if (concept.text) return { value: ownLanguagePhrase(concept.text) };
+    return { value: concept.coding?.[0]?.display ?? concept.coding?.[0]?.code ?? "" };
   }
   if (observation.valueBoolean !== undefined) return { value: i18next.t(observation.valueBoolean ? "word.yes" : "word.no") };
   return { value: String(observation.valueInteger ?? observation.valueString ?? "") };
@@ -46,7 +47,13 @@ function absentReason(observation: fhir4.Observation): string | undefined {
   const absent = observation.dataAbsentReason;
   const { value } = valueText(observation);
   if (!absent && value) return undefined;
-  return absent?.text ?? absent?.coding?.[0]?.display ?? absent?.coding?.[0]?.code ?? i18next.t("ai.noReason");
+  return absent ? absentText(absent) : i18next.t("ai.noReason");
+}
+
+/** Why a value is absent, in the language of the screen. */
+export function absentText(absent: fhir4.CodeableConcept): string {
+  const text = absent.text ?? absent.coding?.[0]?.display ?? absent.coding?.[0]?.code;
+  return text ? ownLanguagePhrase(text) : i18next.t("ai.noReason");
 }
 
 function isNotable(observation: fhir4.Observation): boolean {
@@ -75,7 +82,7 @@ export function detailsOf(finding: Finding, context: Context): AiValueDetails {
     model: context.model(observation),
     time: observation.issued ?? observation.effectiveDateTime ?? observation.meta?.lastUpdated,
     source: context.source,
-    method: observation.method?.text,
+    method: observation.method?.text && ownLanguagePhrase(observation.method.text),
     status: observation.status,
     verifiedBy: observation.status === "preliminary" ? undefined : context.verifiedBy,
     absentReason: absentReason(observation),

@@ -48,6 +48,15 @@ export function ownLanguageLine(text: string): string {
   return isChinese() ? first : second;
 }
 
+const PAIR = /^(\S*\p{Script=Han}.*?)\s+([a-z][^\p{Script=Han}]*)$/su;
+
+/** Of a Chinese phrase and then its English one, which begins small as our services write it, the screen's; any other text as it is. */
+export function ownLanguagePhrase(text: string): string {
+  const [, zh, en] = PAIR.exec(text) ?? [];
+  if (!zh || !en) return ownLanguageLine(text);
+  return isChinese() ? zh : en;
+}
+
 /** The display of a code in the language of the screen. */
 export function displayOf(table: Record<string, { display: string; zh: string }>, code: string | undefined): string {
   const entry = code === undefined ? undefined : table[code];

@@ -22,6 +22,8 @@ export interface Session {
   user: SessionUser;
   patientId: string | undefined;
   intent: string | undefined;
+  /** What was granted, as the token response names it. */
+  scope: string;
   idToken: string | undefined;
   token: () => Promise<string>;
   fhir: FhirClient;
@@ -80,6 +82,7 @@ export async function openSession(app: AppManifest, client: Client): Promise<Ses
     user: await userOf((client.getIdToken() ?? {}) as IdTokenClaims, fhir),
     patientId: response.patient,
     intent: typeof response["intent"] === "string" ? response["intent"] : undefined,
+    scope: typeof response.scope === "string" ? response.scope : "",
     idToken: response.id_token,
     token,
     fhir,

@@ -61,16 +61,24 @@ def browser() -> Iterator[Browser]:
         running.close()
 
 
-def signed_in(browser: Browser, system: System, size: dict[str, int], name: str = SURGEON) -> Page:
-    """The portal of somebody, in a window of its own."""
-    context = browser.new_context(viewport=size, locale="zh-CN")
+def signed_in(
+    browser: Browser,
+    system: System,
+    size: dict[str, int],
+    name: str = SURGEON,
+    shown: str = "work-panel",
+    *,
+    touch: bool = False,
+) -> Page:
+    """The portal of somebody, in a window of its own, which shows the panel `shown`."""
+    context = browser.new_context(viewport=size, locale="zh-CN", has_touch=touch)
     context.set_default_timeout(30_000)
     page = context.new_page()
     page.goto(system.origin)
     page.locator("input[name=username]").fill(name)
     page.locator("input[name=password]").fill(PASSWORD)
     page.locator("input[name=password]").press("Enter")
-    expect(page.get_by_test_id("work-panel")).to_be_visible()
+    expect(page.get_by_test_id(shown)).to_be_visible()
     return page
 
 
@@ -120,6 +128,9 @@ def test_another_language_leaves_the_images_as_they_are(system: System, patients
     page.locator(".viewport-wrap").focus()
     page.keyboard.press("Home")
     expect(viewport).to_have_attribute("data-slice", "0")
+    expect(page.get_by_test_id("legend")).to_contain_text("L5-S1")
+    expect(page.get_by_test_id("legend")).not_to_contain_text("L5 椎体")  # too many to stand there unasked
+    page.get_by_test_id("legend-each").click()
     page.get_by_test_id("language-switch").click()
     expect(page.locator("html[lang=en-US]")).to_be_visible()
     expect(page.get_by_test_id("legend")).to_contain_text("L5 vertebral body")
@@ -135,15 +146,18 @@ def test_another_language_leaves_the_images_as_they_are(system: System, patients
     page.context.close()
 
 
-def test_a_list_that_may_not_be_read_is_not_called_empty(system: System, browser: Browser) -> None:
+def test_who_reads_no_records_is_told_so_once_and_shown_the_way(system: System, browser: Browser) -> None:
     """An engineer reads no Tasks and no Patients: the portal says so, and nothing about how many there are."""
     system.command(
         "user", "add", "engineer-at-the-portal", "--role", "engineer", "--password-stdin", stdin=f"{PASSWORD}\n"
     )
-    page = signed_in(browser, system, DESK, "engineer-at-the-portal")
-    for panel, empty in (("work-panel", "还没有 AI 任务"), ("patient-panel", "还没有患者")):
-        expect(page.get_by_test_id(panel).get_by_test_id("problem")).to_contain_text("没有权限")
-        expect(page.get_by_test_id(panel)).not_to_contain_text(empty)
+    page = signed_in(browser, system, DESK, "engineer-at-the-portal", "no-record")
+    expect(page.get_by_test_id("no-record")).to_contain_text("此账号不查看患者病历")
+    for absent in ("problem", "work-panel", "patient-panel", "image-database"):
+        expect(page.get_by_test_id(absent)).to_have_count(0)
+    page.get_by_test_id("administration").click()
+    expect(page).to_have_url(f"{system.origin}/apps/admin/model-watch")
+    expect(page.locator("h1")).to_have_text("模型监测")
     page.context.close()
 
 
@@ -183,6 +197,14 @@ def test_a_recalled_result_never_looks_valid(
         expect(row.get_by_test_id("recall-details")).to_contain_text(told)
     assert row.locator(".ant-btn-primary").count() == 0, "a recalled result is not the way on that is offered"
     picture_sync(page, artifacts / "portal-recalled.png")
+    filters = page.get_by_test_id("work-panel").locator(".ant-segmented-item")
+    filters.filter(has_text="完成").click()
+    expect(page.get_by_test_id("task-row")).to_have_count(1)  # that of the other patient
+    expect(row).to_have_count(0)
+    filters.filter(has_text="需处理").click()
+    expect(row).to_have_attribute("data-status", "recalled")
+    expect(page.get_by_test_id("task-row")).to_have_count(1)
+    filters.filter(has_text="全部").click()
     page.get_by_test_id("language-switch").click()
     expect(row).to_contain_text("Recalled by")
     expect(row.get_by_text("Done", exact=True)).to_have_count(0)
@@ -191,4 +213,45 @@ def test_a_recalled_result_never_looks_valid(
     expect(page.get_by_test_id("recalled-banner")).to_contain_text("李主任")
     expect(page.get_by_test_id("verify")).to_have_count(0)
     picture_sync(page, artifacts / "review-recalled.png")
+    page.context.close()
+
+
+def touches(page: Page, *moments: list[tuple[float, float]]) -> None:
+    """Put fingers on the page and move them from one moment to the next; then lift them."""
+    fingers = page.context.new_cdp_session(page)
+    for kind, points in zip(["touchStart", *["touchMove"] * (len(moments) - 1)], moments, strict=True):
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y} for x, y in points]})
+    fingers.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    fingers.detach()
+
+
+def test_fingers_scroll_window_and_zoom_the_images(
+    system: System, patients: list[str], browser: Browser, artifacts: Path
+) -> None:
+    page = signed_in(browser, system, PHONE, touch=True)
+    search_patient(page, system, patients[0])
+    page.get_by_test_id("patient-row").get_by_test_id("open-review").click()
+    viewport = page.get_by_test_id("viewport")
+    expect(viewport).to_have_attribute("data-overlay", "true")
+    page.get_by_role("toolbar").scroll_into_view_if_needed()  # so that nothing has to scroll for the click on it
+    scrolled, box = page.evaluate("scrollY"), viewport.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + 40
+    down = [[(x, y + step * 25)] for step in range(15)]
+
+    touches(page, *down)  # more than half the slices: to the last one
+    expect(viewport).to_have_attribute("data-slice", "14")
+
+    page.get_by_role("toolbar").get_by_text("窗宽窗位").click()
+    expect(page.get_by_role("toolbar").locator(".ant-segmented-item-selected")).to_contain_text("窗宽窗位")
+    window = page.get_by_test_id("voi").inner_text()
+    touches(page, *down)
+    expect(page.get_by_test_id("voi")).not_to_have_text(window)
+    expect(viewport).to_have_attribute("data-slice", "14")
+
+    expect(page.get_by_test_id("zoom")).to_have_text("100%")
+    touches(page, *[[(x - 20 - step * 8, y + 90), (x + 20 + step * 8, y + 90)] for step in range(8)])
+    expect(page.get_by_test_id("zoom")).not_to_have_text("100%")
+    picture_sync(page, artifacts / "phone-review-zoomed.png")
+    assert page.evaluate("scrollY") == scrolled, "the page stays where it is while fingers are on the image"
     page.context.close()

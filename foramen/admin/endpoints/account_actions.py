@@ -14,7 +14,7 @@ from starlette.responses import Response
 from foramen.admin.endpoints.accounts import link_shown
 from foramen.admin.layout import confirm, done, render, told
 from foramen.admin.page import MANAGE_ACCOUNTS, Call
-from foramen.identity.audit_line import kinds_of
+from foramen.identity.audit_line import audit_line, kinds_of
 from foramen.identity.database import utc_now
 from foramen.identity.endpoints.record_reading import fhir_of
 from foramen.identity.people.accounts import Account
@@ -133,21 +133,5 @@ async def history(call: Call) -> Response:
                 if number >= _HISTORY:
                     break
     events = sorted(found.values(), key=lambda event: str(event.get("recorded", "")), reverse=True)[:_HISTORY]
-    return render(call, "history.html", name=name, events=[_line(event) for event in events], most=_HISTORY)
-
-
-def _line(event: dict[str, Any]) -> dict[str, Any]:
-    """Return what one line shows of an AuditEvent: when, who, what, on whom, how it ended."""
-    agents = [str(agent.get("altId", "")) for agent in event.get("agent", [])]
-    entities = [
-        str(entity.get("name") or entity.get("what", {}).get("reference", "")) for entity in event.get("entity", [])
-    ]
-    return {
-        "recorded": str(event.get("recorded", ""))[:19].replace("T", " "),
-        "kinds": kinds_of(event),
-        "who": ", ".join(filter(None, agents)),
-        "concerns": ", ".join(filter(None, entities)),
-        "outcome": str(event.get("outcome", "")),
-        "reason": str(event.get("outcomeDesc", "")),
-        "id": str(event.get("id", "")),
-    }
+    lines = [(audit_line(event), kinds_of(event)) for event in events]
+    return render(call, "history.html", name=name, lines=lines, most=_HISTORY)

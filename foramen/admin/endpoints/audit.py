@@ -18,6 +18,8 @@ from starlette.responses import Response, StreamingResponse
 from foramen.admin.layout import render, told
 from foramen.admin.page import Call
 from foramen.identity.audit_line import AuditLine, audit_line, kinds_of
+from foramen.identity.audit_outbox import CLIENT_ID as DELIVERY
+from foramen.identity.bootstrap import SERVICES
 from foramen.identity.endpoints.record_reading import fhir_of
 from foramen.identity.pages import SECURITY_HEADERS
 from foramen.kernel.errors import InvalidRequestError
@@ -26,6 +28,8 @@ from foramen.kernel.fhir_client import next_cursor
 PAGE_SIZE = 50
 MOST_EXPORTED = 10_000
 _EXPORT_PAGE = 500
+PEOPLE = "people"
+"""Word of the filter that leaves out what our own services do all day."""
 OUTCOMES = ("0", "4", "8", "12")
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _PARAMETERS = {
@@ -83,6 +87,7 @@ def _page(
         ],
         following=following,
         outcomes=OUTCOMES,
+        people=PEOPLE,
         most=MOST_EXPORTED,
     )
 
@@ -93,7 +98,7 @@ def _search(query: dict[str, str]) -> list[tuple[str, str]]:
     Raises
     ------
     InvalidRequestError
-        A day is none, or an outcome.
+        A day is none, or an outcome, or whose events are asked for.
     """
     asked = [("_sort", "-date")]
     for name, prefix in (("since", "ge"), ("until", "le")):
@@ -101,6 +106,9 @@ def _search(query: dict[str, str]) -> list[tuple[str, str]]:
         if day and not _DAY.fullmatch(day):
             raise InvalidRequestError("A day is written as 2026-01-31")
         asked += [("date", f"{prefix}{day}")] if day else []
+    if query.get("by", "") not in ("", PEOPLE):
+        raise InvalidRequestError("Events are those of people, or all")
+    asked += [("altid:not", ",".join((*SERVICES, DELIVERY)))] if query.get("by") else []
     if query.get("outcome", "") not in ("", *OUTCOMES):
         raise InvalidRequestError("An outcome is 0, 4, 8 or 12")
     for name, parameter in _PARAMETERS.items():

@@ -10,6 +10,7 @@ WORDS: dict[str, dict[str, str]] = {
         "audit_until": "截止日期",
         "audit_patient": "患者编号",
         "audit_what": "操作代码",
+        "audit_people": "仅人员，不含系统服务",
         "audit_emergency": "紧急访问",
         "audit_of_emergency": "仅显示一次紧急访问期间的记录。",
         "audit_newest": "回到最新",
@@ -25,6 +26,7 @@ WORDS: dict[str, dict[str, str]] = {
         "audit_until": "To day",
         "audit_patient": "Patient id",
         "audit_what": "Code of what was done",
+        "audit_people": "people, not our own services",
         "audit_emergency": "emergency access",
         "audit_of_emergency": "Only what was done under one emergency access.",
         "audit_newest": "Back to the newest",
@@ -38,5 +40,6 @@ WORDS: dict[str, dict[str, str]] = {
 MESSAGES_ZH = {
     "A day is written as 2026-01-31": "日期格式为 2026-01-31",
     "An outcome is 0, 4, 8 or 12": "结果为 0、4、8 或 12",
+    "Events are those of people, or all": "操作者为人员或全部",
     "An export is csv or ndjson": "导出格式为 csv 或 ndjson",
 }

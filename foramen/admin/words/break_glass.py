@@ -19,7 +19,7 @@ WORDS: dict[str, dict[str, str]] = {
         "break_glass_to_review": "待复核",
         "break_glass_own": "本人",
         "break_glass_arranged_note": "该账号、其权限或密码链接由您设立，须由他人复核。",
-        "break_glass_own_note": "这是您本人的紧急访问，须由他人复核；可在您的账户页结束。",
+        "break_glass_own_note": "这是您本人的紧急访问，须由他人复核；可在您的账号页结束。",
         "break_glass_case": "一次紧急访问",
         "break_glass_over": "结束",
         "break_glass_verdict": "复核结论",

@@ -10,7 +10,7 @@ WORDS: dict[str, dict[str, str]] = {
         "skip": "跳到正文",
         "navigation": "导航",
         "colon": "：",
-        "own_account": "我的账户",
+        "own_account": "我的账号",
         "sign_out": "退出登录",
         "disclaimer": "本软件不是注册医疗器械",
         "overview": "概览",

@@ -26,7 +26,7 @@ WORDS: dict[str, dict[str, str]] = {
         "key_retired": "已停用",
         "health_rotate": "轮换密钥：foramen keys rotate。",
         "health_settings": "系统配置",
-        "health_settings_lead": "由环境变量设定，只读；与默认值不同的排在最前。密钥与口令保存在文件中，不在此显示。",
+        "health_settings_lead": "由环境变量设定，只读；与默认值不同的排在最前。密钥与密码保存在文件中，不在此显示。",
         "health_variable": "变量",
         "health_value": "当前值",
         "health_meaning": "含义",

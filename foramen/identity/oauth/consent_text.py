@@ -22,7 +22,7 @@ CONSENT_WORDS: dict[str, dict[str, str]] = {
         "group_identity": "您的身份",
         "group_stay": "保持访问",
         "consent_context": "打开应用时，它还会：",
-        "consent_remembered": "您的选择会被记住，直到该应用申请更多权限。您可以随时在“我的账户”中撤回。",
+        "consent_remembered": "您的选择会被记住，直到该应用申请更多权限。您可以随时在“我的账号”中撤回。",
         "allow_read_only": "仅同意查看",
         "allow_chosen": "同意所选",
         "encounter_title": "选择就诊",

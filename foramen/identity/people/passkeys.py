@@ -1,4 +1,4 @@
-"""Passkeys (无口令 sign-in): registration and sign-in with discoverable credentials and user verification.
+"""Passkeys (无密码 sign-in): registration and sign-in with discoverable credentials and user verification.
 
 W3C Web Authentication Level 3, §7.1 and §7.2 (https://www.w3.org/TR/webauthn-3/#sctn-rp-operations). A challenge is
 good once, for five minutes, and only in the browser it was given to.

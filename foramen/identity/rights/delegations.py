@@ -73,7 +73,7 @@ def delegate(
     connection.execute(
         tables.delegation.insert().values({name: getattr(made, name) for name in Delegation.__dataclass_fields__})
     )
-    said = f"{permission} until {until.isoformat(timespec="minutes")}: {reason}"
+    said = f"{permission} until {until.isoformat(timespec='minutes')}: {reason}"
     record(
         connection,
         SecurityEvent(

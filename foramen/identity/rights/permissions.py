@@ -273,7 +273,8 @@ def change_permission(
             id=uuid.uuid4(), reason=reason, decided_by=decided_by, created_at=now, **values
         )
     )
-    said = f"{permission}{f' until {until.isoformat(timespec="minutes")}' if until else ''}: {reason}"
+    limit = f" until {until.isoformat(timespec='minutes')}" if until else ""
+    said = f"{permission}{limit}: {reason}"
     record(connection, SecurityEvent(effect, SUCCESS, account=decided_by, concerns=account.name, reason=said))
     end_exceeding(connection, account.name)
     return rights_of(connection, account)

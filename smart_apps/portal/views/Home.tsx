@@ -3,11 +3,13 @@ import { LogoutOutlined } from "@ant-design/icons";
 import { AppFrame } from "@client/components/AppFrame";
 import { type AppName, requestLaunch } from "@client/ehr_launch";
 import { messageOf } from "@client/fhir_error";
+import { maySearch } from "@client/scopes";
 import type { Session } from "@client/session";
 import { App, Button, Spin } from "antd";
 import { useCallback, useEffect, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { signOut } from "../sign_out";
+import { NoRecord } from "./NoRecord";
 import { PatientPanel } from "./PatientPanel";
 import { WorkPanel } from "./WorkPanel";
 
@@ -41,6 +43,7 @@ export function Home({ session }: { session: Session }) {
   }, []);
 
   const leave = () => signOut(session).catch((error: unknown) => void message.error(messageOf(error), 8));
+  const may = (type: string) => maySearch(session.scope, type);
   return (
     <AppFrame
       title={t("portal.title")}
@@ -48,9 +51,11 @@ export function Home({ session }: { session: Session }) {
       userName={session.user.name}
       actions={
         <>
-          <Button type="text" className="header-button" href="/apps/images/" data-testid="image-database">
-            {t("portal.imageDatabase")}
-          </Button>
+          {may("ImagingStudy") ? (
+            <Button type="text" className="header-button" href="/apps/images/" data-testid="image-database">
+              {t("portal.imageDatabase")}
+            </Button>
+          ) : null}
           <Button type="text" className="header-button" icon={<LogoutOutlined aria-hidden />} onClick={() => void leave()} data-testid="sign-out">
             {t("action.signOut")}
           </Button>
@@ -58,10 +63,14 @@ export function Home({ session }: { session: Session }) {
       }
     >
       <Spin spinning={opening} description={t("portal.opening")} size="large" fullscreen />
-      <div className="portal-grid">
-        <WorkPanel session={session} open={open} onSynthetic={setSynthetic} />
-        <PatientPanel session={session} open={open} />
-      </div>
+      {may("Task") || may("Patient") ? (
+        <div className="portal-grid">
+          <WorkPanel session={session} open={open} onSynthetic={setSynthetic} />
+          <PatientPanel session={session} open={open} />
+        </div>
+      ) : (
+        <NoRecord scope={session.scope} />
+      )}
     </AppFrame>
   );
 }

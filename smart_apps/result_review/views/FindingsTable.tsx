@@ -2,11 +2,10 @@
 import { AimOutlined, QuestionCircleOutlined } from "@ant-design/icons";
 import { FINDINGS } from "@client/codes";
 import { AiValue } from "@client/components/AiValue";
-import { Bilingual } from "@client/components/Bilingual";
 import { displayOf, listOf } from "@client/i18n";
 import { useTranslation } from "react-i18next";
 import { absentByReason, type Finding, type LevelRow } from "../findings";
-import { type Context, detailsOf, findingName } from "../wording";
+import { absentText, type Context, detailsOf, findingName } from "../wording";
 
 /** Columns every row has; other findings follow in the last one. */
 const COLUMNS = ["F01", "F06", "F13", "canal-ap"] as const;
@@ -68,9 +67,7 @@ function GeneralFindings({ findings, context }: { findings: Finding[]; context: 
             {absent.map(({ reason, codes }) => (
               <li key={reason}>
                 {listOf(codes.map((code) => (FINDINGS[code] ? displayOf(FINDINGS, code) : code)))}
-                <span className="absent-reason">
-                  — <Bilingual text={reason} />
-                </span>
+                <span className="absent-reason">— {absentText({ text: reason })}</span>
               </li>
             ))}
           </ul>

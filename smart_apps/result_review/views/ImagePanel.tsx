@@ -1,5 +1,6 @@
 /** Image area: the viewport, what is drawn over it and the controls around it. */
 import { Problem } from "@client/components/Problem";
+import { percent } from "@client/format";
 import type { Session } from "@client/session";
 import { useQuery } from "@tanstack/react-query";
 import { forTouch } from "@client/theme";
@@ -27,7 +28,8 @@ interface ImagePanelProps {
 
 export default function ImagePanel({ session, source, focus }: ImagePanelProps) {
   const { t } = useTranslation();
-  const theme = useTouch() ? forTouch(DARK) : DARK;
+  const touch = useTouch();
+  const theme = touch ? forTouch(DARK) : DARK;
   const slices = useQuery({ queryKey: ["slices", source.series], queryFn: () => loadSlices(session, source), staleTime: Infinity });
   const overlay = useQuery({
     queryKey: ["overlay", source.segmentation],
@@ -43,7 +45,9 @@ export default function ImagePanel({ session, source, focus }: ImagePanelProps) 
   const [drawn, setDrawn] = useState<Overlay>();
   const [index, setIndex] = useState(0);
   const [voi, setVoi] = useState<Voi>();
-  const [tool, setTool] = useState<DragTool>("window");
+  const [zoom, setZoom] = useState(1);
+  // One finger goes through the slices, as it does in every viewer on a phone; two fingers zoom.
+  const [tool, setTool] = useState<DragTool>(touch ? "scroll" : "window");
   const [opacity, setOpacity] = useState(FIRST_OPACITY);
   const [hidden, setHidden] = useState<ReadonlySet<number>>(new Set());
 
@@ -53,7 +57,7 @@ export default function ImagePanel({ session, source, focus }: ImagePanelProps) 
     try {
       const from = { studyInstanceUid: source.study, seriesInstanceUid: source.series, slices: slices.data };
       const onError = () => setFailure(new Error(i18next.t("review.imageFailed")));
-      current = new StackViewer(element, session.dicomWeb, from, { onSlice: setIndex, onVoi: setVoi, onError });
+      current = new StackViewer(element, session.dicomWeb, from, { onSlice: setIndex, onVoi: setVoi, onZoom: setZoom, onError });
       viewer.current = current;
       current.open().then(() => setReady(true), setFailure);
     } catch (error) {
@@ -67,6 +71,10 @@ export default function ImagePanel({ session, source, focus }: ImagePanelProps) 
     };
     // Not the translation: another language must not load the images anew.
   }, [element, slices.data, source, session]);
+
+  useEffect(() => {
+    if (ready) viewer.current?.useDragTool(tool);
+  }, [ready, tool]);
 
   useEffect(() => {
     if (!ready || !overlay.data || !viewer.current) return;
@@ -122,10 +130,8 @@ export default function ImagePanel({ session, source, focus }: ImagePanelProps) 
       <section className="image-area" aria-label={t("review.images")}>
         <Toolbar
           tool={tool}
-          onTool={(next) => {
-            setTool(next);
-            viewer.current?.useDragTool(next);
-          }}
+          touch={touch}
+          onTool={setTool}
           onWindow={(width, level) => viewer.current?.setWindow(width, level)}
           onReset={() => viewer.current?.reset()}
           index={index}
@@ -157,7 +163,8 @@ export default function ImagePanel({ session, source, focus }: ImagePanelProps) 
           ) : null}
           <div className="corner bottom-left">
             {t("review.slice", { index: index + 1, count })}
-            {voi ? <div>{`W ${Math.round(voi.upper - voi.lower)}  L ${Math.round((voi.upper + voi.lower) / 2)}`}</div> : null}
+            {voi ? <div data-testid="voi">{`W ${Math.round(voi.upper - voi.lower)}  L ${Math.round((voi.upper + voi.lower) / 2)}`}</div> : null}
+            <div data-testid="zoom">{percent(zoom)}</div>
           </div>
           {!ready && !problem ? (
             <div className="viewport-cover">

@@ -1,4 +1,4 @@
-/** What the mouse does, window presets, slice slider, reset. */
+/** What the mouse or a finger does, window presets, slice slider, reset. */
 import { ColumnHeightOutlined, DragOutlined, RedoOutlined, SunOutlined, ZoomInOutlined } from "@ant-design/icons";
 import { Button, Segmented, Select, Slider, Tooltip } from "antd";
 import { useTranslation } from "react-i18next";
@@ -16,6 +16,8 @@ type Preset = keyof typeof PRESETS;
 
 interface ToolbarProps {
   tool: DragTool;
+  /** Fingers instead of a mouse: two of them always zoom, so that one needs no tool for it. */
+  touch: boolean;
   onTool: (tool: DragTool) => void;
   onWindow: (width: number, level: number) => void;
   onReset: () => void;
@@ -25,13 +27,14 @@ interface ToolbarProps {
   disabled: boolean;
 }
 
-export function Toolbar({ tool, onTool, onWindow, onReset, index, count, onIndex, disabled }: ToolbarProps) {
+export function Toolbar({ tool, touch, onTool, onWindow, onReset, index, count, onIndex, disabled }: ToolbarProps) {
   const { t } = useTranslation();
   const icons = { window: <SunOutlined />, pan: <DragOutlined />, zoom: <ZoomInOutlined />, scroll: <ColumnHeightOutlined /> };
-  const options = (Object.keys(icons) as DragTool[]).map((value) => ({
+  const choices = (Object.keys(icons) as DragTool[]).filter((value) => !touch || value !== "zoom");
+  const options = choices.map((value) => ({
     value,
     label: (
-      <Tooltip title={t(`review.toolHelp.${value}`)}>
+      <Tooltip title={touch ? undefined : t(`review.toolHelp.${value}`)}>
         <span>
           {icons[value]} {t(`review.tool.${value}`)}
         </span>
@@ -42,6 +45,7 @@ export function Toolbar({ tool, onTool, onWindow, onReset, index, count, onIndex
   return (
     <div className="image-toolbar" role="toolbar" aria-label={t("review.tools")}>
       <Segmented<DragTool> size="small" options={options} value={tool} onChange={onTool} disabled={disabled} />
+      {touch ? <span className="touch-help">{t("review.touchHelp")}</span> : null}
       <Select<Preset>
         size="small"
         style={{ width: 148 }}

@@ -18,6 +18,7 @@ from foramen.kernel.settings import Settings
 from tests.contract.admin.live_admin import live_admin
 
 EVENTS = 120
+OWN = ("foramen-worker", "foramen-identity")
 
 
 class Reader:
@@ -37,7 +38,9 @@ class Reader:
 async def reader(module_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Reader]:
     async with live_admin(module_database_url, tmp_path_factory.mktemp("home")) as settings:
         token = operator_token(settings, None, "system/AuditEvent.c")
-        entries = [{"resource": event(n), "request": {"method": "POST", "url": "AuditEvent"}} for n in range(EVENTS)]
+        own = [event(28) | {"agent": [{"altId": name, "requestor": True}]} for name in OWN]
+        events = [*(event(n) for n in range(EVENTS)), *own]
+        entries = [{"resource": one, "request": {"method": "POST", "url": "AuditEvent"}} for one in events]
         bundle = {"resourceType": "Bundle", "type": "batch", "entry": entries}
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/fhir+json"}
         async with httpx.AsyncClient(headers=headers, timeout=60) as http:
@@ -82,6 +85,10 @@ async def test_filters_by_day_outcome_and_patient(reader: Reader):
         refused = (await http.get("/audit/export?patient=syn-p&outcome=8&format=ndjson")).text
         assert {json.loads(line)["outcome"] for line in refused.splitlines()} == {"8"}
         assert len(refused.splitlines()) == EVENTS // 10
+        of_day = "/audit/export?since=2026-01-01&until=2026-01-01&format=ndjson"
+        whose = [{json.loads(line)["agent"][0]["altId"] for line in (await http.get(url)).text.splitlines()}
+                 for url in (of_day, f"{of_day}&by=people")]  # fmt: skip
+        assert whose == [{"syn-visitor", *OWN}, {"syn-visitor"}]
         nothing = await http.get("/audit?account=syn-visitor,boss")
         assert "Nothing" in nothing.text  # a comma is part of the name, not an or
 
@@ -97,7 +104,7 @@ async def test_the_export_holds_everything_and_no_formula(reader: Reader):
 
 async def test_bad_questions_are_told(reader: Reader):
     async with reader.http("boss") as http:
-        for query in ("since=yesterday", "outcome=99"):
+        for query in ("since=yesterday", "outcome=99", "by=robots"):
             assert (await http.get(f"/audit?{query}")).status_code == 400
             assert (await http.get(f"/audit/export?{query}")).status_code == 400
         assert (await http.get("/audit/export?format=xml")).status_code == 400

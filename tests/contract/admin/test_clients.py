@@ -44,7 +44,7 @@ async def test_a_pending_app_comes_first_and_is_approved_as_shown(admin: Admin):
     save(admin, replace(APP, client_id="zz-waits", status=PENDING))
     browser = await admin.signed_in("boss")
     listed = (await browser.open("/apps/admin/clients")).text
-    assert listed.index("zz-waits") < listed.index("portal")
+    assert listed.index("/clients/zz-waits") < listed.index("/clients/portal")
     shown = (await browser.open("/apps/admin/clients/zz-waits")).text
     for part in ("https://app.test/cb", "patient/*.rs", "authorization_code", "waits for approval"):
         assert part in shown

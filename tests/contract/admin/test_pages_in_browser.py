@@ -76,6 +76,8 @@ FAULTS = """() => {
     if (Number(e.tagName[1]) > level + 1) faults.push('heading skipped ' + e.textContent);
     level = Number(e.tagName[1]);
   }
+  for (const e of document.querySelectorAll('nav[aria-label]'))
+    if (innerWidth < 800 && e.getBoundingClientRect().height > 96) faults.push('navigation fills the screen');
   if (document.documentElement.scrollWidth > window.innerWidth + 1) faults.push('wider than the window');
   for (const e of document.querySelectorAll('th, td, .card, .cards li'))
     if (seen(e) && e.scrollWidth > e.clientWidth + 1)
@@ -130,7 +132,9 @@ async def test_every_page_in_both_languages_and_widths(live: Settings):
         for language in ("zh", "en"):
             for name, path in PICTURES.items():
                 joint = "&" if "?" in path else "?"
-                await page.goto(f"{live.origin}/apps/admin{path}{joint}lang={language}")
+                answer = await page.goto(f"{live.origin}/apps/admin{path}{joint}lang={language}")
+                assert answer is not None
+                assert answer.status == (404 if name == "absent" else 200), name
                 for width in (1280, 390):
                     await page.set_viewport_size({"width": width, "height": 900})
                     if pictures:

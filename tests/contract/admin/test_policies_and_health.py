@@ -14,10 +14,12 @@ from foramen.identity.people.accounts import require_account
 from foramen.identity.policy import run_tests
 from foramen.identity.rights.attention import attention
 from foramen.identity.rights.break_glass import list_unreviewed
+from foramen.identity.rights.explanation_text import REASONS
 from foramen.identity.rights.permissions import WITHDRAW, change_permission
 from tests.contract.admin.conftest import Admin
 
 PAGE = "/apps/admin/policies"
+HAN = "[\u4e00-\u9fff]"
 
 
 def results(text: str) -> dict[str, str]:
@@ -34,6 +36,29 @@ async def test_why_somebody_may_and_somebody_may_not(admin: Admin):
     may_not = (await browser.open(f"{PAGE}?account=builder&type=Observation&action=r")).text
     assert "Refused" in may_not
     assert results(may_not)["Permission"] == "refuses"
+
+
+async def test_chinese_pages_say_reasons_settings_and_files_in_chinese(admin: Admin):
+    browser = await admin.signed_in("boss")
+    told = (await browser.open(f"{PAGE}?account=builder&type=Observation&action=r&lang=zh")).text
+    why = re.findall(r"</span></td><td>([^<]+)</td></tr>", told.split("<h2>")[0])
+    assert len(why) >= 6
+    names = {"engineer", "read-definitions", "operate-devices"}
+    assert [reason for reason in why if not re.search(HAN, reason) and not set(reason.split(", ")) & names] == []
+    about = re.findall(r"\.rego</a></th><td>([^<]+)</td>", told)
+    assert len(about) >= 5
+    assert [text for text in about if not re.search(HAN, text)] == []
+    health = (await browser.open("/apps/admin/health")).text
+    await browser.open("/apps/admin/health?lang=en")  # the other tests look with the same browser
+    meanings = re.findall(r'<td><span class="soft">([^<]+)</span></td></tr>', health)
+    assert len(meanings) == len(type(admin.settings).model_fields)
+    assert [text for text in meanings if not re.search(HAN, text)] == []
+
+
+def test_reasons_are_said_in_both_languages():
+    assert set(REASONS["zh"]) == set(REASONS["en"])
+    for name, said in REASONS["zh"].items():
+        assert set(re.findall(r"{\w+}", said)) == set(re.findall(r"{\w+}", REASONS["en"][name])), name
 
 
 async def test_a_withdrawn_permission_is_named(admin: Admin):

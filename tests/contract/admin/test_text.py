@@ -10,6 +10,7 @@ from pathlib import Path
 import foramen
 from foramen.admin import text
 from foramen.admin.routes import PAGES
+from foramen.identity.policy import sources
 from foramen.identity.rights.roles import ROLES
 
 ROOT = Path(foramen.__file__).parent
@@ -39,6 +40,12 @@ def test_every_word_that_is_named_is_there():
     assert len(named) > 100
     missing = named - set(text.WORDS["zh"])
     assert not missing
+
+
+def test_every_policy_file_is_told_about_in_words():
+    for name in sources():
+        if not name.endswith("_test.rego"):
+            assert f"policy_about_{name.removesuffix('.rego')}" in text.WORDS["zh"]
 
 
 def test_no_word_hides_behind_a_method_of_dict():

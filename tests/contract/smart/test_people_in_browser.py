@@ -83,7 +83,7 @@ async def test_an_administrator_sets_up_an_app_without_any_script(database_url: 
         await picture(page, pictures / "recovery-zh.png", full_page=True)
         code = await page.locator(".codes code").first.text_content()
         await page.click("a.go")
-        assert await page.title() == "我的账户 · Foramen"
+        assert await page.title() == "我的账号 · Foramen"
         await picture(page, pictures / "account-zh.png", full_page=True)
         await page.click("a[lang=en]")
         assert await page.title() == "My account · Foramen"

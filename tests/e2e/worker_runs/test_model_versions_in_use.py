@@ -63,6 +63,11 @@ def test_a_shadow_runs_beside_and_a_recall_finds_marks_and_names(
     assert marked["status"] == "cancelled"
     assert MODEL_RECALLED.coding() in marked["meta"]["tag"]
     assert {item.done for item in first if item.reference.startswith("Observation/")} == {"closed"}
+    # Worklists find the Task, which stays completed, among what was recalled.
+    recalled = f"{MODEL_RECALLED.system}|{MODEL_RECALLED.code}"
+    query = {"business-status": recalled, "patient": task["for"]["reference"]}  # others are recalled by other tests
+    by_task = system.http.get("/fhir/Task", params=query).json()["entry"]
+    assert [(item["resource"]["id"], item["resource"]["status"]) for item in by_task] == [(task["id"], "completed")]
     # Who, when and why stand in the record, once, on everything that was marked.
     provenances = system.http.get(f"/fhir/Provenance?target=DiagnosticReport/{report['id']}").json()["entry"]
     (stated,) = [item["resource"] for item in provenances if item["resource"].get("reason")]

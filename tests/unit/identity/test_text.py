@@ -25,4 +25,6 @@ def test_resource_scopes_are_explained():
         == "read and search observations and results of the chosen patient"
     )
     assert explain_scope("user/*.read", "zh") == "读取、查找您有权查看的所有患者的全部病历资料"
+    assert explain_scope("user/CodeSystem.rs", "zh") == "读取、查找代码系统"
+    assert explain_scope("user/Organization.r", "en") == "read institutions"
     assert explain_scope("user/CarePlan.cu", "en") == "create and change care plans of every patient you may see"

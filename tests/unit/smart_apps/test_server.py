@@ -60,11 +60,12 @@ def test_a_missing_slash_keeps_the_launch_parameters(browser: TestClient) -> Non
     assert (response.status_code, response.headers["location"]) == (308, "/apps/result-review/?iss=a&launch=b")
 
 
-@pytest.mark.parametrize("path", ["/apps/nothing/", "/apps/nothing", "/apps/assets/nothing.js"])
+@pytest.mark.parametrize("path", ["/nothing", "/apps/nothing/", "/apps/nothing", "/apps/assets/nothing.js"])
 def test_what_does_not_exist_is_404(browser: TestClient, path: str) -> None:
     response = browser.get(path)
     assert response.status_code == 404
     assert "content-security-policy" in response.headers
+    assert 'href="/"' in response.text, "the way back"
 
 
 @pytest.mark.parametrize(

@@ -53,10 +53,21 @@ it("has a declined Task's reason in both languages", () => {
 });
 
 it("asks the server for one page of one kind of task", () => {
-  const query = new URLSearchParams(taskQuery("attention"));
-  expect(query.get("status")).toBe("on-hold,rejected,failed");
+  const query = new URLSearchParams(taskQuery("running"));
+  expect(query.get("status")).toBe("in-progress");
   expect(query.get("code")).toMatch(/\|analyse-study$/);
   expect(new URLSearchParams(taskQuery("all")).has("status")).toBe(false);
+});
+
+it("counts a recalled result among what needs attention, and not among what is done", () => {
+  const recalled = `${SYSTEM.TAG}|${MODEL_RECALLED}`;
+  const attention = new URLSearchParams(taskQuery("attention"));
+  expect(attention.get("_filter")).toBe(
+    `status eq on-hold or status eq rejected or status eq failed or business-status eq ${recalled}`,
+  );
+  expect(attention.has("status")).toBe(false);
+  const done = new URLSearchParams(taskQuery("done"));
+  expect([done.get("status"), done.get("business-status:not")]).toEqual(["completed", recalled]);
 });
 
 it("searches patients by number or by name on the server", () => {

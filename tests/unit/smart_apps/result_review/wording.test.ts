@@ -41,6 +41,22 @@ it("never shows an absent value as normal", () => {
   expect(detailsOf(findingOf(observation({})), CONTEXT).absentReason).toBeTruthy();
 });
 
+it("says in the language of the screen alone why a value is absent", async () => {
+  const reasons = [
+    ["需要 CT needs CT", "需要 CT", "needs CT"],
+    ["除矢状位 T2 外还需要矢状位 T1 图像 needs sagittal T1 as well as T2 images", "除矢状位 T2 外还需要矢状位 T1 图像", "needs sagittal T1 as well as T2 images"],
+    ["各级概率均过低, 最高为 0.42, 未予分级 no grade is likely enough: the likeliest has probability 0.42", "各级概率均过低, 最高为 0.42, 未予分级", "no grade is likely enough: the likeliest has probability 0.42"],
+    ["需要轴位 T2", "需要轴位 T2", "需要轴位 T2"],
+  ];
+  const said = () => reasons.map(([text = ""]) => detailsOf(findingOf(observation({ dataAbsentReason: { text } })), CONTEXT).absentReason);
+  expect(said()).toEqual(reasons.map(([, zh]) => zh));
+  const numbering = observation({ valueCodeableConcept: { text: "可靠 reliable" } });
+  expect(detailsOf(findingOf(numbering), CONTEXT).value).toBe("可靠");
+  await switchLanguage("en-US");
+  expect(said()).toEqual(reasons.map(([, , en]) => en));
+  expect(detailsOf(findingOf(numbering), CONTEXT).value).toBe("reliable");
+});
+
 it("marks what is not normal, and values that a person set", () => {
   const value = (code: string) => ({ valueCodeableConcept: { coding: [{ system: `${BASE}/morphology`, code }] } });
   expect(detailsOf(findingOf(observation(value("normal"))), CONTEXT).notable).toBe(false);
