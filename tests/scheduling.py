@@ -13,14 +13,24 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-TOGETHER = ("tests/contract/launcher/", "tests/contract/fhir/clients/", "tests/e2e/worker_runs/")
+TOGETHER = (
+    "tests/contract/launcher/",
+    "tests/contract/fhir/clients/",
+    "tests/contract/dicomweb/reconciliation/",
+    "tests/e2e/worker_runs/",
+)
 """Folders whose files share one server."""
 _LONG = (
     # What takes half a minute or more comes first, so that nobody waits for it alone at the end.
+    "tests/e2e/worker_runs/",
     "tests/e2e/",
     "tests/contract/launcher/",
     "tests/training/",
     "tests/contract/dimse/",
+    "tests/unit/foramen/commands/test_bench_ai.py",
+    "tests/unit/ai_services/registration/test_pair.py",
+    "tests/contract/fhir/test_leaks.py",
+    "tests/contract/dicomweb/reconciliation/",
     "tests/contract/fhir/clients/",
     "tests/contract/fhir/test_openapi.py",
     "tests/contract/fhir/test_official_examples.py",
@@ -31,6 +41,9 @@ _LONG = (
     "tests/contract/admin/",
     "tests/contract/ingest/",
     "tests/contract/",
+    "tests/unit/ai_services/workflow/",
+    "tests/unit/ai_services/evaluation/",
+    "tests/unit/ai_services/",
 )
 
 

@@ -53,6 +53,7 @@ class Installation:
     orthanc: Orthanc
     web: subprocess.Popen[bytes] | None = None
     http: httpx.Client = field(default_factory=httpx.Client)
+    _in_record: dict[str, str] = field(default_factory=dict)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -125,8 +126,12 @@ class Installation:
 
     def tasks(self, study: str) -> list[dict[str, Any]]:
         """Tasks of a study."""
-        studies = self.search(f"ImagingStudy?identifier={systems.DICOM_UID}|urn:oid:{study}")
-        return self.search(f"Task?focus=ImagingStudy/{studies[0]['id']}") if studies else []
+        if study not in self._in_record:
+            found = self.search(f"ImagingStudy?identifier={systems.DICOM_UID}|urn:oid:{study}")
+            if not found:
+                return []
+            self._in_record[study] = found[0]["id"]  # asked ten times a second until something happens
+        return self.search(f"Task?focus=ImagingStudy/{self._in_record[study]}")
 
     def task(self, study: str) -> dict[str, Any]:
         """The Task of a study, waiting until it is registered."""

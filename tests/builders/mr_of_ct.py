@@ -5,6 +5,8 @@ Grey values are made from Hounsfield units, so the pair is easier than a patient
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from pydicom.dataset import Dataset
 from scipy import ndimage
@@ -26,15 +28,22 @@ _HU = (-1000, -300, -100, -60, 0, 15, 35, 55, 70, 85, 110, 160, 300, 700)
 _GREY = (0, 0, 700, 500, 900, 900, 300, 100, 200, 330, 420, 480, 120, 20)
 
 
+@cache
 def ct_of_the_pair() -> CtPhantom:
     """The CT that the MR series is of."""
     return ct_phantom(SEED, CtSetting(spacing_mm=(2.0, 1.3, 1.3)))
 
 
+@cache
+def _whole() -> Volume:
+    """Hounsfield units of the pair's patient without noise, on a fine grid that holds all that the MR shows."""
+    drawn = ct_phantom(SEED, CtSetting(spacing_mm=(1.0, 1.0, 1.0), noise_hu=0, width_mm=110, depth_mm=170))
+    return Volume(drawn.pixels.astype(np.float32), drawn.affine_lps)
+
+
 def mr_of_the_pair(true: RigidTransform = TRUE, **attributes: object) -> list[Dataset]:
     """The MR series; `attributes` overwrite or add DICOM keywords on each instance."""
-    drawn = ct_phantom(SEED, CtSetting(spacing_mm=(1.0, 1.0, 1.0), noise_hu=0, width_mm=110, depth_mm=170))
-    source = Volume(drawn.pixels.astype(np.float32), drawn.affine_lps)
+    source = _whole()
     affine = np.eye(4)
     affine[:3, :3] = np.array([[_SLICE_MM, 0, 0], [0, 0, _PIXEL_MM], [0, -_PIXEL_MM, 0]])
     affine[:3, 3] = true.apply(_MIDDLE) - affine[:3, :3] @ ((np.array(_SHAPE) - 1) / 2)

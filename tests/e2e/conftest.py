@@ -18,9 +18,9 @@ def new_system(**extra: str) -> System:
     return System(home, extra=extra)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def system() -> Iterator[System]:
-    """The installation that the journeys share."""
+    """The installation that the journeys of a module share. One that stands idle costs the others a tenth of a core."""
     running = new_system()
     running.start()
     yield running

@@ -146,7 +146,14 @@ def institutions() -> str:
 
 @pytest.fixture(scope="module")
 async def gateway(orthanc: Orthanc, module_database_url: str, institutions: str) -> AsyncIterator[Gateway]:
-    settings, url = orthanc.settings.model_copy(update={"institutions": institutions}), module_database_url
+    async with running_gateway(orthanc, module_database_url, institutions) as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def running_gateway(orthanc: Orthanc, url: str, institutions: str = "shared") -> AsyncIterator[Gateway]:
+    """Run the gateway with everything around it for a while; `url` is of its database."""
+    settings = orthanc.settings.model_copy(update={"institutions": institutions})
     await asyncio.to_thread(migrate_fhir, url)
     await asyncio.to_thread(migrate_identity, url)
     await asyncio.to_thread(bootstrap, settings, url)

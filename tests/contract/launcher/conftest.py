@@ -128,7 +128,7 @@ class Pages(Browser):
         return {name: kind == "good" for kind, name in found}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site(postgres_url: str) -> Iterator[Site]:
     """One installation for all tests of the launcher, with two patients and their studies."""
     home = Path(tempfile.mkdtemp(prefix="foramen-launcher-"))

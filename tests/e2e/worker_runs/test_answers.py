@@ -6,6 +6,7 @@ import psutil
 import pytest
 
 from ai_services.imaging.phantom import lumbar_phantom
+from foramen.kernel.heartbeat import heartbeat_file
 from foramen.kernel.identifiers import derived_uid, new_trace_id
 from terminology import systems
 from terminology.analysis_reasons import ANALYSIS_REASONS
@@ -170,7 +171,9 @@ def test_options_are_evaluated_again_when_answers_arrive(system: Installation, s
 
 
 def test_an_idle_worker_is_small(system: Installation, start_worker: StartWorker) -> None:
+    beat = heartbeat_file(system.settings.home, "worker")
+    beat.unlink(missing_ok=True)  # of the workers before it
     worker = start_worker(PIPELINE="real")
-    wait_for(lambda: (system.settings.home / "run" / "worker").exists(), 20, "the heartbeat")
+    wait_for(beat.exists, 20, "the heartbeat")
     resident_mb = psutil.Process(worker.process.pid).memory_info().rss / 1e6
     assert resident_mb < 150

@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,7 +94,7 @@ def test_an_emergency_goes_before_what_waited_longer(
 
 
 def test_a_batch_waits_behind_live_work_and_goes_on_after_a_kill(
-    system: Installation, start_worker: StartWorker, tmp_path: Path
+    system: Installation, start_worker: StartWorker, foramen: Any, tmp_path: Path
 ) -> None:
     first = start_worker()
     studies = [system.new_study() for _ in range(2)]
@@ -112,8 +114,8 @@ def test_a_batch_waits_behind_live_work_and_goes_on_after_a_kill(
             env=system.environment, stdout=subprocess.PIPE, stderr=(tmp_path / "run.log").open("ab"), text=True,
         )  # fmt: skip
 
-    told, _ = command("--cohort", "Group/batch").communicate(timeout=60)
-    assert told == "2 skipped: already-answered\n"
+    said = partial(foramen, "model", "run", only_stdout=True)
+    assert said("--cohort", "Group/batch") == "2 skipped: already-answered\n"
     again = ("--cohort", "Group/batch", "--again", "--window", "1")
     killed = command(*again)
     wait_for(lambda: "requested" in {system.task(study)["status"] for study in studies}, 60, "a Task of the batch")
@@ -132,13 +134,10 @@ def test_a_batch_waits_behind_live_work_and_goes_on_after_a_kill(
         assert system.results(study) == ONCE
         assert "performerType" not in system.task(study)
     (tmp_path / "list").write_text(f"{live}\n1.2.3.4\n", encoding="utf-8")
-    asked = command("--studies", str(tmp_path / "list"))
-    told, _ = asked.communicate(timeout=60)
+    told = said("--studies", str(tmp_path / "list"), status=1)
     assert told == "1 refused: not-registered\n1 skipped: already-answered\n"
-    assert asked.returncode == 1
     patient, sent = system.new_patient(), derived_uid("test", "of a folder")
     for number, dataset in enumerate(source_datasets(study_instance_uid=sent, patient_id=patient)):
         dataset.save_as(tmp_path / f"{number}.dcm", enforce_file_format=True)
-    told, _ = command("--folder", str(tmp_path)).communicate(timeout=120)
-    assert told == "1 completed\n"
+    assert said("--folder", str(tmp_path)) == "1 completed\n"
     assert system.results(sent) == ONCE

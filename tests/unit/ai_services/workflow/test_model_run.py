@@ -24,9 +24,9 @@ from ai_services.workflow.journal import Journal
 from ai_services.workflow.prediction_pool import Answer, Job, Pool, predict
 from ai_services.workflow.spool import read_prediction
 from foramen.commands.model import app as model_app
-from foramen.demo.studies import phantom_study
 from tests.builders.installation import wait_for
 from tests.builders.prediction import source_datasets
+from tests.builders.small_studies import small_study
 
 COMMAND = [sys.executable, "-m", "foramen", "model", "run", "--dry-run", "--processes", "1"]
 
@@ -49,7 +49,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Two phantoms and a study of noise."""
     folder = tmp_path_factory.mktemp("studies")
     for seed in (1, 2):
-        write(folder / str(seed), phantom_study("DEMO", seed).instances)
+        write(folder / str(seed), small_study(seed).instances)
     write(folder / "noise", source_datasets())
     return folder
 
@@ -71,7 +71,7 @@ def test_a_killed_dry_run_goes_on_and_says_what_the_pipeline_says(studies: Path,
     assert "already-answered" in second.stdout
     answers = {line["study_instance_uid"]: line for line in lines(out)}
     assert len(lines(out)) == len(answers) == 3
-    phantom = phantom_study("DEMO", 1)
+    phantom = small_study(1)
     expected = run(phantom.instances)
     told = answers[phantom.study_instance_uid]
     assert told["status"] == "predicted"

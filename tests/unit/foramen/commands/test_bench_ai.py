@@ -7,13 +7,23 @@ from pathlib import Path
 
 import pytest
 
+from foramen.commands import bench_ai_phantoms
 from foramen.commands.bench_ai import run
 from foramen.commands.bench_ai_figures import Sizes
+from tests.builders.small_studies import draw_small
 
 
+@pytest.fixture
+def small_studies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part is measured, whatever a study costs."""
+    draw_small(monkeypatch)
+    monkeypatch.setattr(bench_ai_phantoms, "_drawn", {})
+
+
+@pytest.mark.usefixtures("small_studies")
 def test_it_measures_says_what_it_does_and_remembers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     history = tmp_path / "history.jsonl"
-    measured = run(["throughput", "models"], Sizes(repeats=1, studies=2, processes=1), history)
+    measured = run(["throughput", "models"], Sizes(repeats=1, studies=1, processes=1), history)
     assert list(measured) == ["models", "throughput"]
     figures = {figure.name: figure for found in measured.values() for figure in found}
     assert figures["recognition of a study, cpu"].value > figures["preprocessing of a study"].value > 0
@@ -27,12 +37,13 @@ def test_it_measures_says_what_it_does_and_remembers(tmp_path: Path, capsys: pyt
     entry = json.loads(line)
     assert entry["model"].startswith("lumbar_mr ")
     assert entry["device"].endswith(" cores") or ";" in entry["device"]
-    assert "--parts models,throughput --repeats 1 --studies 2 " in entry["command"]
+    assert "--parts models,throughput --repeats 1 --studies 1 " in entry["command"]
     page = (tmp_path / "ai.md").read_text("utf-8")
     assert page.count("\n| ") == 2 + len(figures)
 
 
 @pytest.mark.system
+@pytest.mark.usefixtures("small_studies")
 def test_the_queue_is_that_of_a_whole_installation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     history = tmp_path / "history.jsonl"
     figures = {figure.name: figure for figure in run(["queue"], Sizes(queued=2, rate=300), history)["queue"]}
@@ -40,7 +51,7 @@ def test_the_queue_is_that_of_a_whole_installation(tmp_path: Path, capsys: pytes
     assert figures["300 images/min, requested to answered: median"].value > 0
     assert figures["most memory of the worker"].value > 100
     assert "needs 100 studies" in (tmp_path / "ai.md").read_text("utf-8")
-    assert "one every 3.0 s" in capsys.readouterr().err
+    assert "one every 1.6 s" in capsys.readouterr().err
 
 
 @pytest.mark.training
