@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import socket
 
 import psutil
 
 from foramen.kernel.errors import ConflictError
+
+_NOT_OUTGOING = range(20_000, 32_768)
+_CHOICE = random.SystemRandom()
+"""Not the generator that tests seed: processes that start together would choose alike."""
 
 
 def is_free(host: str, port: int) -> bool:
@@ -50,7 +55,12 @@ def require_free(host: str, port: int, purpose: str, setting: str) -> None:
 
 
 def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that is free now and that no outgoing connection gets before somebody listens there.
+
+    The system gives those from 32768 (Linux) or 49152 on (RFC 6335 §6): a port of theirs may be taken in the seconds
+    until a server of ours has started.
+    """
+    while True:
+        port = _CHOICE.choice(_NOT_OUTGOING)
+        if is_free("127.0.0.1", port):
+            return port

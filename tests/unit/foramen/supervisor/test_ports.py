@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -21,5 +22,11 @@ def test_a_taken_port_names_its_holder_and_the_way_out() -> None:
             require_free("127.0.0.1", port, "web", "--port")
 
 
-def test_a_free_port_is_free() -> None:
-    assert is_free("127.0.0.1", free_port())
+def test_a_free_port_is_free_and_stays_so_whoever_connects_meanwhile() -> None:
+    """A server that started on a port from the system's own range found an outgoing connection there."""
+    given = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    outgoing = range(*map(int, given.read_text().split())) if given.exists() else range(49152, 65536)
+    for _ in range(20):
+        port = free_port()
+        assert is_free("127.0.0.1", port)
+        assert port not in outgoing
