@@ -149,12 +149,12 @@ class Batches:
             item.fault = item.fault or refused.get(header.sop_instance_uid)
             if item.fault is None:
                 chains.setdefault(header.sop_instance_uid, []).append(item)
-        known, open_ = dict(looked.instances), looked.may_be_there
+        known = dict(looked.instances)
         # Nearly all are new and come once: they go on together, the others have something to be asked each.
         simple = [
             chain[0]
             for uid, chain in chains.items()
-            if not (open_ or uid in known or uid in begun) and is_simple(chain)
+            if not (looked.may_be_there or uid in known or uid in begun) and is_simple(chain)
         ]
         try:
             if not request.faults:
@@ -163,7 +163,7 @@ class Batches:
             limit = asyncio.Semaphore(_PARALLEL)
             await asyncio.gather(
                 *(
-                    self._store_chain(request, chain, known.get(uid), open_ or uid in begun, limit)
+                    self._store_chain(request, chain, known.get(uid), looked.may_be_there or uid in begun, limit)
                     for uid, chain in left.items()
                 )
             )
