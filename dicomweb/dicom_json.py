@@ -20,8 +20,8 @@ from foramen.kernel.log import get_log
 BulkUri = Callable[[DataElement], str]
 
 _MOST_KEPT = 8192
-_LONGEST_KEPT_BYTES = 256
-_ALONE = frozenset(
+LONGEST_KEPT_BYTES = 256
+DECIDED_BY_THEIR_BYTES = frozenset(
     (
         *("AE", "AS", "AT", "CS", "DA", "DS", "DT", "FD", "FL", "IS", "LO", "LT", "PN", "SH"),
         *("SL", "SS", "ST", "SV", "TM", "UC", "UI", "UL", "UR", "US", "UT", "UV"),
@@ -69,17 +69,18 @@ def _key(tag: int, element: DataElement | RawDataElement, characters: Any) -> tu
 
     The slices of a series are the same in nine of ten elements, and decoding is most of what an instance costs.
     """
-    if not isinstance(element, RawDataElement) or element.value is None or len(element.value) > _LONGEST_KEPT_BYTES:
+    if not isinstance(element, RawDataElement) or element.value is None or len(element.value) > LONGEST_KEPT_BYTES:
         return None
-    vr = element.VR or _known_vr(tag)
-    return (tag, vr, element.value, element.is_little_endian, characters) if vr in _ALONE else None
+    vr = element.VR or known_vr(tag)
+    return (tag, vr, element.value, element.is_little_endian, characters) if vr in DECIDED_BY_THEIR_BYTES else None
 
 
 @lru_cache(maxsize=8192)
-def _known_vr(tag: int) -> str | None:
+def known_vr(tag: int) -> str | None:
+    """VR that the dictionary gives a tag; None: its private creator decides, or nobody knows it."""
     try:
         return str(dictionary_VR(tag))
-    except KeyError:  # private: its creator decides
+    except KeyError:
         return None
 
 

@@ -39,7 +39,7 @@ INSTANCE_KEYWORDS = ("SOPClassUID", "SOPInstanceUID", "InstanceNumber")
 LONGEST_INDEXED_BYTES = 8192
 """A longer value (functional groups of many frames) is in the metadata alone, not in the search."""
 BULK_THRESHOLD_BYTES = 1024
-_PIXEL_DATA = "7FE00010"
+PIXEL_DATA, AVAILABLE_SYNTAX = "7FE00010", "00083002"
 _BULK_VRS = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "UN"))
 OWN_MANUFACTURER = "Foramen"
 _PLAIN_TEXT = re.compile(rb"[A-Za-z0-9 .-]+\0?")
@@ -109,26 +109,53 @@ def header_of(dataset: Dataset, *, has_pixel_data: bool) -> InstanceHeader:
     if not all((study, series, instance, sop_class)) or syntax is None:
         raise MalformedInstanceError("A UID that names the instance is missing")
     transfer_syntax = str(syntax.value)
-    path = f"studies/{study}/series/{series}/instances/{instance}"
+    path = path_of(study, series, instance)
     model = json_model(dataset, path)
     if has_pixel_data:
-        model[_PIXEL_DATA] = {"vr": "OW", "BulkDataURI": f"{path}/bulkdata/{_PIXEL_DATA}"}
-    model["00083002"] = {"vr": "UI", "Value": [transfer_syntax]}  # Available Transfer Syntax UID, PS3.18 Table 10.6.3-5
-    levels = levels_of(model)
+        model[PIXEL_DATA] = pixel_attribute(path)
+    model[AVAILABLE_SYNTAX] = syntax_attribute(transfer_syntax)
+    return header_with(dataset, levels_of(model), json_text(model), has_pixel_data=has_pixel_data)
+
+
+def header_with(
+    dataset: Dataset, levels: dict[Level, dict[str, Any]], metadata: bytes, *, has_pixel_data: bool
+) -> InstanceHeader:
+    """Put together a header of which the DICOM JSON is made already.
+
+    Parameters
+    ----------
+    dataset : with file meta information, and at least what is asked for here
+    metadata : DICOM JSON of the whole instance, keys in order
+    """
     return InstanceHeader(
-        study_instance_uid=study,
-        series_instance_uid=series,
-        sop_instance_uid=instance,
-        sop_class_uid=sop_class,
-        transfer_syntax_uid=transfer_syntax,
+        study_instance_uid=text_of(dataset, "StudyInstanceUID"),
+        series_instance_uid=text_of(dataset, "SeriesInstanceUID"),
+        sop_instance_uid=text_of(dataset, "SOPInstanceUID"),
+        sop_class_uid=text_of(dataset, "SOPClassUID"),
+        transfer_syntax_uid=str(dataset.file_meta[_tag("TransferSyntaxUID")].value),
         instance_number=_integer(dataset, "InstanceNumber"),
         frames=(_integer(dataset, "NumberOfFrames") or 1) if has_pixel_data else 0,
         own_output=is_own_output(text_of(dataset, "Modality"), text_of(dataset, "Manufacturer")),
         study=levels["study"],
         series=levels["series"],
         instance=levels["instance"],
-        metadata=zlib.compress(orjson.dumps(model, option=orjson.OPT_SORT_KEYS, default=_plain), 1),
+        metadata=zlib.compress(metadata, 1),
     )
+
+
+def path_of(study: str, series: str, instance: str) -> str:
+    """Where an instance is, relative to our base."""
+    return f"studies/{study}/series/{series}/instances/{instance}"
+
+
+def pixel_attribute(path: str) -> dict[str, Any]:
+    """Pixel data in the DICOM JSON: where they are."""
+    return {"vr": "OW", "BulkDataURI": f"{path}/bulkdata/{PIXEL_DATA}"}
+
+
+def syntax_attribute(transfer_syntax_uid: str) -> dict[str, Any]:
+    """Available Transfer Syntax UID, PS3.18 Table 10.6.3-5."""
+    return {"vr": "UI", "Value": [transfer_syntax_uid]}
 
 
 def json_model(dataset: Dataset, uri: str) -> dict[str, Any]:
@@ -187,19 +214,36 @@ def text_values(attribute: dict[str, Any]) -> list[str]:
 
 def levels_of(model: dict[str, Any]) -> dict[Level, dict[str, Any]]:
     """Divide the DICOM JSON of an instance into its levels, as the index keeps them: no binary and no huge values."""
-    found: dict[Level, dict[str, Any]] = {level: dict(attributes) for level, attributes in _EMPTY_LEVELS.items()}
+    found = empty_levels()
     for tag, attribute in model.items():
-        if "BulkDataURI" in attribute or "InlineBinary" in attribute:
-            continue
-        kept = attribute
-        try:
-            text = orjson.dumps(attribute)
-        except TypeError:  # number types of pydicom's, which jsonb knows no more than orjson does
-            text = orjson.dumps(attribute, default=_plain)
-            kept = orjson.loads(text)
-        if len(text) <= LONGEST_INDEXED_BYTES:
-            found[level_of(tag)][tag] = _without_nul(kept) if b"u0000" in text else kept
+        if (kept := kept_in_index(attribute)) is not None:
+            found[level_of(tag)][tag] = kept
     return found
+
+
+def kept_in_index(attribute: dict[str, Any]) -> dict[str, Any] | None:
+    """One attribute of the DICOM JSON as the index keeps it; None: it does not."""
+    if "BulkDataURI" in attribute or "InlineBinary" in attribute:
+        return None
+    try:
+        text = orjson.dumps(attribute)
+    except TypeError:  # number types of pydicom's, which jsonb knows no more than orjson does
+        text = orjson.dumps(attribute, default=_plain)
+        attribute = orjson.loads(text)
+    if len(text) > LONGEST_INDEXED_BYTES:
+        return None
+    kept: dict[str, Any] = _without_nul(attribute) if b"u0000" in text else attribute
+    return kept
+
+
+def json_text(attributes: dict[str, Any]) -> bytes:
+    """DICOM JSON as it is kept: keys in order."""
+    return orjson.dumps(attributes, option=orjson.OPT_SORT_KEYS, default=_plain)
+
+
+def empty_levels() -> dict[Level, dict[str, Any]]:
+    """Levels with what each has even when the file lacks it."""
+    return {level: dict(attributes) for level, attributes in _EMPTY_LEVELS.items()}
 
 
 def _empty(keywords: tuple[str, ...]) -> dict[str, Any]:

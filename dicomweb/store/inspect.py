@@ -14,6 +14,7 @@ from pydicom.uid import UID
 
 from dicomweb.instance_check import FailureReason, RejectedInstanceError, parse_instance
 from dicomweb.instance_header import InstanceHeader, header_of, text_of
+from dicomweb.store.element_memory import Beginning, read_beginning
 from dicomweb.store.plain_file import read_plain, tag_at
 from dicomweb.store.report import Remark, WarningReason
 from dicomweb.store.structure import check_structure, is_flat
@@ -44,10 +45,14 @@ def inspect_head(head: bytes, size: int) -> Inspected | None:
     RejectedInstanceError
         It is not stored.
     """
-    plain = read_plain(head, size)
-    if plain is None or not (is_flat(plain) or check_structure(BytesIO(head), size)):
+    beginning = read_beginning(head, size)
+    plain = read_plain(head, size) if beginning is None else beginning.dataset
+    if plain is None:
         return None
-    return _of(parse_instance(BytesIO(head), plain))
+    flat = is_flat(plain) if beginning is None else beginning.is_flat
+    if not (flat or check_structure(BytesIO(head), size)):
+        return None
+    return _of(parse_instance(BytesIO(head), plain), beginning)
 
 
 def inspect(body: IO[bytes]) -> Inspected:
@@ -66,17 +71,19 @@ def inspect(body: IO[bytes]) -> Inspected:
     return _of(parse_instance(body, read_plain(body.getvalue()) if isinstance(body, BytesIO) else None))
 
 
-def _of(dataset: Dataset) -> Inspected:
+def _of(dataset: Dataset, beginning: Beginning | None = None) -> Inspected:
     sop_class = UID(text_of(dataset, "SOPClassUID"))
     if not _is_stored(sop_class):
         reason, names = FailureReason.SOP_CLASS_NOT_SUPPORTED, (str(sop_class), text_of(dataset, "SOPInstanceUID"))
         raise RejectedInstanceError(reason, "The SOP class is not one of stored instances", *names)
     has_pixel_data = any(tag in dataset for tag in _PIXELS)
     remark = None if _fits(dataset, sop_class, has_pixel_data) else Remark(WarningReason.DOES_NOT_MATCH_SOP_CLASS)
-    for tag in _PIXELS:
-        if tag in dataset:
-            del dataset[tag]
     try:
+        if beginning is not None:
+            return beginning.header(has_pixel_data=has_pixel_data), remark
+        for tag in _PIXELS:
+            if tag in dataset:
+                del dataset[tag]
         return header_of(dataset, has_pixel_data=has_pixel_data), remark
     except Exception as exc:
         # What parses and yet cannot be described cannot be found again: it is the sender's data that are broken.

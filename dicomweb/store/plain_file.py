@@ -21,11 +21,11 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pydicom.valuerep import VR
 
 _DATA_SET = 0x00080000
-_CHARACTERS = 0x00080005
+CHARACTERS = 0x00080005
 _PIXEL_DATA = 0x7FE00010
 _PIXEL_DATA_TAG = b"\xe0\x7f\x10\x00"
-_VRS = {vr.value.encode("ascii"): vr.value for vr in VR if len(vr.value) == 2}
-_LONG = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"))
+VRS = {vr.value.encode("ascii"): vr.value for vr in VR if len(vr.value) == 2}
+LONG_VRS = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"))
 _SYNTAX = b"\x02\x00\x10\x00UI"
 _CHARACTER_SETS = re.compile(rb"[A-Z0-9_ \\]*")
 _EXPLICIT, _IMPLICIT = struct.Struct("<HH2sH"), struct.Struct("<HHL")
@@ -59,7 +59,7 @@ def read_plain(content: bytes, size: int | None = None) -> Dataset | None:
     """
     if content[128:132] != b"DICM":
         return None
-    place, syntax = _after_meta(content)
+    place, syntax = after_meta(content)
     end = len(content) if size is None else size
     if syntax == ExplicitVRLittleEndian:
         elements = _explicit(content, place, end)
@@ -69,15 +69,30 @@ def read_plain(content: bytes, size: int | None = None) -> Dataset | None:
         return None
     if not elements:
         return None
-    is_implicit = syntax == ImplicitVRLittleEndian
-    named = elements.get(BaseTag(_CHARACTERS))
-    if named is not None and not _CHARACTER_SETS.fullmatch(named.value or b""):
+    named = elements.get(tag_at(CHARACTERS))
+    if named is not None and not is_character_set(named.value):
         return None
+    return dataset_of(elements, named, syntax)
+
+
+def dataset_of(elements: dict[BaseTag, RawDataElement], named: RawDataElement | None, syntax: str) -> Dataset:
+    """Return a data set of elements not decoded yet, with its transfer syntax.
+
+    Parameters
+    ----------
+    named : the element that names its character set
+    """
+    is_implicit = syntax == ImplicitVRLittleEndian
     dataset = Dataset(elements)
     dataset.file_meta = _meta_of(syntax)
-    encodings = _encodings(named.VR, named.value, is_implicit) if named is not None else ()
-    dataset.set_original_encoding(is_implicit, True, list(encodings) if named is not None else default_encoding)
+    encodings = list(_encodings(named.VR, named.value, is_implicit)) if named is not None else default_encoding
+    dataset.set_original_encoding(is_implicit, True, encodings)
     return dataset
+
+
+def is_character_set(value: bytes | None) -> bool:
+    """Whether a value of (0008,0005) is written as it should be."""
+    return _CHARACTER_SETS.fullmatch(value or b"") is not None
 
 
 def announced_size(head: bytes) -> int | None:
@@ -93,14 +108,14 @@ def announced_size(head: bytes) -> int | None:
     return begin + int.from_bytes(head[begin - 4 : begin], "little")
 
 
-def _after_meta(content: bytes) -> tuple[int, str]:
+def after_meta(content: bytes) -> tuple[int, str]:
     """Where the data set begins, and its transfer syntax; empty where the meta information is not as it should be."""
     place, syntax = 132, ""
     while content[place : place + 2] == b"\x02\x00":
-        vr = _VRS.get(content[place + 4 : place + 6])
+        vr = VRS.get(content[place + 4 : place + 6])
         if vr is None:
             return 0, ""
-        if vr in _LONG:
+        if vr in LONG_VRS:
             begin, length = place + 12, int.from_bytes(content[place + 8 : place + 12], "little")
         else:
             begin, length = place + 8, int.from_bytes(content[place + 6 : place + 8], "little")
@@ -117,24 +132,24 @@ def _explicit(content: bytes, place: int, end: int) -> dict[BaseTag, RawDataElem
         if there - place < 8:
             return None
         group, element, letters, length = _EXPLICIT.unpack_from(content, place)
-        vr, tag = _VRS.get(letters), group << 16 | element
+        vr, tag = VRS.get(letters), group << 16 | element
         place += 8
-        if vr in _LONG:
+        if vr in LONG_VRS:
             if there - place < 4:
                 return None
             length, place = int.from_bytes(content[place : place + 4], "little"), place + 4
         if vr is None or tag <= before or length > end - place:  # an undefined length is longer than any file
             return None
-        if length > there - place and not _is_pixel_data(tag, vr):
+        if length > there - place and not is_pixel_data(tag, vr):
             return None
         key = tag_at(tag)
-        found[key] = RawDataElement(key, vr, length, _value(content, tag, vr, place, length), place, False, True)
+        found[key] = RawDataElement(key, vr, length, value_at(content, tag, vr, place, length), place, False, True)
         place, before = place + length, tag
     return found
 
 
 def _implicit(content: bytes, place: int, end: int) -> dict[BaseTag, RawDataElement] | None:
-    if content[place + 4 : place + 6] in _VRS:  # looks explicit, whatever its transfer syntax says
+    if content[place + 4 : place + 6] in VRS:  # looks explicit, whatever its transfer syntax says
         return None
     found: dict[BaseTag, RawDataElement] = {}
     there, before = len(content), _DATA_SET - 1
@@ -145,18 +160,19 @@ def _implicit(content: bytes, place: int, end: int) -> dict[BaseTag, RawDataElem
         tag, place = group << 16 | element, place + 8
         if tag <= before or length > end - place:
             return None
-        if length > there - place and not _is_pixel_data(tag, None):
+        if length > there - place and not is_pixel_data(tag, None):
             return None
         key = tag_at(tag)
-        found[key] = RawDataElement(key, None, length, _value(content, tag, None, place, length), place, True, True)
+        found[key] = RawDataElement(key, None, length, value_at(content, tag, None, place, length), place, True, True)
         place, before = place + length, tag
     return found
 
 
-def _value(content: bytes, tag: int, vr: str | None, place: int, length: int) -> Any:
+def value_at(content: bytes, tag: int, vr: str | None, place: int, length: int) -> Any:
+    """Value of an element, not decoded; of pixel data a view, or `Unread`."""
     if not length:
         return empty_value_for_VR(vr, raw=True)
-    if _is_pixel_data(tag, vr):  # not copied: it is measured, and taken out
+    if is_pixel_data(tag, vr):  # not copied: it is measured, and taken out
         return memoryview(content)[place : place + length] if place + length <= len(content) else Unread(length)
     return content[place : place + length]
 
@@ -167,7 +183,8 @@ def tag_at(tag: int) -> BaseTag:
     return BaseTag(tag)
 
 
-def _is_pixel_data(tag: int, vr: str | None) -> bool:
+def is_pixel_data(tag: int, vr: str | None) -> bool:
+    """Whether an element is pixel data in the VR that these may have."""
     return tag == _PIXEL_DATA and vr in (None, "OB", "OW")
 
 
@@ -182,5 +199,5 @@ def _meta_of(syntax: str) -> FileMetaDataset:
 @lru_cache(maxsize=64)
 def _encodings(vr: str | None, value: bytes | None, is_implicit: bool) -> tuple[str, ...]:
     """Python's names of the character sets that an element names."""
-    element = RawDataElement(BaseTag(_CHARACTERS), vr, len(value or b""), value, 0, is_implicit, True)
+    element = RawDataElement(BaseTag(CHARACTERS), vr, len(value or b""), value, 0, is_implicit, True)
     return tuple(convert_encodings(convert_raw_data_element(element).value))
