@@ -171,7 +171,7 @@ _NOBODY = AccessContext("anonymous", "", ())
 
 def _may_show_audit(target: Target, request: Request) -> bool:
     """Whether the answer could hold AuditEvents: then those still to be indexed come first."""
-    if target.route.anonymous or target.route.method in ("PUT", "PATCH", "DELETE"):
+    if target.route.anonymous or not target.route.shows_audit or target.route.method in ("PUT", "PATCH", "DELETE"):
         return False
     if request.method == "POST":
         return bool(target.route.operation) or target.route.path.endswith("_search")

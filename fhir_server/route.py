@@ -22,7 +22,7 @@ class Route:
     `path` has literal parts and the placeholders ``{type}``, ``{id}`` and ``{version}``; a literal type goes before
     ``{type}``. `action` is the SMART action the token needs on the type (c r u d s; empty: the handler decides).
     `capability` is the code of the CapabilityStatement's interaction; an operation has `definition` instead, the
-    canonical URL of its OperationDefinition.
+    canonical URL of its OperationDefinition. `shows_audit`: an operation's answer may hold AuditEvents.
     """
 
     method: str
@@ -34,6 +34,7 @@ class Route:
     anonymous: bool = False
     definition: str = ""
     administrator: bool = False
+    shows_audit: bool = True
 
     @property
     def level(self) -> str:

@@ -25,7 +25,9 @@ from foramen.kernel.errors import UpstreamError
 from foramen.kernel.log import get_log
 
 _RECORDS = 100
-"""Records of one transaction: building their events holds up requests for some ten milliseconds, not longer."""
+"""Records of one transaction."""
+_AT_ONCE = 8
+"""Events that are built before requests have their turn: they wait a millisecond, not ten."""
 _WHILE_BUSY = 1000
 """Records of one look while the server is busy."""
 _LOOK_S = 0.5
@@ -119,7 +121,11 @@ class AuditIndexer:
             records = await self._unknown(connection, records)
             if records:
                 patients = await self._patients(connection, records)
-                changes = [event_change(r, self._own_url, found) for r, found in zip(records, patients, strict=True)]
+                changes = []
+                for number, (record, found) in enumerate(zip(records, patients, strict=True), start=1):
+                    changes.append(event_change(record, self._own_url, found))
+                    if number % _AT_ONCE == 0:
+                        await asyncio.sleep(0)
                 await write_changes(connection, self._rows, changes, self._own_url)
         return count
 

@@ -143,5 +143,6 @@ ROUTES: tuple[Route, ...] = (
         "",
         "operation",
         definition="https://foramen.example/fhir/OperationDefinition/ImagingStudy-closed-records",
+        shows_audit=False,  # asked for every second while images are: events then wait for a quiet moment
     ),
 )
