@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from fhir_server.access.institutions import wall_of
 from fhir_server.access.policy import Access
+from fhir_server.audit.polls import Polls
 from fhir_server.audit.record import audit_record
 from fhir_server.formats.negotiation import PLAIN, Format, negotiate, render
 from fhir_server.routing import PUBLIC, Target, find
@@ -34,6 +35,7 @@ class Edge:
     def __init__(self, server: Server, verifier: TokenVerifier) -> None:
         self._server = server
         self._verifier = verifier
+        self._polls = Polls()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request."""
@@ -82,6 +84,8 @@ class Edge:
 
     async def _audited(self, response: Response, call: Call, context: AccessContext | None, trace_id: str) -> Response:
         if call.audited and not call.shown:  # What a transaction also read is told by an event of its own.
+            return response
+        if response.status_code == 200 and self._polls.is_told(call):
             return response
         try:
             await self._record(call.audit_code, response.status_code, call, context, trace_id)

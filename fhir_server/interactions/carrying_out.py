@@ -109,6 +109,7 @@ async def _write(connection: Any, units: list[UnitOfWork], server: Server) -> li
     outcomes: list[list[Result] | Exception] = []
     changes: list[Change] = []
     records: list[AuditRecord] = []
+    is_any = False
     for unit in units:
         try:
             await unit.learn(connection)
@@ -123,8 +124,11 @@ async def _write(connection: Any, units: list[UnitOfWork], server: Server) -> li
         if unit.changes_registry:  # Such a unit is alone in its transaction.
             await custom_parameters.apply(unit.call, connection, decided)
         changes += decided
-        records.append(unit.audit(decided))
+        is_any = True
+        if (record := unit.audit(decided)) is not None:
+            records.append(record)
         outcomes.append(results)
-    if records:
-        await write_changes(connection, server.rows, changes, server.own_url, (encode(records), len(records)))
+    if is_any:
+        audit = (encode(records), len(records)) if records else (b"", 0)
+        await write_changes(connection, server.rows, changes, server.own_url, audit)
     return outcomes

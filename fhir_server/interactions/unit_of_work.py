@@ -25,6 +25,7 @@ from fhir_server.search.hashing import hash64
 from fhir_server.server import Call
 from fhir_server.store import searching
 from fhir_server.store.changes import Change, Stored, deletion, save
+from foramen.kernel.access_context import GATEWAY
 from foramen.kernel.errors import (
     DeletedError,
     ForbiddenError,
@@ -442,9 +443,17 @@ class UnitOfWork:
                 old = change.old = previous.data()
             check_signoff(old, operation.resource.data, operation.reference, self._call.access.context, provenances)
 
-    def audit(self, changes: list[Change]) -> AuditRecord:
-        """Prepare the audit record that is committed with the writes it tells of."""
+    def audit(self, changes: list[Change]) -> AuditRecord | None:
+        """Prepare the audit record that is committed with the writes it tells of.
+
+        Returns
+        -------
+        None: they are events of our own gateways, which would say of each that it was written.
+        """
         call = self._call
+        is_new_event = all(change.previous is None and change.resource_type == "AuditEvent" for change in changes)
+        if changes and is_new_event and call.access.context.has_scope(GATEWAY):
+            return None
         single = self._operations[0] if len(self._operations) == 1 and call.audit_code != "transaction" else None
         patient, written = told(changes, self._server.own_url, each=single is None)
         return audit_record(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from typing import Any
 
 from tests.contract.fhir.api import Api, entry, observation, refused, running
@@ -54,6 +55,59 @@ async def test_anonymous_refusal_names_nobody(api: Api) -> None:
     (event,) = await events(api)
     assert event["agent"] == [{"altId": "anonymous", "requestor": True}]
     assert event["outcome"] == "8"
+
+
+async def searches(api: Api) -> int:
+    """How many events tell of a search by other clients than the one that asks here."""
+    bundle = (await api.get("/fhir/AuditEvent?_count=1000")).json()
+    found = [e["resource"] for e in bundle["entry"]]
+    return sum(e["subtype"][0]["code"] == "search-type" and e["agent"][0].get("altId") == "poller" for e in found)
+
+
+async def test_a_service_that_asks_the_same_and_finds_nothing_leaves_one_event(api: Api, patient: dict) -> None:
+    service = api.as_("system/*.rs", sub="poller", client_id="poller")
+    for _ in range(5):
+        await service.get("/fhir/Task?status=requested")
+    assert await searches(api) == 1
+    await service.get("/fhir/Task?status=accepted")
+    assert await searches(api) == 2, "another question"
+    for _ in range(2):
+        await service.get("/fhir/Task?status=accepted&_summary=count")
+        await service.get("/fhir/Task?status=accepted&_total=accurate")
+    assert await searches(api) == 6, "a count may tell of something"
+    created = await api.create(patient)
+    for _ in range(2):
+        await service.get(f"/fhir/Patient?_id={created['id']}")
+        await service.get("/fhir/Patient?nonsense=1", prefer="handling=strict")
+    assert await searches(api) == 10, "what was shown, and what was refused"
+    person = api.as_("user/*.rs", sub="poller", client_id="poller", fhirUser="Practitioner/1")
+    for _ in range(2):
+        await person.get("/fhir/Task?status=requested")
+    assert await searches(api) == 12, "a person's search"
+
+
+async def test_events_of_our_gateways_leave_no_events_of_their_own(api: Api) -> None:
+    event = {
+        "resourceType": "AuditEvent",
+        "type": {"code": "rest"},
+        "recorded": "2026-01-01T00:00:00Z",
+        "agent": [{"altId": "told", "requestor": True}],
+        "source": {"observer": {"display": "gateway SYNTHETIC"}},
+    }
+    bundle = {"resourceType": "Bundle", "type": "batch", "entry": [entry("POST", "AuditEvent", event)] * 3}
+
+    async def codes() -> list[str]:
+        found = [e["resource"] for e in (await api.get("/fhir/AuditEvent?_count=1000")).json().get("entry", [])]
+        return [e.get("subtype", [{"code": "told"}])[0]["code"] for e in found]
+
+    async def added(client: Api) -> dict[str, int]:
+        before = Counter(await codes())
+        assert (await client.post("/fhir", bundle)).status_code == 200
+        new = Counter(await codes()) - before
+        return {code: new[code] for code in ("batch", "told")}
+
+    assert await added(api.as_("system/AuditEvent.c foramen/gateway")) == {"batch": 1, "told": 3}
+    assert await added(api.as_("system/AuditEvent.c")) == {"batch": 4, "told": 3}, "others are told of"
 
 
 async def test_searches_leave_an_event_without_their_values(api: Api) -> None:
