@@ -150,8 +150,7 @@ class Beginning:
                 raw, content = self._new[tag]
                 found.append(one := _seen(key, attribute, raw if raw.tag in self.dataset else None))
                 if content:
-                    if len(self._memory) >= _MOST_ELEMENTS:
-                        self._memory.clear()
+                    _make_room()
                     self._memory[content] = one
         return found
 
@@ -235,6 +234,14 @@ def _memory_of(syntax: str, character_set: bytes) -> Memory:
     if len(_memories) >= _MOST_CONTEXTS:
         _memories.clear()
     return _memories.setdefault((syntax, character_set), {})
+
+
+def _make_room() -> None:
+    """Forget everything before it is too much: what is of use is soon there again."""
+    memories = list(_memories.values())  # other threads may add to it
+    if sum(map(len, memories)) >= _MOST_ELEMENTS:
+        for memory in memories:
+            memory.clear()
 
 
 def _learned(name: bytes) -> _Kind | None:
