@@ -67,13 +67,13 @@ async def searches(api: Api) -> int:
 async def test_a_service_that_asks_the_same_and_finds_nothing_leaves_one_event(api: Api, patient: dict) -> None:
     service = api.as_("system/*.rs", sub="poller", client_id="poller")
     for _ in range(5):
-        await service.get("/fhir/Task?status=requested")
+        await service.get("/fhir/Task?status=requested&code=http%3A%2F%2Fx%7Cy")
     assert await searches(api) == 1
     await service.get("/fhir/Task?status=accepted")
     assert await searches(api) == 2, "another question"
     for _ in range(2):
         await service.get("/fhir/Task?status=accepted&_summary=count")
-        await service.get("/fhir/Task?status=accepted&_total=accurate")
+        await service.get("/fhir/Task?status=accepted&%5Ftotal=accurate")
     assert await searches(api) == 6, "a count may tell of something"
     created = await api.create(patient)
     for _ in range(2):
