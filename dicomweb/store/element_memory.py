@@ -224,6 +224,8 @@ def read_beginning(content: bytes, size: int) -> Beginning | None:
         new[tag] = raw, element if kind.is_remembered and length <= LONGEST_KEPT_BYTES else b""
         if kind.is_deciding:
             deciding[tag] = raw
+    if not (seen or new or deciding):
+        return None
     dataset = dataset_of(deciding, deciding.get(tag_at(CHARACTERS)), syntax)
     return Beginning(dataset, is_flat, seen, new, memory)
 

@@ -87,7 +87,7 @@ def _of(dataset: Dataset, beginning: Beginning | None = None) -> Inspected:
         return header_of(dataset, has_pixel_data=has_pixel_data), remark
     except Exception as exc:
         # What parses and yet cannot be described cannot be found again: it is the sender's data that are broken.
-        names = (str(sop_class), str(dataset.SOPInstanceUID))
+        names = (str(sop_class), text_of(dataset, "SOPInstanceUID"))
         raise RejectedInstanceError(FailureReason.CANNOT_UNDERSTAND, "The header is malformed", *names) from exc
 
 

@@ -114,6 +114,21 @@ def test_a_slice_is_known_by_its_beginning() -> None:
         assert inspect_head(content[:place], len(content) + 2) is None
 
 
+def test_a_beginning_without_elements_decides_nothing() -> None:
+    """A byte is missing in File Meta Information: its last element then seems to reach beyond the end of the file."""
+    for content in FILES[:2]:
+        for place in range(132, content.index(b"\x08\x00", 300)):
+            _same_both_ways(content[:place] + content[place + 1 :])
+
+
+def test_a_name_of_unknown_vr_is_refused() -> None:
+    content = FILES[0].replace(b"\x08\x00\x18\x00UI", b"\x08\x00\x18\x00U\0")
+    assert content != FILES[0]
+    with pytest.raises(RejectedInstanceError):
+        inspect(BytesIO(content))
+    _same_both_ways(content)
+
+
 def test_a_nest_that_leads_out_of_the_beginning_is_followed_in_the_whole_file() -> None:
     """A value in an item that says it is longer than its sequence jumps into the pixels: they are walked as well."""
     dataset, item = series(1)[0], Dataset()
