@@ -209,7 +209,7 @@ def read_beginning(content: bytes, size: int) -> Beginning | None:
             return None
         element = content[start:place]
         if number == CHARACTERS:
-            if not is_character_set(content[begin:place]):
+            if not is_character_set(kind.vr, content[begin:place]):
                 return None
             memory = _memory_of(syntax, element)
         found = memory.get(element)

@@ -70,7 +70,7 @@ def read_plain(content: bytes, size: int | None = None) -> Dataset | None:
     if not elements:
         return None
     named = elements.get(tag_at(CHARACTERS))
-    if named is not None and not is_character_set(named.value):
+    if named is not None and not is_character_set(named.VR, named.value):
         return None
     return dataset_of(elements, named, syntax)
 
@@ -90,9 +90,9 @@ def dataset_of(elements: dict[BaseTag, RawDataElement], named: RawDataElement | 
     return dataset
 
 
-def is_character_set(value: bytes | None) -> bool:
-    """Whether a value of (0008,0005) is written as it should be."""
-    return _CHARACTER_SETS.fullmatch(value or b"") is not None
+def is_character_set(vr: str | None, value: bytes | None) -> bool:
+    """Whether (0008,0005) is written as it should be: as a number it would name nothing."""
+    return vr in (None, "CS") and _CHARACTER_SETS.fullmatch(value or b"") is not None
 
 
 def announced_size(head: bytes) -> int | None:

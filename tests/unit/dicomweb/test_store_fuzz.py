@@ -121,6 +121,12 @@ def test_a_beginning_without_elements_decides_nothing() -> None:
             _same_both_ways(content[:place] + content[place + 1 :])
 
 
+def test_a_character_set_that_is_a_number_is_no_fault() -> None:
+    assert b"\x08\x00\x05\x00CS" in FILES[0]
+    for vr in (b"US", b"IS", b"SS"):
+        _same_both_ways(FILES[0].replace(b"\x08\x00\x05\x00CS", b"\x08\x00\x05\x00" + vr))
+
+
 def test_a_name_of_unknown_vr_is_refused() -> None:
     content = FILES[0].replace(b"\x08\x00\x18\x00UI", b"\x08\x00\x18\x00U\0")
     assert content != FILES[0]
