@@ -92,6 +92,8 @@ class Edge:
         except UpstreamError as exc:
             # What cannot be audited is not shown.
             return outcome_response(exc)
+        if response.status_code == 200:
+            self._polls.told(call)
         return response
 
     @staticmethod

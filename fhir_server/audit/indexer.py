@@ -27,7 +27,7 @@ from foramen.kernel.log import get_log
 _RECORDS = 100
 """Records of one transaction."""
 _AT_ONCE = 8
-"""Events that are built before requests have their turn: they wait a millisecond, not ten."""
+"""Events that are built before requests have their turn."""
 _WHILE_BUSY = 1000
 """Records of one look while the server is busy."""
 _LOOK_S = 0.5
