@@ -26,6 +26,10 @@ _RETRY_HEADERS = {"Retry-After": "5"}
 _CHUNK_BYTES = 256 * 1024
 _CACHE_BYTES = 64 * 1024 * 1024
 _WRITERS = 16
+_IDLE_S = 0.4
+"""Orthanc ends a connection after half a second without a request."""
+_ASKED = 3
+_ENDED = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 Acknowledged = tuple[str, str]
 """Orthanc id of an instance, and "Success" or "AlreadyStored"."""
 
@@ -55,7 +59,7 @@ class Archive:
             base_url=base_url,
             auth=httpx.BasicAuth(username, password),
             timeout=httpx.Timeout(60.0, connect=3.0),
-            limits=httpx.Limits(max_connections=12),
+            limits=httpx.Limits(max_connections=12, keepalive_expiry=_IDLE_S),
             transport=transport,
             trust_env=False,
         )
@@ -81,14 +85,25 @@ class Archive:
         except httpx.HTTPError:
             return False
 
-    async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        try:
-            response = await self._http.request(method, path, **options)
-        except httpx.HTTPError as exc:
-            raise ArchiveError("The image archive does not answer") from exc
+    async def _send(self, method: str, path: str, content: Any = None, **options: Any) -> httpx.Response:
+        message = self._http.build_request(method, path, content=content, **options)
+        response = await self._answer(message, asked=1 if isinstance(content, AsyncIterator) else _ASKED)
         if response.status_code == 404:
             raise NotFoundError("Not in the image archive")
         return response
+
+    async def _answer(self, message: httpx.Request, asked: int = _ASKED, *, stream: bool = False) -> httpx.Response:
+        """Ask, and ask anew where the connection ends without an answer: Orthanc may just have closed an idle one.
+
+        Nothing we ask does more when it is asked twice (RFC 9110 §9.2.2): look-ups, and deletions of what is there.
+        """
+        while True:
+            asked -= 1
+            try:
+                return await self._http.send(message, stream=stream)
+            except httpx.HTTPError as exc:
+                if not asked or not isinstance(exc, _ENDED):
+                    raise ArchiveError("The image archive does not answer") from exc
 
     async def _json(self, method: str, path: str, **options: Any) -> Any:
         response = await self._send(method, path, **options)
@@ -306,11 +321,7 @@ class Archive:
             await response.aclose()
 
     async def _file_of(self, orthanc_id: str) -> httpx.Response:
-        message = self._http.build_request("GET", f"/instances/{orthanc_id}/file")
-        try:
-            return await self._http.send(message, stream=True)
-        except httpx.HTTPError as exc:
-            raise ArchiveError("The image archive does not answer") from exc
+        return await self._answer(self._http.build_request("GET", f"/instances/{orthanc_id}/file"), stream=True)
 
     async def read(self, orthanc_id: str, *, keep: bool = True) -> bytes:
         """Return the stored file of an instance; the last few are kept, as frames of one instance are asked in a row.
