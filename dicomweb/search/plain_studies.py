@@ -21,7 +21,7 @@ class PlainStudies:
     Parameters
     ----------
     picked : tags of attributes of the study to return
-    counts : tag → (VR, SQL on alias s) of what the index counts
+    counts : tag → (VR, SQL on alias s) of what the index counts; a number (IS), or an array
     fixed : tag → the same element in every result
     base : of the API, for Retrieve URL
     """
@@ -29,58 +29,38 @@ class PlainStudies:
     def __init__(
         self, picked: Iterable[str], counts: Mapping[str, tuple[str, str]], fixed: Mapping[str, Any], base: str
     ) -> None:
-        self._counts, self._base = counts, base
-        self._fixed = {tag: f'"{tag}":{orjson.dumps(value).decode()}' for tag, value in fixed.items()}
-        own = {_PATH, _UID, *counts, *fixed}
-        self._runs: list[list[str]] = []
-        self._layout: list[str] = []
-        """Tags of our own, and numbers of runs of attributes between them, in order of the tags."""
-        for tag in sorted({*picked, *own}):
-            if tag in own:
-                self._layout.append(tag)
-            elif self._layout and self._layout[-1].startswith("run"):
-                self._runs[-1].append(tag)
-            else:
-                self._layout.append(f"run{len(self._runs)}")
-                self._runs.append([tag])
+        self._counts = counts
+        members = {tag: f"""'"{tag}":' || (o.a->'{tag}')::text""" for tag in picked}
+        members |= {tag: _quoted(f'"{tag}":{orjson.dumps(value).decode()}') for tag, value in fixed.items()}
+        members |= {tag: _element(tag, vr, _values(vr, f'o."{tag}"')) for tag, (vr, _) in counts.items()}
+        members[_UID] = _element(_UID, "UI", "'[' || to_json(o.study_uid)::text || ']'")
+        path = f"to_json({_quoted(f'{base}/studies/')} || o.study_uid)::text"
+        members[_PATH] = _element(_PATH, "UR", f"'[' || {path} || ']'")
+        # What a study does not have is NULL, which concat_ws leaves out with its comma.
+        self._text = f"'{{' || concat_ws(',', {', '.join(members[tag] for tag in sorted(members))}) || '}}'"
 
     def select(self, tables: str, where: str, order: str, limit: str, offset: str) -> str:
         """Return the statement of one page: paged first, then each row's attributes fetched once, then picked from."""
         counts = [f', {sql} AS "{tag}"' for tag, (_, sql) in self._counts.items()]
         page = f"""SELECT s.study_instance_uid AS study_uid, s.attributes AS kept{"".join(counts)} FROM {tables}
             WHERE {where} ORDER BY {order} LIMIT {limit} OFFSET {offset}"""  # noqa: S608  our own texts
-        named = "".join(f', o."{tag}"' for tag in self._counts)
-        runs = "".join(f", {_run(tags)} AS run{number}" for number, tags in enumerate(self._runs))
         # Joined with nothing, what was compressed and lies elsewhere becomes a value at hand; OFFSET keeps it one.
         fetched = f"SELECT p.*, p.kept || '{{}}'::jsonb AS a FROM ({page}) p OFFSET 0"  # noqa: S608
-        return f"SELECT o.study_uid{named}{runs} FROM ({fetched}) o"  # noqa: S608
+        return f"SELECT {self._text} AS text FROM ({fetched}) o"  # noqa: S608
 
     def json(self, rows: Sequence[Mapping[str, Any]]) -> bytes:
         """Return the results as DICOM JSON."""
-        return f"[{','.join(map(self._text, rows))}]".encode()
-
-    def _text(self, row: Mapping[str, Any]) -> str:
-        parts = []
-        for name in self._layout:
-            if name.startswith("run"):
-                if row[name]:
-                    parts.append(row[name])
-            elif name in self._fixed:
-                parts.append(self._fixed[name])
-            elif name == _PATH:
-                parts.append(_element(name, "UR", f"{self._base}/studies/{row['study_uid']}"))
-            elif name == _UID:
-                parts.append(_element(name, "UI", row["study_uid"]))
-            else:
-                parts.append(_element(name, self._counts[name][0], row[name]))
-        return f"{{{','.join(parts)}}}"
+        return f"[{','.join([row['text'] for row in rows])}]".encode()
 
 
-def _run(tags: Sequence[str]) -> str:
-    members = ", ".join(f"""'"{tag}":' || (o.a->'{tag}')::text""" for tag in tags)
-    return f"concat_ws(',', {members})"
+def _element(tag: str, vr: str, values: str) -> str:
+    return f"""'"{tag}":{{"vr":"{vr}","Value":' || {values} || '}}'"""
 
 
-def _element(tag: str, vr: str, value: Any) -> str:
-    values = orjson.dumps(value if isinstance(value, list) else [value]).decode()
-    return f'"{tag}":{{"vr":"{vr}","Value":{values}}}'
+def _values(vr: str, column: str) -> str:
+    return f"'[' || {column} || ']'" if vr == "IS" else f"to_json({column})::text"
+
+
+def _quoted(text: str) -> str:
+    """Return an SQL string of it."""
+    return "'" + text.replace("'", "''") + "'"
