@@ -5,18 +5,23 @@ DICOM PS3.5 §8 and Annex A.4 (native and encapsulated pixel data, offset tables
 
 from __future__ import annotations
 
+import os
 import struct
 import warnings
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
 import orjson
 from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
 from pydicom.filereader import read_file_meta_info, read_partial
 from pydicom.tag import BaseTag, Tag
 
 from dicomweb.retrieve.transfer_syntaxes import DEFLATED, EXPLICIT_BIG, IMPLICIT_LITTLE, VIDEO_MEDIA_TYPES
+from dicomweb.store.inspect import HEAD_BYTES
+from dicomweb.store.plain_file import read_plain, tag_at
 from foramen.kernel.errors import UnsupportedMediaTypeError
 
 _UNDEFINED = 0xFFFFFFFF
@@ -27,6 +32,10 @@ _IMAGE_TAGS = (
     *("SOPInstanceUID", "SOPClassUID", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
 )
 _PIXELS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
+_PIXEL_DATA = tag_at(0x7FE00010)
+_OTHER_PIXELS = tuple(map(tag_at, (0x7FE00008, 0x7FE00009)))
+_ROWS, _COLUMNS = tag_at(0x00280010), tag_at(0x00280011)
+_DESCRIBING = (_ROWS, _COLUMNS, *map(tag_at, (0x00280002, 0x00280004, 0x00280008, 0x00280100)))
 Spans = list[tuple[int, int]]
 
 
@@ -88,18 +97,49 @@ def scan(path: Path) -> PixelLayout:
         Not parseable up to its pixel data.
     """
     try:
-        with warnings.catch_warnings(), path.open("rb") as file:
-            warnings.simplefilter("ignore")
-            syntax = str(read_file_meta_info(path).TransferSyntaxUID)
-            if syntax == DEFLATED:  # pydicom would inflate it whole, however large that is.
-                return PixelLayout(syntax, 0)
-            dataset = read_partial(file, _at_pixels, specific_tags=[Tag(keyword) for keyword in _IMAGE_TAGS])
-            return _layout(file, path.stat().st_size, syntax, dataset)
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            return _of_plain(file.read(HEAD_BYTES), size) or _of_any(path, file, size)
     except FileNotFoundError:
         raise
     except Exception as exc:
         # Whatever is raised here (a recursion limit too) is a fault of the sender's bytes.
         raise UnreadableFileError("The stored file cannot be read; ask for it as stored") from exc
+
+
+def _of_plain(head: bytes, size: int) -> PixelLayout | None:
+    """Layout of a file of the common kind by its beginning: nearly all slices, for an eighth of the time."""
+    plain = read_plain(head, size)
+    if plain is None or _ROWS not in plain or _COLUMNS not in plain or any(tag in plain for tag in _OTHER_PIXELS):
+        return None
+    pixels = plain.get_item(_PIXEL_DATA)
+    if not isinstance(pixels, RawDataElement) or not pixels.length:
+        return None
+    found = (plain.get_item(tag) for tag in _DESCRIBING)
+    described = tuple(one._replace(value_tell=0) for one in found if isinstance(one, RawDataElement))
+    frames, bits, direct = _described(described)
+    syntax = str(plain.file_meta.TransferSyntaxUID)
+    return PixelLayout(syntax, frames, pixels.value_tell, pixels.length, bits, direct=direct)
+
+
+@lru_cache(maxsize=256)
+def _described(elements: tuple[RawDataElement, ...]) -> tuple[int, int, bool]:
+    """Worked out once for all slices that are described alike."""
+    dataset = Dataset()
+    for element in elements:
+        dataset[element.tag] = element
+    return _frames(dataset), *_frame_bits(dataset, is_little=True)
+
+
+def _of_any(path: Path, file: IO[bytes], size: int) -> PixelLayout:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        syntax = str(read_file_meta_info(path).TransferSyntaxUID)
+        if syntax == DEFLATED:  # pydicom would inflate it whole, however large that is.
+            return PixelLayout(syntax, 0)
+        file.seek(0)
+        dataset = read_partial(file, _at_pixels, specific_tags=[Tag(keyword) for keyword in _IMAGE_TAGS])
+        return _layout(file, size, syntax, dataset)
 
 
 def _at_pixels(tag: BaseTag, _vr: str | None, _length: int) -> bool:
@@ -108,7 +148,7 @@ def _at_pixels(tag: BaseTag, _vr: str | None, _length: int) -> bool:
 
 def _layout(file: IO[bytes], size: int, syntax: str, dataset: Dataset) -> PixelLayout:
     has_pixels = "Rows" in dataset and "Columns" in dataset
-    frames = max(int(dataset.get("NumberOfFrames") or 1), 1) if has_pixels else 0
+    frames = _frames(dataset) if has_pixels else 0
     if not has_pixels:
         return PixelLayout(syntax, frames)
     start = file.tell()
@@ -125,12 +165,21 @@ def _layout(file: IO[bytes], size: int, syntax: str, dataset: Dataset) -> PixelL
             return PixelLayout(syntax, frames, spans=(tuple(fragments(file, offset, size)[1]),))
         spans = frame_spans(file, offset, size, frames, dataset)
         return PixelLayout(syntax, frames, spans=tuple(tuple(frame) for frame in spans))
+    bits, direct = _frame_bits(dataset, is_little=little)
+    # A lying length: what the file does not hold is not there.
+    return PixelLayout(syntax, frames, offset, min(length, max(size - offset, 0)), bits, direct=direct)
+
+
+def _frames(dataset: Dataset) -> int:
+    return max(int(dataset.get("NumberOfFrames") or 1), 1)
+
+
+def _frame_bits(dataset: Dataset, *, is_little: bool) -> tuple[int, bool]:
+    """Bits of one native frame, and whether its bytes are what a client gets."""
     bits = int(dataset.Rows) * int(dataset.Columns) * int(dataset.SamplesPerPixel) * int(dataset.BitsAllocated)
     if dataset.get("PhotometricInterpretation") == "YBR_FULL_422":
         bits = bits * 2 // 3
-    direct = little and int(dataset.BitsAllocated) in (1, 8, 16, 32, 64) and bits % 8 == 0
-    # A lying length: what the file does not hold is not there.
-    return PixelLayout(syntax, frames, offset, min(length, max(size - offset, 0)), bits, direct=direct)
+    return bits, is_little and int(dataset.BitsAllocated) in (1, 8, 16, 32, 64) and bits % 8 == 0
 
 
 def fragments(file: IO[bytes], offset: int, size: int) -> tuple[list[int], Spans]:

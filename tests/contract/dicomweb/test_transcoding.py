@@ -16,10 +16,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
 
-from dicomweb.retrieve import decoding, encoding
+from dicomweb.retrieve import decoding, encoding, pixel_layout
 from dicomweb.retrieve.codec_pool import CodecPool, UndecodableError
 from dicomweb.retrieve.frames import frame_pieces
 from dicomweb.retrieve.pieces import read
@@ -48,6 +50,8 @@ FILES = {
     "deflated": "image_dfl.dcm",
     "very small": "SC_rgb_small_odd.dcm",
 }
+
+_SLICE = encoded(series(1, seed=73, size=(16, 16))[0])
 
 
 def local(name: str) -> Path:
@@ -114,6 +118,40 @@ def test_frames_by_offset_are_those_of_a_full_parse(name: str):
         if pieces is not None:
             assert read(pieces[0]) == decoding.stored_frame(dataset, number)
     assert PixelLayout.loads(layout.dumps()) == layout
+
+
+def _by_pydicom(path: Path) -> PixelLayout | None:
+    try:
+        with path.open("rb") as file:
+            return pixel_layout._of_any(path, file, path.stat().st_size)
+    except Exception:  # noqa: BLE001  as `scan` does
+        return None
+
+
+def _quickly(path: Path) -> PixelLayout | None:
+    try:
+        return scan(path)
+    except UnreadableFileError:
+        return None
+
+
+@pytest.mark.parametrize("name", [*FILES.values(), "CT_small.dcm", "MR_small.dcm"])
+def test_a_layout_read_from_the_beginning_is_that_of_pydicom(name: str):
+    assert _quickly(local(name)) == _by_pydicom(local(name)) is not None
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    changes=st.lists(st.tuples(st.integers(130, len(_SLICE) - 1), st.integers(0, 255)), max_size=4),
+    cut=st.integers(0, len(_SLICE)),
+)
+def test_a_damaged_file_has_the_layout_that_pydicom_finds(tmp_path: Path, changes: list[tuple[int, int]], cut: int):
+    content = bytearray(_SLICE)
+    for place, value in changes:
+        content[place] = value
+    path = tmp_path / "damaged"
+    path.write_bytes(content[: len(content) - cut])
+    assert _quickly(path) == _by_pydicom(path)
 
 
 def test_lying_lengths_give_no_frame(tmp_path: Path):
