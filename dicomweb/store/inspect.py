@@ -18,7 +18,7 @@ from dicomweb.store.element_memory import Beginning, read_beginning
 from dicomweb.store.plain_file import read_plain, tag_at
 from dicomweb.store.report import Remark, WarningReason
 from dicomweb.store.structure import check_structure, is_flat
-from dicomweb.store.vendor_beginning import read_up_to_pixels
+from dicomweb.store.vendor_beginning import is_native, read_up_to_pixels
 
 _DIRECTORY = "1.2.840.10008.1.3.10"
 _PIXELS = tuple(map(tag_at, (0x7FE00010, 0x7FE00008, 0x7FE00009)))
@@ -48,6 +48,8 @@ def inspect_head(head: bytes, size: int) -> Inspected | None:
     """
     beginning = read_beginning(head, size)
     plain = read_plain(head, size) if beginning is None else beginning.dataset
+    if plain is None and not is_native(head):
+        return None
     flat = beginning.is_flat if beginning is not None else plain is not None and is_flat(plain)
     if not (flat or check_structure(BytesIO(head), size)):  # before pydicom follows what it nests
         return None

@@ -21,6 +21,11 @@ _PIXEL_DATA = 0x7FE00010
 _NATIVE_VRS = (b"OB", b"OW")
 
 
+def is_native(content: bytes) -> bool:
+    """Whether a file says that it is little endian and neither compressed nor deflated: asked before all else."""
+    return content[128:132] == b"DICM" and after_meta(content)[1] in (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+
+
 def read_up_to_pixels(content: bytes, size: int) -> Dataset | None:
     """Return the data set of a file by its beginning, its pixel data as `read_plain` gives them.
 
@@ -33,10 +38,7 @@ def read_up_to_pixels(content: bytes, size: int) -> Dataset | None:
     -------
     None: it is not native and little endian, or what is beyond its beginning is more than its pixel data.
     """
-    if content[128:132] != b"DICM":
-        return None
-    _, syntax = after_meta(content)
-    if syntax not in (ExplicitVRLittleEndian, ImplicitVRLittleEndian):
+    if not is_native(content):
         return None
     file = BytesIO(content)
     try:
@@ -47,7 +49,7 @@ def read_up_to_pixels(content: bytes, size: int) -> Dataset | None:
     name = content[place : place + 6]
     if name[:4] != b"\xe0\x7f\x10\x00" or len(content) - place < 12:
         return None
-    is_implicit = syntax == ImplicitVRLittleEndian
+    is_implicit = after_meta(content)[1] == ImplicitVRLittleEndian
     if is_implicit == (name[4:6] in VRS) or not (is_implicit or name[4:6] in _NATIVE_VRS):
         return None  # another one than it says
     begin = place + (8 if is_implicit else 12)
