@@ -195,6 +195,28 @@ def test_a_killed_run_goes_on_with_the_same_numbers_on_another_number_of_process
         train_here(data, tmp_path, rate=0.5)
 
 
+def test_a_run_killed_when_its_checkpoint_stands_has_told_the_step(
+    data: tuple[Path, Path], alone: dict[int, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ai_services.training.engine import checkpoint
+
+    class KilledError(BaseException):
+        """Ends the run where a kill would."""
+
+    save_checkpoint = checkpoint.save
+
+    def save_and_die(folder: Path, kept: checkpoint.Checkpoint) -> Path:
+        save_checkpoint(folder, kept)
+        raise KilledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "save", save_and_die)
+        with pytest.raises(KilledError):
+            train_here(data, tmp_path)
+    train_here(data, tmp_path)
+    assert losses(tmp_path) == pytest.approx(alone, abs=2e-4)
+
+
 def test_what_a_run_cannot_do_is_refused_by_name_and_leaves_nothing(
     data: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

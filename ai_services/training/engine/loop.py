@@ -96,15 +96,14 @@ def train(run: Run, place: Place) -> dict[str, float]:
         evaluating = validation is not None and (step % recipe.evaluate_every == 0 or step == recipe.steps)
         if saving or evaluating:
             model, state = whole_state(network, optimiser)
-            if place.first:
-                if evaluating and validation is not None:
-                    figures |= task.figures(recipe, model, validation)
-                if saving:
-                    whole = (model, state, schedule.state_dict(), scaler.state_dict())
-                    kept = Checkpoint(step, recipe.digest, run.version.digest, *whole)
-                    checkpoints.save(run.folder / "checkpoints", kept)
+            if place.first and evaluating and validation is not None:
+                figures |= task.figures(recipe, model, validation)
         if place.first:
+            # Before the checkpoint: a resumed run computes no step anew that its checkpoint holds, nor tells it.
             _tell(run.folder, step, figures, time.monotonic() - began)
+        if place.first and saving:
+            whole = (model, state, schedule.state_dict(), scaler.state_dict())
+            checkpoints.save(run.folder / "checkpoints", Checkpoint(step, recipe.digest, run.version.digest, *whole))
     return figures
 
 
