@@ -13,22 +13,10 @@ from typing import Any
 
 from pydicom import DataElement, Dataset
 from pydicom.datadict import dictionary_VR
-from pydicom.dataelem import RawDataElement
 
 from foramen.kernel.log import get_log
 
 BulkUri = Callable[[DataElement], str]
-
-_MOST_KEPT = 8192
-LONGEST_KEPT_BYTES = 256
-DECIDED_BY_THEIR_BYTES = frozenset(
-    (
-        *("AE", "AS", "AT", "CS", "DA", "DS", "DT", "FD", "FL", "IS", "LO", "LT", "PN", "SH"),
-        *("SL", "SS", "ST", "SV", "TM", "UC", "UI", "UL", "UR", "US", "UT", "UV"),
-    )
-)
-"""VRs of which the bytes of one element and its character set decide what it is in JSON, whatever else is there."""
-_kept: dict[tuple[Any, ...], dict[str, Any]] = {}
 
 
 def dicom_json(dataset: Dataset, bulk_uri: BulkUri | None = None, threshold_bytes: int = 1024) -> dict[str, Any]:
@@ -42,37 +30,18 @@ def dicom_json(dataset: Dataset, bulk_uri: BulkUri | None = None, threshold_byte
 
     Returns
     -------
-    Tag → attribute. An attribute may be shared with the models of other instances: it is not to be changed.
+    Tag → attribute.
     """
     model: dict[str, Any] = {}
     dropped = 0
-    named = dataset.original_character_set
-    characters = tuple(named) if isinstance(named, list) else named
-    for tag, element in list(dataset.items()):
+    for tag in list(dataset.keys()):  # a data set iterates over elements, each decoded
         try:
-            key = _key(int(tag), element, characters)
-            known = _kept.get(key) if key is not None else None
-            if known is None:
-                known = dataset[tag].to_json_dict(bulk_uri, threshold_bytes)
-                if key is not None:
-                    _keep(key, known)
-            model[f"{tag:08X}"] = known
+            model[f"{tag:08X}"] = dataset[tag].to_json_dict(bulk_uri, threshold_bytes)
         except Exception:  # noqa: BLE001  any damage of one element must not hide the others
             dropped += 1
     if dropped:
         get_log().warning("elements left out of the DICOM JSON model", count=dropped)
     return model
-
-
-def _key(tag: int, element: DataElement | RawDataElement, characters: Any) -> tuple[Any, ...] | None:
-    """What decides the JSON of an element not decoded yet; None: something else does as well, or it is too long.
-
-    The slices of a series are the same in nine of ten elements, and decoding is most of what an instance costs.
-    """
-    if not isinstance(element, RawDataElement) or element.value is None or len(element.value) > LONGEST_KEPT_BYTES:
-        return None
-    vr = element.VR or known_vr(tag)
-    return (tag, vr, element.value, element.is_little_endian, characters) if vr in DECIDED_BY_THEIR_BYTES else None
 
 
 @lru_cache(maxsize=8192)
@@ -82,9 +51,3 @@ def known_vr(tag: int) -> str | None:
         return str(dictionary_VR(tag))
     except KeyError:
         return None
-
-
-def _keep(key: tuple[Any, ...], attribute: dict[str, Any]) -> None:
-    if len(_kept) >= _MOST_KEPT:
-        _kept.clear()
-    _kept[key] = attribute

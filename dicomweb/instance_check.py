@@ -27,7 +27,7 @@ from pydicom.uid import (
     UncompressedTransferSyntaxes,
 )
 
-from dicomweb.store.plain_file import Unread, tag_at
+from dicomweb.store.raw_elements import Unread, tag_at
 
 _HTJ2K = ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203")
 _JPEG = tuple(str(uid) for uid in JPEGTransferSyntaxes)
@@ -36,7 +36,8 @@ _JPEG_2000 = (*(str(uid) for uid in JPEG2000TransferSyntaxes), *_HTJ2K)
 _RLE = tuple(str(uid) for uid in RLETransferSyntaxes)
 _NATIVE = tuple(str(uid) for uid in UncompressedTransferSyntaxes)
 _VIDEO = tuple(str(uid) for uid in MPEGTransferSyntaxes)
-SUPPORTED = frozenset((*_NATIVE, *_JPEG, *_JPEG_LS, *_JPEG_2000, *_RLE, *_VIDEO))
+ENCAPSULATED = frozenset((*_JPEG, *_JPEG_LS, *_JPEG_2000, *_RLE, *_VIDEO))
+SUPPORTED = ENCAPSULATED | frozenset(_NATIVE)
 """Transfer syntaxes we store: all that pydicom's codecs or a video player can open again."""
 
 _SCAN_BYTES = 8192
@@ -101,7 +102,7 @@ def parse_instance(file: IO[bytes], plain: Dataset | None = None) -> Dataset:
 
     Parameters
     ----------
-    plain : its data set, where that is known already (`dicomweb.store.plain_file`)
+    plain : its data set, where that is known already (`dicomweb.store.beginning`)
 
     Raises
     ------

@@ -22,7 +22,7 @@ from pydicom.tag import BaseTag, Tag
 
 from dicomweb.dicom_json import dicom_json
 from dicomweb.index.levels import Level, level_of
-from dicomweb.store.plain_file import tag_at
+from dicomweb.store.raw_elements import tag_at
 from foramen.kernel.dicom_text import mend_escape_sequences
 from foramen.kernel.errors import InvalidResourceError
 
@@ -44,6 +44,8 @@ _BULK_VRS = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "UN"))
 OWN_MANUFACTURER = "Foramen"
 _PLAIN_TEXT = re.compile(rb"[A-Za-z0-9 .-]+\0?")
 _TEXT_VRS = frozenset((None, "CS", "IS", "LO", "SH", "UI"))
+_NAMING = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+_NAMELESS = "A UID that names the instance is missing"
 _OWN_MODALITIES = frozenset(("SEG", "SR", "PR", "KO", "REG"))
 
 
@@ -103,13 +105,18 @@ def read_header(content: bytes | IO[bytes]) -> InstanceHeader:
 
 
 def header_of(dataset: Dataset, *, has_pixel_data: bool) -> InstanceHeader:
-    """Take the header of a parsed dataset with file meta information."""
-    study, series, instance = (text_of(dataset, f"{name}InstanceUID") for name in ("Study", "Series", "SOP"))
-    sop_class, syntax = text_of(dataset, "SOPClassUID"), dataset.file_meta.get(_tag("TransferSyntaxUID"))
-    if not all((study, series, instance, sop_class)) or syntax is None:
-        raise MalformedInstanceError("A UID that names the instance is missing")
+    """Take the header of a parsed dataset with file meta information.
+
+    Raises
+    ------
+    MalformedInstanceError
+        Without the UIDs that name it.
+    """
+    syntax = dataset.file_meta.get(_tag("TransferSyntaxUID"))
+    if syntax is None:
+        raise MalformedInstanceError(_NAMELESS)
     transfer_syntax = str(syntax.value)
-    path = path_of(study, series, instance)
+    path = path_of(*(text_of(dataset, f"{name}InstanceUID") for name in ("Study", "Series", "SOP")))
     model = json_model(dataset, path)
     if has_pixel_data:
         model[PIXEL_DATA] = pixel_attribute(path)
@@ -126,12 +133,20 @@ def header_with(
     ----------
     dataset : with file meta information, and at least what is asked for here
     metadata : DICOM JSON of the whole instance, keys in order
+
+    Raises
+    ------
+    MalformedInstanceError
+        Without the UIDs that name it.
     """
+    study, series, instance, sop_class = (text_of(dataset, keyword) for keyword in _NAMING)
+    if not all((study, series, instance, sop_class)):
+        raise MalformedInstanceError(_NAMELESS)
     return InstanceHeader(
-        study_instance_uid=text_of(dataset, "StudyInstanceUID"),
-        series_instance_uid=text_of(dataset, "SeriesInstanceUID"),
-        sop_instance_uid=text_of(dataset, "SOPInstanceUID"),
-        sop_class_uid=text_of(dataset, "SOPClassUID"),
+        study_instance_uid=study,
+        series_instance_uid=series,
+        sop_instance_uid=instance,
+        sop_class_uid=sop_class,
         transfer_syntax_uid=str(dataset.file_meta[_tag("TransferSyntaxUID")].value),
         instance_number=_integer(dataset, "InstanceNumber"),
         frames=(_integer(dataset, "NumberOfFrames") or 1) if has_pixel_data else 0,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from dicomweb.archive_writer import ArchiveAnswerError, ArchiveWriter, Transfer
 from dicomweb.instance_header import InstanceHeader
 from dicomweb.store.inspect import HEAD_BYTES
-from dicomweb.store.plain_file import announced_size
+from dicomweb.store.raw_elements import announced_size
 from dicomweb.store.report import Remark
 
 LARGEST_BYTES = 1024 * 1024

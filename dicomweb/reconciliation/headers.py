@@ -11,14 +11,12 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from dicomweb.instance_header import InstanceHeader, MalformedInstanceError, header_of, read_header
+from dicomweb.instance_header import InstanceHeader, MalformedInstanceError, read_header
 from dicomweb.reconciliation.comparison import Archived
+from dicomweb.store.beginning import read_beginning
 from dicomweb.store.inspect import HEAD_BYTES
-from dicomweb.store.plain_file import read_plain, tag_at
 
 _ATTACHMENT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_PIXELS = tag_at(0x7FE00008)
-"""The first of the attributes that hold pixels: it and what follows belongs to no header."""
 
 
 def headers_in(storage: Path, items: Iterable[Archived]) -> dict[str, InstanceHeader]:
@@ -49,10 +47,8 @@ def header_at(path: Path) -> InstanceHeader:
         Not DICOM, or without the UIDs that name it.
     """
     with path.open("rb") as file:
-        plain = read_plain(file.read(HEAD_BYTES), os.fstat(file.fileno()).st_size)
-        if plain is None:
-            file.seek(0)
-            return read_header(file)
-    for tag in [tag for tag in plain.keys() if tag >= _PIXELS]:  # noqa: SIM118  a data set iterates over elements
-        del plain[tag]
-    return header_of(plain, has_pixel_data="Rows" in plain)
+        beginning = read_beginning(file.read(HEAD_BYTES), os.fstat(file.fileno()).st_size)
+        if beginning is not None:
+            return beginning.header(has_pixel_data="Rows" in beginning.dataset)
+        file.seek(0)
+        return read_header(file)

@@ -20,8 +20,9 @@ from pydicom.filereader import read_file_meta_info, read_partial
 from pydicom.tag import BaseTag, Tag
 
 from dicomweb.retrieve.transfer_syntaxes import DEFLATED, EXPLICIT_BIG, IMPLICIT_LITTLE, VIDEO_MEDIA_TYPES
+from dicomweb.store.beginning import read_beginning
 from dicomweb.store.inspect import HEAD_BYTES
-from dicomweb.store.plain_file import read_plain, tag_at
+from dicomweb.store.raw_elements import tag_at
 from foramen.kernel.errors import UnsupportedMediaTypeError
 
 _UNDEFINED = 0xFFFFFFFF
@@ -33,7 +34,6 @@ _IMAGE_TAGS = (
 )
 _PIXELS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
 _PIXEL_DATA = tag_at(0x7FE00010)
-_OTHER_PIXELS = tuple(map(tag_at, (0x7FE00008, 0x7FE00009)))
 _ROWS, _COLUMNS = tag_at(0x00280010), tag_at(0x00280011)
 _DESCRIBING = (_ROWS, _COLUMNS, *map(tag_at, (0x00280002, 0x00280004, 0x00280008, 0x00280100)))
 Spans = list[tuple[int, int]]
@@ -99,7 +99,7 @@ def scan(path: Path) -> PixelLayout:
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            return _of_plain(file.read(HEAD_BYTES), size) or _of_any(path, file, size)
+            return _of_native(file.read(HEAD_BYTES), size) or _of_any(path, file, size)
     except FileNotFoundError:
         raise
     except Exception as exc:
@@ -107,13 +107,14 @@ def scan(path: Path) -> PixelLayout:
         raise UnreadableFileError("The stored file cannot be read; ask for it as stored") from exc
 
 
-def _of_plain(head: bytes, size: int) -> PixelLayout | None:
-    """Layout of a file of the common kind (`read_plain`) by its beginning; None: pydicom has to look."""
-    plain = read_plain(head, size)
-    if plain is None or _ROWS not in plain or _COLUMNS not in plain or any(tag in plain for tag in _OTHER_PIXELS):
+def _of_native(head: bytes, size: int) -> PixelLayout | None:
+    """Layout of a file of native pixel data by its beginning; None: pydicom has to look."""
+    beginning = read_beginning(head, size)
+    if beginning is None or _ROWS not in beginning.dataset or _COLUMNS not in beginning.dataset:
         return None
+    plain = beginning.dataset
     pixels = plain.get_item(_PIXEL_DATA)
-    if not isinstance(pixels, RawDataElement) or not pixels.length:
+    if not isinstance(pixels, RawDataElement) or pixels.length in (0, _UNDEFINED):
         return None
     found = (plain.get_item(tag) for tag in _DESCRIBING)
     described = tuple(one._replace(value_tell=0) for one in found if isinstance(one, RawDataElement))

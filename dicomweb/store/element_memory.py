@@ -1,51 +1,34 @@
-"""The beginning of a file of the common kind, read by what elements of the same bytes were before.
+"""What elements of the same bytes were before: the slices of a series are the same in nine of ten.
 
-The slices of a series are the same in nine of ten elements. What such an element is to pydicom, in DICOM JSON and in
-the index follows from its bytes, the transfer syntax and the character set alone. So its bytes are looked up, and only
-what was not seen yet is decoded. Gives what `read_plain` and `header_of` give for such a file; whatever is odd in the
-least is left to them. DICOM PS3.5 §7.1, PS3.18 Annex F.
+What an element is to pydicom, in DICOM JSON and in the index follows from its bytes, the transfer syntax and the
+character set alone; where it has no VR, perhaps also from one other element. DICOM PS3.5 §7.1, §7.8, PS3.18 Annex F.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
-from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from dicomweb.dicom_json import DECIDED_BY_THEIR_BYTES, LONGEST_KEPT_BYTES, known_vr
+from dicomweb.dicom_json import known_vr
 from dicomweb.index.levels import Level, level_of
-from dicomweb.instance_header import (
-    AVAILABLE_SYNTAX,
-    PIXEL_DATA,
-    InstanceHeader,
-    empty_levels,
-    header_with,
-    json_model,
-    json_text,
-    kept_in_index,
-    path_of,
-    pixel_attribute,
-    syntax_attribute,
-    text_of,
-)
-from dicomweb.store.plain_file import (
-    CHARACTERS,
-    LONG_VRS,
-    VRS,
-    after_meta,
-    dataset_of,
-    is_character_set,
-    is_pixel_data,
-    tag_at,
-    value_at,
-)
+from dicomweb.instance_header import json_text, kept_in_index
+from dicomweb.store.raw_elements import CHARACTERS, LONG_VRS, VRS, is_pixel_data, tag_at
 
-_SYNTAX, _FIRST_PIXELS = 0x00083002, 0x7FE00000
-_MOST_ELEMENTS, _MOST_KINDS, _MOST_CONTEXTS = 16_384, 8192, 32
+LONGEST_KEPT_BYTES, LONGEST_SEQUENCE_BYTES = 256, 4096
+_MOST_ELEMENTS, _MOST_BYTES = 16_384, 4 * 1024 * 1024
+_MOST_KINDS, _MOST_CONTEXTS = 8192, 32
+_MOST_OPENINGS = 8
+"""Sequences of one tag that are tried before the end of one is looked for: one a series, of a few at once."""
+_SYNTAX = 0x00083002
+_FIRST_CREATOR, _LAST_CREATOR, _FIRST_PRIVATE = 0x10, 0xFF, 0x1000
+PIXEL_REPRESENTATION = 0x00280103
+_SIGNED_AS_PIXELS = frozenset((0x00280106, 0x00280107, 0x00280108, 0x00280109, 0x00280120, 0x00280121))
+"""Smallest, largest and padding values: they come behind what decides about them."""
+_LENGTHS = frozenset((0x00080000, 0x00080001))
 _DECIDING = frozenset(
     (
         *(CHARACTERS, 0x00080016, 0x00080018, 0x00080060, 0x00080070, 0x00100020, 0x0020000D, 0x0020000E),
@@ -56,28 +39,31 @@ _DECIDING = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
+class Kind:
     """What elements of one tag and VR have in common.
 
     Parameters
     ----------
     number : the tag, to compare with: pydicom compares its tags in Python
     vr : as the file says it, if it does
-    is_remembered : whether their bytes decide what they are
     is_deciding : whether checks or columns ask for them
+    is_sequence : of items
+    decider : tag of the element that decides with their bytes what they are (private creator, (0028,0103)); 0: none
+    is_decider : whether it is one
     """
 
     tag: BaseTag
     number: int
     vr: str | None
     is_long: bool
-    is_remembered: bool
     is_deciding: bool
-    is_nested: bool
+    is_sequence: bool
+    decider: int
+    is_decider: bool
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class Seen:
     """What an element is.
 
     Parameters
@@ -94,173 +80,115 @@ class _Seen:
     kept: dict[str, Any] | None
 
 
-Memory = dict[bytes, _Seen]
-_kinds: dict[bytes, _Kind | None] = {}
-_memories: dict[tuple[str, bytes], Memory] = {}
-"""Transfer syntax and character set → bytes of an element → what it is."""
+class Memory:
+    """Of one character set, with or without VRs: bytes of an element, and of what decides with them → `Seen`."""
 
+    def __init__(self) -> None:
+        self.known: dict[bytes, Seen] = {}
+        self.bytes = 0
+        self._openings: dict[int, OrderedDict[bytes, None]] = {}
 
-class Beginning:
-    """All of a file but its pixels.
+    def keep(self, element: bytes, seen: Seen, opening: int) -> None:
+        """Remember an element.
 
-    Parameters
-    ----------
-    dataset : what checks ask for, with pixel data as `read_plain` gives them
-    is_flat : whether nothing of it can be nested
-    seen : elements that are remembered
-    new : the others, and bytes by which they are to be remembered
-    """
+        Parameters
+        ----------
+        opening : tag of a sequence whose end is found by what it was before; 0: it says its length
+        """
+        _make_room()
+        self.known[element] = seen
+        self.bytes += len(element) + len(seen.text)
+        if opening:
+            before = self._openings.setdefault(opening, OrderedDict())
+            before[element] = None
+            if len(before) > _MOST_OPENINGS:
+                before.popitem(last=False)
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        is_flat: bool,
-        seen: list[_Seen],
-        new: dict[BaseTag, tuple[RawDataElement, bytes]],
-        memory: Memory,
-    ) -> None:
-        self.dataset, self.is_flat = dataset, is_flat
-        self._seen, self._new, self._memory = seen, new, memory
-
-    def header(self, *, has_pixel_data: bool) -> InstanceHeader:
-        """Return what `header_of` returns for the whole data set."""
-        path = path_of(*(text_of(self.dataset, f"{name}InstanceUID") for name in ("Study", "Series", "SOP")))
-        syntax = str(self.dataset.file_meta.TransferSyntaxUID)
-        everything = [*self._seen, *self._described(path, syntax), _seen(AVAILABLE_SYNTAX, syntax_attribute(syntax))]
-        if has_pixel_data:
-            everything.append(_seen(PIXEL_DATA, pixel_attribute(path)))
-        levels, texts = empty_levels(), []
-        for one in everything:
-            texts.append(one.text)
-            if one.kept is not None:
-                levels[one.level][one.key] = one.kept
-        texts.sort()  # by the tags, with which they begin
-        return header_with(self.dataset, levels, b"{" + b",".join(texts) + b"}", has_pixel_data=has_pixel_data)
-
-    def _described(self, path: str, syntax: str) -> list[_Seen]:
-        """What is new; remembered where that may be."""
-        elements = {tag: raw for tag, (raw, _) in self._new.items()}
-        named = self.dataset.get_item(tag_at(CHARACTERS))
-        if named is not None:
-            elements[named.tag] = named
-        found = []
-        for key, attribute in json_model(dataset_of(elements, named, syntax), path).items():
-            tag = tag_at(int(key, 16))
-            if tag in self._new:
-                raw, content = self._new[tag]
-                found.append(one := _seen(key, attribute, raw if raw.tag in self.dataset else None))
-                if content:
-                    _make_room()
-                    self._memory[content] = one
-        return found
-
-
-def read_beginning(content: bytes, size: int) -> Beginning | None:
-    """Read a file of the common kind by its beginning.
-
-    Parameters
-    ----------
-    content : its first bytes
-    size : of the whole file in bytes
-
-    Returns
-    -------
-    None: it is to be read in another way, and may be sound.
-    """
-    if content[128:132] != b"DICM":
+    def sequence_at(self, content: bytes, place: int, number: int) -> tuple[Seen, int] | None:
+        """Return what a sequence of undefined length is that was seen before, and its size: it ends as it did then."""
+        for element in tuple(self._openings.get(number, ())):
+            if content.startswith(element, place) and (found := self.known.get(element)) is not None:
+                return found, len(element)
         return None
-    place, syntax = after_meta(content)
-    if syntax == ExplicitVRLittleEndian:
-        width, is_implicit = 6, False
-    elif syntax == ImplicitVRLittleEndian and content[place + 4 : place + 6] not in VRS:
-        width, is_implicit = 4, True
-    else:
-        return None
-    memory = _memory_of(syntax, b"")
-    deciding: dict[BaseTag, RawDataElement] = {}
-    seen: list[_Seen] = []
-    new: dict[BaseTag, tuple[RawDataElement, bytes]] = {}
-    is_flat, before, there = True, CHARACTERS - 1, len(content)
-    while place < size:
-        if there - place < 12:
-            return None
-        name = content[place : place + width]
-        kind = _kinds[name] if name in _kinds else _learned(name)
-        if kind is None:
-            return None
-        tag, number, start = kind.tag, kind.number, place
-        if is_implicit:
-            begin, length = place + 8, int.from_bytes(content[place + 4 : place + 8], "little")
-        elif kind.is_long:
-            begin, length = place + 12, int.from_bytes(content[place + 8 : place + 12], "little")
-        else:
-            begin, length = place + 8, content[place + 6] | content[place + 7] << 8
-        place = begin + length
-        if number <= before or place > size:
-            return None
-        before = number
-        if number >= _FIRST_PIXELS:
-            if not is_pixel_data(number, kind.vr) or place != size:
-                return None
-            value = value_at(content, number, kind.vr, begin, length)
-            deciding[tag] = RawDataElement(tag, kind.vr, length, value, begin, is_implicit, True)
-            break
-        if place > there:
-            return None
-        element = content[start:place]
-        if number == CHARACTERS:
-            if not is_character_set(kind.vr, content[begin:place]):
-                return None
-            memory = _memory_of(syntax, element)
-        found = memory.get(element)
-        if found is not None:
-            seen.append(found)
-            if found.raw is not None:
-                deciding[tag] = found.raw
-            continue
-        is_flat = is_flat and not kind.is_nested
-        value = value_at(content, number, kind.vr, begin, length)
-        raw = RawDataElement(tag, kind.vr, length, value, begin, is_implicit, True)
-        new[tag] = raw, element if kind.is_remembered and length <= LONGEST_KEPT_BYTES else b""
-        if kind.is_deciding:
-            deciding[tag] = raw
-    if not (seen or new or deciding):
-        return None
-    dataset = dataset_of(deciding, deciding.get(tag_at(CHARACTERS)), syntax)
-    return Beginning(dataset, is_flat, seen, new, memory)
+
+    def forget(self) -> None:
+        """Forget everything."""
+        self.known.clear()
+        self._openings.clear()
+        self.bytes = 0
 
 
-def _memory_of(syntax: str, character_set: bytes) -> Memory:
-    if (found := _memories.get((syntax, character_set))) is not None:
+_kinds: dict[bytes, Kind | None] = {}
+_memories: dict[tuple[bool, bytes], Memory] = {}
+
+
+def memory_of(is_implicit: bool, character_set: bytes) -> Memory:
+    """Return what is remembered under the bytes of the element that names a character set."""
+    if (found := _memories.get((is_implicit, character_set))) is not None:
         return found
     if len(_memories) >= _MOST_CONTEXTS:
         _memories.clear()
-    return _memories.setdefault((syntax, character_set), {})
+    return _memories.setdefault((is_implicit, character_set), Memory())
 
 
 def _make_room() -> None:
     """Forget everything before it is too much: what is of use is soon there again."""
     memories = list(_memories.values())  # other threads may add to it
-    if sum(map(len, memories)) >= _MOST_ELEMENTS:
+    elements, size = sum(len(memory.known) for memory in memories), sum(memory.bytes for memory in memories)
+    if elements >= _MOST_ELEMENTS or size >= _MOST_BYTES:
         for memory in memories:
-            memory.clear()
+            memory.forget()
 
 
-def _learned(name: bytes) -> _Kind | None:
-    """Tell what elements with a tag, and a VR where that is explicit, are; None: their context decides."""
+def kind_of(name: bytes) -> Kind | None:
+    """Tell what elements with a tag, and a VR where that is explicit, are; None: others have to say."""
+    return _kinds[name] if name in _kinds else _learned(name)
+
+
+def _learned(name: bytes) -> Kind | None:
     number = int.from_bytes(name[:2], "little") << 16 | int.from_bytes(name[2:4], "little")
-    said = VRS.get(name[4:6])
-    vr = said if len(name) > 4 else known_vr(number)
+    said, is_explicit = VRS.get(name[4:6]), len(name) > 4
     kind = None
-    # What has no VR of its own, or one of two, is decided by other elements; (0008,3002) would be there twice.
-    if vr is not None and vr != "UN" and " " not in vr and number != _SYNTAX:
-        is_remembered = vr in DECIDED_BY_THEIR_BYTES
-        kind = _Kind(tag_at(number), number, said, said in LONG_VRS, is_remembered, number in _DECIDING, vr == "SQ")
+    if not is_explicit or said is not None:
+        vr = said if is_explicit else _vr_of(number)
+        decider = _decider_of(number, vr)
+        # What stands before the character set is not text; (0008,3002) would be there twice.
+        is_placed = number >= CHARACTERS or (number in _LENGTHS and vr == "UL")
+        if decider is not None and is_placed and number != _SYNTAX:
+            is_decider = number == PIXEL_REPRESENTATION or _is_creator(number)
+            flags = number in _DECIDING, vr == "SQ", decider, is_decider
+            kind = Kind(tag_at(number), number, said, said in LONG_VRS, *flags)
     if len(_kinds) >= _MOST_KINDS:
         _kinds.clear()
     _kinds[name] = kind
     return kind
 
 
-def _seen(key: str, attribute: dict[str, Any], raw: RawDataElement | None = None) -> _Seen:
-    return _Seen(raw, key, json_text({key: attribute})[1:-1], level_of(key), kept_in_index(attribute))
+def _vr_of(number: int) -> str | None:
+    """VR of an element that does not say it, as pydicom has it; None: its private creator decides, or nobody knows."""
+    return known_vr(number) or (None if number & 0x1FFFF else "UL")
+
+
+def _decider_of(number: int, vr: str | None) -> int | None:
+    """Tag of the element that decides what one is; 0: its bytes do; None: others have to say."""
+    if is_pixel_data(number, None):
+        return 0
+    if vr == "US or SS":
+        return PIXEL_REPRESENTATION if number in _SIGNED_AS_PIXELS else None
+    if vr is not None and vr != "UN":
+        return None if " " in vr else 0
+    if not number & 0x10000:
+        return None
+    inside = number & 0xFFFF
+    if inside <= _LAST_CREATOR:
+        return 0
+    return number & 0xFFFF0000 | inside >> 8 if inside >= _FIRST_PRIVATE else None
+
+
+def _is_creator(number: int) -> bool:
+    return bool(number & 0x10000) and _FIRST_CREATOR <= number & 0xFFFF <= _LAST_CREATOR
+
+
+def seen_as(key: str, attribute: dict[str, Any], raw: RawDataElement | None = None) -> Seen:
+    """Return what an element of this DICOM JSON is."""
+    return Seen(raw, key, json_text({key: attribute})[1:-1], level_of(key), kept_in_index(attribute))

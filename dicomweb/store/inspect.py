@@ -14,11 +14,10 @@ from pydicom.uid import UID
 
 from dicomweb.instance_check import FailureReason, RejectedInstanceError, parse_instance
 from dicomweb.instance_header import InstanceHeader, header_of, text_of
-from dicomweb.store.element_memory import Beginning, read_beginning
-from dicomweb.store.plain_file import read_plain, tag_at
+from dicomweb.store.beginning import Beginning, read_beginning
+from dicomweb.store.raw_elements import tag_at
 from dicomweb.store.report import Remark, WarningReason
-from dicomweb.store.structure import check_structure, is_flat
-from dicomweb.store.vendor_beginning import is_native, read_up_to_pixels
+from dicomweb.store.structure import check_structure
 
 _DIRECTORY = "1.2.840.10008.1.3.10"
 _PIXELS = tuple(map(tag_at, (0x7FE00010, 0x7FE00008, 0x7FE00009)))
@@ -30,7 +29,7 @@ Inspected = tuple[InstanceHeader, Remark | None]
 
 
 def inspect_head(head: bytes, size: int) -> Inspected | None:
-    """Look at a file of the common kind by its beginning: that its pixel data are whole, its size says.
+    """Look at a file of native pixel data by its beginning: that they are whole, its size says.
 
     Parameters
     ----------
@@ -47,15 +46,7 @@ def inspect_head(head: bytes, size: int) -> Inspected | None:
         It is not stored.
     """
     beginning = read_beginning(head, size)
-    plain = read_plain(head, size) if beginning is None else beginning.dataset
-    if plain is None and not is_native(head):
-        return None
-    flat = beginning.is_flat if beginning is not None else plain is not None and is_flat(plain)
-    if not (flat or check_structure(BytesIO(head), size)):  # before pydicom follows what it nests
-        return None
-    if plain is None:
-        plain = read_up_to_pixels(head, size)
-    return None if plain is None else _of(parse_instance(BytesIO(head), plain), beginning)
+    return None if beginning is None else _of(parse_instance(BytesIO(head), beginning.dataset), beginning)
 
 
 def inspect(body: IO[bytes]) -> Inspected:
@@ -70,8 +61,12 @@ def inspect(body: IO[bytes]) -> Inspected:
     RejectedInstanceError
         It is not stored.
     """
-    check_structure(body)
-    return _of(parse_instance(body, read_plain(body.getvalue()) if isinstance(body, BytesIO) else None))
+    content = body.getvalue() if isinstance(body, BytesIO) else b""
+    known = read_beginning(content, len(content))
+    if known is not None:
+        return _of(parse_instance(body, known.dataset), known)
+    check_structure(body)  # before pydicom follows what it nests
+    return _of(parse_instance(body))
 
 
 def _of(dataset: Dataset, beginning: Beginning | None = None) -> Inspected:

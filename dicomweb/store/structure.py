@@ -11,7 +11,6 @@ import struct
 import zlib
 from typing import IO
 
-from pydicom import Dataset
 from pydicom._dicom_dict import DicomDictionary
 
 from dicomweb.instance_check import FailureReason, RejectedInstanceError
@@ -31,7 +30,6 @@ _LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b
 _UNDEFINED = 0xFFFFFFFF
 _SEQUENCES = frozenset(tag for tag, entry in DicomDictionary.items() if entry[0] == "SQ")
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_NESTED = frozenset(("SQ", "UN"))
 _WINDOW = 64 * 1024
 _CHUNK = 1024 * 1024
 
@@ -50,26 +48,8 @@ class _Window:
         return self._data[start : start + size]
 
 
-def is_flat(dataset: Dataset) -> bool:
-    """Whether nothing of a data set not decoded yet can be nested: neither a sequence nor what would be read as one."""
-    last = 0
-    for last, element in dataset.items():  # in ascending order
-        vr = element.VR
-        if vr in _NESTED or (vr is None and last in _SEQUENCES):
-            return False
-    return last < _ITEM
-
-
-def check_structure(file: IO[bytes], size: int | None = None) -> bool:
+def check_structure(file: IO[bytes]) -> None:
     """Refuse a file that is nested too deep, has too many elements or inflates to too much.
-
-    Parameters
-    ----------
-    size : of the whole file in bytes, where `file` is its beginning
-
-    Returns
-    -------
-    Whether it was seen to its end, so that nothing more is to be refused.
 
     Raises
     ------
@@ -78,13 +58,14 @@ def check_structure(file: IO[bytes], size: int | None = None) -> bool:
     """
     window = _Window(file)
     if window.at(128, 4) != b"DICM":
-        return False
+        return
     place, syntax = _after_meta(window)
     if syntax == _DEFLATED:
         with _inflated(file, place) as spool:
-            return _walk(_Window(_as_file(spool)), 0, spool.size, "<", explicit=True)
-    end = file.seek(0, 2) if size is None else size
-    return _walk(window, place, end, ">" if syntax == _BIG_ENDIAN else "<", explicit=syntax != _IMPLICIT)
+            _walk(_Window(_as_file(spool)), 0, spool.size, "<", explicit=True)
+    else:
+        order = ">" if syntax == _BIG_ENDIAN else "<"
+        _walk(window, place, file.seek(0, 2), order, explicit=syntax != _IMPLICIT)
 
 
 def _after_meta(window: _Window) -> tuple[int, bytes]:
@@ -136,8 +117,8 @@ def _as_file(spool: Spool) -> IO[bytes]:
     return Slice(spool, 0, spool.size)  # type: ignore[return-value]
 
 
-def _walk(window: _Window, place: int, end: int, order: str, *, explicit: bool) -> bool:
-    """Visit every element, and return whether that went to the end.
+def _walk(window: _Window, place: int, end: int, order: str, *, explicit: bool) -> None:
+    """Visit every element.
 
     `open_` holds for each open sequence or item where it ends and how its content is coded.
     """
@@ -151,7 +132,7 @@ def _walk(window: _Window, place: int, end: int, order: str, *, explicit: bool) 
             sequences -= kinds.pop()
         head = window.at(place, 12)
         if len(head) < 8:
-            return False
+            return
         group, element = tag_format.unpack_from(head)
         tag = group << 16 | element
         seen += 1
@@ -181,7 +162,6 @@ def _walk(window: _Window, place: int, end: int, order: str, *, explicit: bool) 
         if sequences > MAX_DEPTH:
             text = f"Sequences are nested more than {MAX_DEPTH} deep"
             raise RejectedInstanceError(FailureReason.CANNOT_UNDERSTAND, text)
-    return True
 
 
 def _element(

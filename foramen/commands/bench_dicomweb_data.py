@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from pydicom import Dataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
+from pydicom.sequence import Sequence
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from dicomweb.instance_header import InstanceHeader, header_of, tag_of
@@ -44,18 +45,54 @@ def ct_template(size: int) -> Dataset:
     return dataset
 
 
-def ct_study(study: str, instances: int, per_series: int, size: int) -> Iterator[bytes]:
+def write_as_devices_do(dataset: Dataset) -> None:
+    """Add what the header of a short template lacks: nests without a length, private blocks; 250 elements in all.
+
+    Classic MR of two makers in public data has 320 and 450, of which ten to fifteen differ from slice to slice.
+    """
+    for group in (0x0019, 0x0021, 0x0027, 0x0043):
+        dataset.add_new((group, 0x10), "LO", f"SYNTHETIC MAKER {group:04X}")
+        for number in range(48):
+            vr, value = _PRIVATE[number % len(_PRIVATE)]
+            dataset.add_new((group, 0x1000 + number), vr, value)
+    code = _item(CodeValue="SYN-1", CodingSchemeDesignator="99SYN", CodeMeaning="Lumbar spine SYNTHETIC")
+    image = _item(ReferencedSOPClassUID=CTImageStorage, ReferencedSOPInstanceUID=f"{ROOT}.1.2.3")
+    protocol = _item(ScheduledProcedureStepID="SYN", ScheduledProtocolCodeSequence=Sequence([code]))
+    nests = {
+        "ProcedureCodeSequence": [code], "ReferencedImageSequence": [image] * 3, "AnatomicRegionSequence": [code],
+        "RequestAttributesSequence": [protocol], "ReferencedStudySequence": [image], "SourceImageSequence": [image],
+    }  # fmt: skip
+    for keyword, items in nests.items():
+        setattr(dataset, keyword, Sequence(items))
+        dataset[keyword].is_undefined_length = True
+
+
+_PRIVATE = (("LO", "SYNTHETIC"), ("DS", "1.25"), ("FL", 0.5), ("UN", b"\1\2\3\4"), ("IS", "7"), ("SL", -3))
+
+
+def _item(**values: Any) -> Dataset:
+    item = Dataset()
+    for keyword, value in values.items():
+        setattr(item, keyword, value)
+    item.is_undefined_length_sequence_item = True
+    return item
+
+
+def ct_study(study: str, instances: int, per_series: int, size: int, *, is_long: bool = False) -> Iterator[bytes]:
     """Yield the files of one study, one at a time: memory does not grow with it.
 
     Parameters
     ----------
     instances, per_series : numbers of slices
     size : pixels of an edge; 16 bit each
+    is_long : whether headers are as devices write them, not a short template's
     """
     noise = np.random.default_rng(7).normal(0, 25, (size, size))
     rows, columns = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     body = np.where(rows**2 + columns**2 < 0.7, 1060.0, 24.0)
     dataset = ct_template(size)
+    if is_long:
+        write_as_devices_do(dataset)
     for number in range(instances):
         place = number % per_series
         dataset.StudyInstanceUID = study

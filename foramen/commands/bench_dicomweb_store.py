@@ -1,7 +1,8 @@
 """Rows of `foramen bench dicomweb`: instances stored a second, through Foramen and straight into its archive by turns.
 
 Same instances, same requests, same durability (the archive's acknowledgement), TCP_NODELAY at both ends. Ours are
-checked, indexed and audited as well. STOW-RS goes to both, Orthanc's being that of its plug-in; as its own REST API
+checked, indexed and audited as well. Headers are those of a short template, and once more of the length and kind that
+devices write. STOW-RS goes to both, Orthanc's being that of its plug-in; as its own REST API
 takes an instance a request faster than that, the same is told beside it, without a goal. C-STORE is sent by dcmtk's
 storescu to both; Orthanc runs without our comparison of pixels there (`FORAMEN_ORTHANC_COMPARES`). Rates end with the
 last acknowledgement; the CPU that is noted is told until the study is registered, whichever way it came.
@@ -42,6 +43,7 @@ _PER_REQUEST = 50
 _BOUNDARY = "7f1c0d4e8b2a4f6d9c3e5a7b1d2f4c6e"
 """As clients make them: at random, and so long that the search for it skips through the pixels."""
 _GOAL = 0.9
+_LONG = ", headers as devices write them"
 _NUMBERS = itertools.count(1)
 
 Files = Sequence[bytes]
@@ -75,6 +77,11 @@ def store_figures(bench: Bench) -> Iterator[Row]:
         *((f"STOW-RS beside Orthanc's REST API, {one}", _stow(bench), _rest(bench), one, None) for one in several),
         *((*pair, _GOAL) for pair in _c_store(bench)),
     ]
+    pairs += [
+        (f"{name}{_LONG}", ours, theirs, one, goal)
+        for name, ours, theirs, one, goal in pairs
+        if one == 1 and goal is not None
+    ]
     for name, ours, theirs, connections, goal in pairs:
         mine, other = Door("Foramen", ours, connections), Door("Orthanc", theirs, connections)
         rates: dict[str, list[float]] = {mine.name: [], other.name: []}
@@ -82,7 +89,7 @@ def store_figures(bench: Bench) -> Iterator[Row]:
         for turn in range(bench.repeats + 1):
             # By turns in changing order: what one leaves to be written does not always fall to the other.
             for door in (mine, other) if turn % 2 else (other, mine):
-                files = list(ct_study(f"{ROOT}.8.{next(_NUMBERS)}", count, count, bench.size))
+                files = list(ct_study(f"{ROOT}.8.{next(_NUMBERS)}", count, count, bench.size, is_long=_LONG in name))
                 before = meter.read()
                 rate = count / door.store(files)
                 if count == _MOST:  # of a few there is little to be done afterwards

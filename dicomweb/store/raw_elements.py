@@ -1,15 +1,11 @@
-"""Read the common kind of file fast: little endian, every length given, every element as the standard has it. Pure.
+"""Elements of a file as pydicom has them before they are decoded, without its reader. Pure.
 
-Gives what pydicom's `dcmread` gives for such a file, elements not decoded yet, in less time. Whatever is odd in the
-least (sequences of undefined length, which many devices write, too), and everything compressed, is left to pydicom.
-DICOM PS3.5 §7.1.
-Its beginning is enough where nothing but pixel data lies beyond: of those only the length is asked for.
+DICOM PS3.5 §7.1; PS3.10 §7.1 (File Meta Information).
 """
 
 from __future__ import annotations
 
 import re
-import struct
 from functools import lru_cache
 from typing import Any
 
@@ -18,10 +14,9 @@ from pydicom.charset import convert_encodings, default_encoding
 from pydicom.dataelem import RawDataElement, convert_raw_data_element, empty_value_for_VR
 from pydicom.dataset import FileMetaDataset
 from pydicom.tag import BaseTag
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ImplicitVRLittleEndian
 from pydicom.valuerep import VR
 
-_DATA_SET = 0x00080000
 CHARACTERS = 0x00080005
 _PIXEL_DATA = 0x7FE00010
 _PIXEL_DATA_TAG = b"\xe0\x7f\x10\x00"
@@ -29,7 +24,6 @@ VRS = {vr.value.encode("ascii"): vr.value for vr in VR if len(vr.value) == 2}
 LONG_VRS = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"))
 _SYNTAX = b"\x02\x00\x10\x00UI"
 _CHARACTER_SETS = re.compile(rb"[A-Z0-9_ \\]*")
-_EXPLICIT, _IMPLICIT = struct.Struct("<HH2sH"), struct.Struct("<HHL")
 
 
 class Unread:
@@ -42,38 +36,6 @@ class Unread:
 
     def __len__(self) -> int:
         return self._length
-
-
-def read_plain(content: bytes, size: int | None = None) -> Dataset | None:
-    """Return the data set of a file of the common kind, its file meta information with its transfer syntax alone.
-
-    Its pixel data is a view of `content`, or `Unread` where it goes on beyond.
-
-    Parameters
-    ----------
-    content : the file, or its beginning
-    size : of the whole file in bytes, where `content` is its beginning
-
-    Returns
-    -------
-    None: it is of another kind, whole or not, or something else than pixel data lies beyond its beginning.
-    """
-    if content[128:132] != b"DICM":
-        return None
-    place, syntax = after_meta(content)
-    end = len(content) if size is None else size
-    if syntax == ExplicitVRLittleEndian:
-        elements = _explicit(content, place, end)
-    elif syntax == ImplicitVRLittleEndian:
-        elements = _implicit(content, place, end)
-    else:
-        return None
-    if not elements:
-        return None
-    named = elements.get(tag_at(CHARACTERS))
-    if named is not None and not is_character_set(named.VR, named.value):
-        return None
-    return dataset_of(elements, named, syntax)
 
 
 def dataset_of(elements: dict[BaseTag, RawDataElement], named: RawDataElement | None, syntax: str) -> Dataset:
@@ -124,49 +86,6 @@ def after_meta(content: bytes) -> tuple[int, str]:
             syntax = content[begin : begin + length].rstrip(b"\0 ").decode("ascii", "replace")
         place = begin + length
     return place, syntax
-
-
-def _explicit(content: bytes, place: int, end: int) -> dict[BaseTag, RawDataElement] | None:
-    found: dict[BaseTag, RawDataElement] = {}
-    there, before = len(content), _DATA_SET - 1
-    while place < end:
-        if there - place < 8:
-            return None
-        group, element, letters, length = _EXPLICIT.unpack_from(content, place)
-        vr, tag = VRS.get(letters), group << 16 | element
-        place += 8
-        if vr in LONG_VRS:
-            if there - place < 4:
-                return None
-            length, place = int.from_bytes(content[place : place + 4], "little"), place + 4
-        if vr is None or tag <= before or length > end - place:  # an undefined length is longer than any file
-            return None
-        if length > there - place and not is_pixel_data(tag, vr):
-            return None
-        key = tag_at(tag)
-        found[key] = RawDataElement(key, vr, length, value_at(content, tag, vr, place, length), place, False, True)
-        place, before = place + length, tag
-    return found
-
-
-def _implicit(content: bytes, place: int, end: int) -> dict[BaseTag, RawDataElement] | None:
-    if content[place + 4 : place + 6] in VRS:  # looks explicit, whatever its transfer syntax says
-        return None
-    found: dict[BaseTag, RawDataElement] = {}
-    there, before = len(content), _DATA_SET - 1
-    while place < end:
-        if there - place < 8:
-            return None
-        group, element, length = _IMPLICIT.unpack_from(content, place)
-        tag, place = group << 16 | element, place + 8
-        if tag <= before or length > end - place:
-            return None
-        if length > there - place and not is_pixel_data(tag, None):
-            return None
-        key = tag_at(tag)
-        found[key] = RawDataElement(key, None, length, value_at(content, tag, None, place, length), place, True, True)
-        place, before = place + length, tag
-    return found
 
 
 def value_at(content: bytes, tag: int, vr: str | None, place: int, length: int) -> Any:
