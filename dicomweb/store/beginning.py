@@ -189,39 +189,40 @@ def read_beginning(content: bytes, size: int) -> Beginning | None:
                 continue
             if not (kind.is_sequence or (is_implicit and is_unnamed_sequence(content, begin, before, length))):
                 return None
-        key = element = content[start:place] if length != UNDEFINED else b""
+            end = end_of_sequence(content, begin, length, is_implicit=is_implicit)
+            if end is None:
+                return None
+            element, place = content[start:end], end
+            new[tag] = _New(before, None, element, element if len(element) <= LONGEST_SEQUENCE_BYTES else b"")
+            continue
+        if place > there:
+            return None
+        element = content[start:place]
         if before == CHARACTERS:
             if not is_character_set(vr, content[begin:place]):
                 return None
             memory = memory_of(is_implicit, element)
         decider = deciders.get(kind.decider) if kind.decider else None
-        if decider is not None:
-            key += decider[0]
-        elif kind.decider == PIXEL_REPRESENTATION:
+        if kind.decider == PIXEL_REPRESENTATION and decider is None:
             return None
         if kind.is_decider:
             deciders[before] = element, kind, begin, length
-        if (found := memory.known.get(key)) is not None and place <= there:
+        key = element if decider is None else element + decider[0]
+        found = memory.known.get(key)
+        if found is not None:
             seen.append(found)
             if found.raw is not None:
                 deciding[tag] = found.raw
             continue
-        raw, longest = None, LONGEST_KEPT_BYTES
-        if length == UNDEFINED or kind.is_sequence:
-            end = end_of_sequence(content, begin, length, is_implicit=is_implicit)
-            if end is None:
-                return None
-            key = element = content[start:end]
-            place, longest = end, LONGEST_SEQUENCE_BYTES
-        if place > there:
+        if kind.is_sequence and end_of_sequence(content, begin, length, is_implicit=is_implicit) is None:
             return None
-        if length != UNDEFINED:
-            raw = _raw(content, kind, begin, length, is_implicit)
-            if kind.is_deciding:
-                deciding[tag] = raw
+        raw = _raw(content, kind, begin, length, is_implicit)
+        longest = LONGEST_SEQUENCE_BYTES if kind.is_sequence else LONGEST_KEPT_BYTES
         new[tag] = _New(before, raw, element, key if len(element) <= longest else b"")
         if decider is not None:
             asked[decider[1].tag] = _raw(content, *decider[1:], is_implicit)
+        if kind.is_deciding:
+            deciding[tag] = raw
     if not (seen or new or deciding):
         return None
     return Beginning(dataset_of(deciding, deciding.get(tag_at(CHARACTERS)), syntax), seen, new, asked, memory)

@@ -37,7 +37,8 @@ def run(settings: Settings, *, check: bool) -> int:
             return 0 if good else 1
         typer.echo(f"\nOpen {settings.origin} and sign in as  {USERNAME}  with password  {PASSWORD}")
         typer.echo(f"Launcher (for integrators): {settings.origin}/apps/launcher/")
-        typer.echo("Everything shown is SYNTHETIC. Not a registered medical device. Ctrl-C stops.\n")
+        typer.echo("Patients and records are SYNTHETIC, images too unless named as real above.")
+        typer.echo("Not a registered medical device. Ctrl-C stops.\n")
         supervisor.watch()
         return 0
     finally:

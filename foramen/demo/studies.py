@@ -39,7 +39,8 @@ class DemoStudy:
 def main_study(test_data: Path, issuer: str) -> DemoStudy:
     """Return the study for the main job: real slices where the data folder is, else the SYNTHETIC phantom."""
     if (test_data / "spider" / "t2_space").is_dir():
-        return _study(f"T2 SPACE, SPIDER patient {SPIDER_PATIENT}", spider_patient_series(test_data, SPIDER_PATIENT))
+        name = f"real T2 SPACE images, SPIDER patient {SPIDER_PATIENT}, de-identified (CC BY 4.0)"
+        return _study(name, spider_patient_series(test_data, SPIDER_PATIENT))
     return phantom_study(issuer, seed=1)
 
 
