@@ -18,7 +18,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from statistics import median
 
 from foramen.commands.bench_dicomweb_system import Bench
 from foramen.commands.bench_dicomweb_table import Row
@@ -95,12 +97,46 @@ def retrieve_figures(bench: Bench) -> Iterator[Row]:
     yield Row("first image of a study", "ms", *times, goal=30)
     times = _by_turns(bench, lambda server: whole_study_s(server, study), ours, theirs)
     yield Row(f"whole study of {bench.instances}, by Granian", "ms", *times, goal=1000, ratio_goal=2)
+    files = archived_files(bench)
+    alone = [1000 * sendfile_alone_s(files) for _ in range(bench.repeats + 1)][1:]
+    bench.notes["the whole study by sendfile(2) alone, no server, what this machine can"] = f"{median(alone):.1f} ms"
     if not bench.settings.nginx_sendfile:
         return
     with nginx(bench.settings.home, bench.settings.port) as origin:
         proxied = Server(f"{origin}/dicom-web", ours.headers)
         times = _by_turns(bench, lambda server: whole_study_s(server, study), proxied, theirs)
     yield Row(f"whole study of {bench.instances}, by nginx", "ms", *times, goal=1000, ratio_goal=2)
+
+
+def archived_files(bench: Bench) -> list[Path]:
+    """Files of the study in the archive's folder, in the order in which it keeps them."""
+    storage = bench.settings.orthanc_storage or bench.settings.home / "orthanc" / "storage"
+    large = (path for path in storage.rglob("*") if path.is_file() and path.stat().st_size > 2 * bench.size**2)
+    return list(islice(large, bench.instances))
+
+
+def sendfile_alone_s(paths: Sequence[Path]) -> float:
+    """Seconds for files, one after the other, by sendfile(2) over the loopback, received and thrown away."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        ThreadPoolExecutor(1) as pool,
+        socket.create_connection(listener.getsockname()) as client,
+    ):
+        sender, _ = listener.accept()
+        began = time.perf_counter()
+        sending = pool.submit(_send_files, sender, paths)
+        buffer = bytearray(1024 * 1024)
+        while client.recv_into(buffer):
+            pass
+        sending.result()
+        return time.perf_counter() - began
+
+
+def _send_files(target: socket.socket, paths: Sequence[Path]) -> None:
+    with target:
+        for path in paths:
+            with path.open("rb", buffering=0) as file:
+                target.sendfile(file)
 
 
 def servers(bench: Bench) -> tuple[Server, Server]:
